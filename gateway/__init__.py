@@ -1,0 +1,3 @@
+"""Faregate: a payment gateway one person can host."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""The catalogue: every operation on sale. Routing, 402s, OpenAPI and every other document are functions of it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.core.money import MICROS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """`fixed`: exactly `base_micros`. `metered`: min(max(base, cost * markup), ceiling)."""
+
+    base_micros: int
+    metered: bool = False
+    markup_percent: int = 130
+    ceiling_micros: int = 0
+    """Only of a metered price."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.base_micros <= MICROS_MAX:
+            raise ValueError("a price is above zero")
+        if self.metered and self.ceiling_micros < self.base_micros:
+            raise ValueError("a ceiling is no lower than the base price")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing on sale, as the public sees it."""
+
+    id: str
+    """`enrich/phone`: unique; the path below /api/v1/ for our own operations."""
+    method: str
+    """GET or POST (PUT, PATCH and DELETE for an operator's own API)."""
+    path: str
+    """`/api/v1/enrich/phone`; may have `{name}` segments, which are fields of the input model."""
+    summary: str
+    """At most 120 characters; says what it does and nothing about how."""
+    description: str
+    """At most 500 characters, for crawlers and agents."""
+    input: type[BaseModel]
+    """The request: a JSON body for POST, PUT and PATCH, query parameters otherwise, beside the path's own."""
+    output: Mapping[str, Any]
+    """JSON Schema of the whole 200 answer, everything inlined."""
+    price: Price
+    example: Mapping[str, Any]
+    """An input that validates, with invented people only."""
+    example_output: Mapping[str, Any]
+    timeout_s: float = 30.0
+    miss_free: bool = True
+    tags: tuple[str, ...] = ()
+    example_path: Mapping[str, str] = field(default_factory=dict)
+    """Values for the path's `{name}` segments."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+|/\{[a-z_][a-z0-9_]*\})+", self.path):
+            raise ValueError(f"operation {self.id}: {self.path!r} is no path")
+        if self.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            raise ValueError(f"operation {self.id}: {self.method!r} is no method we sell")
+
+    @property
+    def takes_body(self) -> bool:
+        return self.method in ("POST", "PUT", "PATCH")
+
+    @property
+    def path_parameters(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"\{([a-z_][a-z0-9_]*)\}", self.path))
+
+    @property
+    def example_url_path(self) -> str:
+        """The path with example values in place of its parameters: what documents may link to."""
+        values = {**{name: str(self.example.get(name, "x")) for name in self.path_parameters}, **self.example_path}
+        return re.sub(r"\{([a-z_][a-z0-9_]*)\}", lambda m: values[m.group(1)], self.path)
+
+
+class Catalogue:
+    """Operations by id, in the order they were given; ids and (method, path) are unique."""
+
+    def __init__(self, operations: Iterable[Operation], offline: Iterable[Operation] = ()) -> None:
+        self.operations = tuple(operations)
+        self.offline = tuple(operation for operation in offline if operation.id not in {o.id for o in self.operations})
+        self._by_id = {operation.id: operation for operation in self.operations}
+        seen: set[str] = set()
+        for operation in (*self.operations, *self.offline):
+            shape = re.sub(r"\{[^}]*\}", "{}", operation.path)
+            if shape in seen:
+                raise ValueError(f"two operations have the path {operation.path}")
+            seen.add(shape)
+        if len(self._by_id) != len(self.operations):
+            raise ValueError("two operations have one id")
+
+    def __iter__(self) -> "Iterable[Operation]":  # type: ignore[misc]
+        return iter(self.operations)
+
+    def get(self, id: str) -> Operation | None:
+        return self._by_id.get(id)

@@ -1,0 +1,197 @@
+"""The life of a charge: everything that may happen to the money of one call.
+
+    HELD ── MATCHED(amount > 0) ──▶ CAPTURED ── PAID ──▶ SETTLED ── REFUND ──▶ REFUNDED
+     │ MATCHED(0), MISSED,           │   │ GIVEN_UP
+     ▼ FAILED, EXPIRED               │   ▼
+    RELEASED(reason)                 │  UNPAID
+                                     └─ REFUND ──▶ REFUNDED
+
+PAID and GIVEN_UP belong to charges paid by a signature; from CAPTURED only charges paid from balance are
+refunded. Whatever is not in TRANSITIONS is no move. `advance` decides; the shell writes the new charge as a
+compare-and-set on the old state, with the transfers, in one transaction.
+
+Money. A hold from balance takes own money first, then bonus. A capture takes own money first too, the rest of
+both parts is released in the same step. A refund gives back in the reverse order of spending, so that bonus
+never turns into own money.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gateway.core.errors import IllegalMove
+from gateway.core.transfer import REVENUE, Kind, Part, Transfer, account, chain_due, transfers
+
+
+class State(StrEnum):
+    HELD = "held"
+    CAPTURED = "captured"
+    SETTLED = "settled"
+    UNPAID = "unpaid"
+    REFUNDED = "refunded"
+    RELEASED = "released"
+
+
+class Event(StrEnum):
+    MATCHED = "matched"
+    MATCHED_FREE = "matched_free"
+    MISSED = "missed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    PAID = "paid"
+    GIVEN_UP = "given_up"
+    REFUND = "refund"
+    REFUND_PART = "refund_part"
+
+
+class Source(StrEnum):
+    """What a charge is paid from."""
+
+    BALANCE = "balance"
+    SIGNATURE = "signature"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.HELD, Event.MATCHED): State.CAPTURED,
+    (State.HELD, Event.MATCHED_FREE): State.RELEASED,
+    (State.HELD, Event.MISSED): State.RELEASED,
+    (State.HELD, Event.FAILED): State.RELEASED,
+    (State.HELD, Event.EXPIRED): State.RELEASED,
+    (State.CAPTURED, Event.PAID): State.SETTLED,
+    (State.CAPTURED, Event.GIVEN_UP): State.UNPAID,
+    (State.CAPTURED, Event.REFUND): State.REFUNDED,
+    (State.CAPTURED, Event.REFUND_PART): State.CAPTURED,
+    (State.SETTLED, Event.REFUND): State.REFUNDED,
+    (State.SETTLED, Event.REFUND_PART): State.SETTLED,
+}
+
+FREES_PAYMENT = frozenset({Event.FAILED, Event.EXPIRED})
+"""Releases after which the same authorization may be claimed anew; after any other end it is spent for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One call's money. Amounts in micro-USD; `held_micros` is own and bonus money together."""
+
+    id: str
+    operation: str
+    party: str
+    """Whose accounts move: an agent's id or a wallet's address in lower case."""
+    source: Source
+    held_micros: int
+    held_bonus_micros: int = 0
+    asset: str | None = None
+    """`eip155:<chain>/<token>` of a signed authorization; None from balance."""
+    state: State = State.HELD
+    reason: Event | None = None
+    """The event that released it."""
+    captured_micros: int = 0
+    captured_bonus_micros: int = 0
+    refunded_micros: int = 0
+
+    def __post_init__(self) -> None:
+        signed = self.source is Source.SIGNATURE
+        if signed is (self.asset is None) or (signed and self.held_bonus_micros):
+            raise ValueError("a charge by signature names its asset and has no bonus")
+        if not 0 <= self.held_bonus_micros <= self.held_micros or self.held_micros <= 0:
+            raise ValueError("a hold is above zero, and its bonus part is no larger")
+
+
+def hold(charge: Charge) -> tuple[Transfer, ...]:
+    """The transfers that open a new charge."""
+    if charge.state is not State.HELD:
+        raise IllegalMove(f"{charge.id} is {charge.state}: only a new charge is held")
+    party = charge.party
+    if charge.asset is not None:
+        return transfers(
+            (Kind.HOLD, chain_due(charge.asset), account(party, Part.AUTHORIZED), charge.held_micros)
+        )
+    own = charge.held_micros - charge.held_bonus_micros
+    return transfers(
+        (Kind.HOLD, account(party, Part.AVAILABLE), account(party, Part.HELD), own),
+        (Kind.HOLD, account(party, Part.BONUS), account(party, Part.BONUS_HELD), charge.held_bonus_micros),
+    )
+
+
+def advance(charge: Charge, event: Event, amount_micros: int = 0) -> tuple[Charge, tuple[Transfer, ...]]:
+    """The charge after `event` and the transfers that go with it.
+
+    `amount_micros` is the price of a match (0 makes it free) or the amount of a refund; other events take none.
+    Raises IllegalMove when the table has no such move or the amount does not fit.
+    """
+    match event:
+        case Event.MATCHED if amount_micros == 0:
+            event = Event.MATCHED_FREE
+        case Event.REFUND | Event.REFUND_PART:
+            rest = charge.captured_micros - charge.refunded_micros
+            if not 0 < amount_micros <= rest:
+                raise IllegalMove(f"{charge.id} has {rest} micros left to refund, not {amount_micros}")
+            event = Event.REFUND if amount_micros == rest else Event.REFUND_PART
+        case Event.MATCHED:
+            if not 0 < amount_micros <= charge.held_micros:
+                raise IllegalMove(f"{charge.id} holds {charge.held_micros} micros, cannot capture {amount_micros}")
+        case _:
+            if amount_micros:
+                raise IllegalMove(f"{event} takes no amount")
+    target = TRANSITIONS.get((charge.state, event))
+    if target is None:
+        raise IllegalMove(f"{charge.id} is {charge.state}: no {event}")
+    if event in (Event.PAID, Event.GIVEN_UP) and charge.source is not Source.SIGNATURE:
+        raise IllegalMove(f"{charge.id} is paid from balance: no {event}")
+    if charge.state is State.CAPTURED and target in (State.REFUNDED, State.CAPTURED):
+        if charge.source is not Source.BALANCE:
+            raise IllegalMove(f"{charge.id} has not been settled: nothing to refund yet")
+    return _MOVES[target if event is not Event.REFUND_PART else State.REFUNDED](charge, event, target, amount_micros)
+
+
+def _capture(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:
+    own_held = charge.held_micros - charge.held_bonus_micros
+    own = min(amount, own_held)
+    bonus = amount - own
+    new = replace(charge, state=target, captured_micros=amount, captured_bonus_micros=bonus)
+    return new, (
+        _from_hold(charge, Kind.CAPTURE, own, bonus)
+        + _from_hold(charge, Kind.RELEASE, own_held - own, charge.held_bonus_micros - bonus)
+    )
+
+
+def _release(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:
+    own_held = charge.held_micros - charge.held_bonus_micros
+    return replace(charge, state=target, reason=event), _from_hold(
+        charge, Kind.RELEASE, own_held, charge.held_bonus_micros
+    )
+
+
+def _refund(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:
+    bonus_left = max(charge.captured_bonus_micros - charge.refunded_micros, 0)
+    bonus = min(amount, bonus_left)
+    new = replace(charge, state=target, refunded_micros=charge.refunded_micros + amount)
+    return new, transfers(
+        (Kind.REFUND, REVENUE, account(charge.party, Part.BONUS), bonus),
+        (Kind.REFUND, REVENUE, account(charge.party, Part.AVAILABLE), amount - bonus),
+    )
+
+
+def _nothing_moves(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:
+    # The chain's side of PAID and GIVEN_UP is booked by the settlement, in the same transaction.
+    return replace(charge, state=target), ()
+
+
+def _from_hold(charge: Charge, kind: Kind, own: int, bonus: int) -> tuple[Transfer, ...]:
+    party = charge.party
+    if charge.asset is not None:
+        target = REVENUE if kind is Kind.CAPTURE else chain_due(charge.asset)
+        return transfers((kind, account(party, Part.AUTHORIZED), target, own))
+    captured = kind is Kind.CAPTURE
+    return transfers(
+        (kind, account(party, Part.HELD), REVENUE if captured else account(party, Part.AVAILABLE), own),
+        (kind, account(party, Part.BONUS_HELD), REVENUE if captured else account(party, Part.BONUS), bonus),
+    )
+
+
+_MOVES = {
+    State.CAPTURED: _capture,
+    State.RELEASED: _release,
+    State.REFUNDED: _refund,
+    State.SETTLED: _nothing_moves,
+    State.UNPAID: _nothing_moves,
+}

@@ -1,0 +1,150 @@
+"""Every error a client can see: one tree, one table.
+
+    Problem                 the client is told: a code, a sentence, details, headers
+    SettingsError           the operator is told: every mistake of the configuration in one report
+    IllegalMove             our own mistake: a state machine was asked for a move it does not have
+    Conflict                a compare-and-set found another state than expected: somebody else was first
+
+The table gives each code its HTTP status, its JSON-RPC code for MCP and the exit status of the command line.
+Anything that is none of these is INTERNAL: a constant text for the client, the trace for the operator.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Code(StrEnum):
+    BAD_JSON = "BAD_JSON"
+    BAD_REQUEST = "BAD_REQUEST"
+    PAYMENT_MALFORMED = "PAYMENT_MALFORMED"
+    PAYMENT_IDENTIFIER_REQUIRED = "PAYMENT_IDENTIFIER_REQUIRED"
+    IDEMPOTENCY_KEY_INVALID = "IDEMPOTENCY_KEY_INVALID"
+    INVALID_TOKEN = "INVALID_TOKEN"
+    AGENT_TOKEN_REQUIRED = "AGENT_TOKEN_REQUIRED"
+    PAYMENT_REQUIRED = "PAYMENT_REQUIRED"
+    PAYMENT_INVALID = "PAYMENT_INVALID"
+    PAYMENT_EXPIRED = "PAYMENT_EXPIRED"
+    SETTLEMENT_FAILED = "SETTLEMENT_FAILED"
+    ANONYMOUS_REFUSED = "ANONYMOUS_REFUSED"
+    SCOPE_DENIED = "SCOPE_DENIED"
+    AGENT_FROZEN = "AGENT_FROZEN"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    PAYMENT_ALREADY_USED = "PAYMENT_ALREADY_USED"
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
+    IDEMPOTENCY_IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
+    RESULT_EXPIRED = "RESULT_EXPIRED"
+    PERMIT2_ALLOWANCE_REQUIRED = "PERMIT2_ALLOWANCE_REQUIRED"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    INVALID_PHONE = "INVALID_PHONE"
+    MISSING_QUERY = "MISSING_QUERY"
+    CEILING_BELOW_PRICE = "CEILING_BELOW_PRICE"
+    RATE_LIMITED = "RATE_LIMITED"
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
+    INTERNAL = "INTERNAL"
+    UPSTREAM_ERROR = "UPSTREAM_ERROR"
+    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT"
+    ROUTE_OFFLINE = "ROUTE_OFFLINE"
+    SETTLEMENT_UNAVAILABLE = "SETTLEMENT_UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+
+class Row(NamedTuple):
+    status: int
+    """HTTP status."""
+    mcp: int
+    """JSON-RPC error code."""
+    exit: int
+    """Exit status of the command line."""
+
+
+_CLIENT, _MONEY, _STATE, _OURS = 2, 3, 4, 5
+
+TABLE: Mapping[Code, Row] = MappingProxyType(
+    {
+        Code.BAD_JSON: Row(400, -32700, _CLIENT),
+        Code.BAD_REQUEST: Row(400, -32600, _CLIENT),
+        Code.PAYMENT_MALFORMED: Row(400, -32602, _CLIENT),
+        Code.PAYMENT_IDENTIFIER_REQUIRED: Row(400, -32602, _CLIENT),
+        Code.IDEMPOTENCY_KEY_INVALID: Row(400, -32602, _CLIENT),
+        Code.INVALID_TOKEN: Row(401, -32001, _CLIENT),
+        Code.AGENT_TOKEN_REQUIRED: Row(402, 402, _MONEY),
+        Code.PAYMENT_REQUIRED: Row(402, 402, _MONEY),
+        Code.PAYMENT_INVALID: Row(402, 402, _MONEY),
+        Code.PAYMENT_EXPIRED: Row(402, 402, _MONEY),
+        Code.SETTLEMENT_FAILED: Row(402, 402, _MONEY),
+        Code.ANONYMOUS_REFUSED: Row(403, -32003, _CLIENT),
+        Code.SCOPE_DENIED: Row(403, -32003, _CLIENT),
+        Code.AGENT_FROZEN: Row(403, -32003, _CLIENT),
+        Code.NOT_FOUND: Row(404, -32601, _CLIENT),
+        Code.METHOD_NOT_ALLOWED: Row(405, -32601, _CLIENT),
+        Code.REQUEST_TIMEOUT: Row(408, -32000, _CLIENT),
+        Code.PAYMENT_ALREADY_USED: Row(409, -32009, _STATE),
+        Code.IDEMPOTENCY_CONFLICT: Row(409, -32009, _STATE),
+        Code.IDEMPOTENCY_IN_FLIGHT: Row(409, -32009, _STATE),
+        Code.RESULT_EXPIRED: Row(410, -32010, _STATE),
+        Code.PERMIT2_ALLOWANCE_REQUIRED: Row(412, 402, _MONEY),
+        Code.BODY_TOO_LARGE: Row(413, -32600, _CLIENT),
+        Code.UNSUPPORTED_MEDIA_TYPE: Row(415, -32600, _CLIENT),
+        Code.VALIDATION_ERROR: Row(422, -32602, _CLIENT),
+        Code.INVALID_PHONE: Row(422, -32602, _CLIENT),
+        Code.MISSING_QUERY: Row(422, -32602, _CLIENT),
+        Code.CEILING_BELOW_PRICE: Row(422, -32602, _CLIENT),
+        Code.RATE_LIMITED: Row(429, -32029, _STATE),
+        Code.HEADERS_TOO_LARGE: Row(431, -32600, _CLIENT),
+        Code.INTERNAL: Row(500, -32603, _OURS),
+        Code.UPSTREAM_ERROR: Row(502, -32002, _OURS),
+        Code.ROUTE_OFFLINE: Row(503, -32004, _OURS),
+        Code.SETTLEMENT_UNAVAILABLE: Row(503, -32004, _OURS),
+        Code.STORE_UNAVAILABLE: Row(503, -32004, _OURS),
+        Code.SHUTTING_DOWN: Row(503, -32004, _OURS),
+        Code.UPSTREAM_TIMEOUT: Row(504, -32002, _OURS),
+    }
+)
+
+
+class Problem(Exception):
+    """What a client did wrong or cannot have, told in the one envelope. `message` never holds a secret or a person."""
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        details: Mapping[str, object] | None = None,
+        reason: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = dict(details or {})
+        self.reason = reason
+        """An x402 reason string, where the standard has one."""
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        return TABLE[self.code].status
+
+
+class SettingsError(Exception):
+    """The configuration has mistakes; `mistakes` lists all of them, one sentence each, with its mend."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+class IllegalMove(Exception):
+    """A state machine has no such move. Nothing was written."""
+
+
+class Conflict(Exception):
+    """A compare-and-set found another state. Nothing was written; read again and decide anew."""

@@ -1,0 +1,42 @@
+"""What the rest of the gateway sees of the outbound HTTP client. The client itself is gateway/outbound.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer, within the caps that were asked for. Header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class HttpFailure(Exception):
+    """No usable answer. `sent` tells whether the request may have reached the other side; the text names no secret."""
+
+    def __init__(self, kind: str, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.kind = kind
+        """refused_address, bad_url, dns, connect, timeout, too_large, redirect, protocol"""
+        self.sent = sent
+
+
+class HttpClient(Protocol):
+    """One request out, one answer back: guarded addresses, no redirects, caps on bytes and time."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_s: float,
+        bytes_max: int,
+        private: bool = False,
+    ) -> HttpResponse:
+        """Raises HttpFailure. `private` allows loopback and private addresses, for what runs next door."""
+        ...

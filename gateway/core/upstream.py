@@ -1,0 +1,115 @@
+"""The plug-in contract: what an upstream declares and answers.
+
+An upstream sells operations. Each operation has one async function `(query, context) -> Match | NoMatch | Failure`.
+It holds no state of its own; everything it needs from outside comes through the context. Whether the caller
+pays follows from the answer alone: a Match is charged, a NoMatch is free where the operation says so, a Failure
+is never charged.
+
+Three ways to plug in, one contract: an `[[http_upstreams]]` table in faregate.toml; a package with an entry
+point in the group `faregate.upstreams`; a file in upstreams/ and a line in `upstreams.ALL`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from gateway.core.catalogue import Operation
+from gateway.core.http import HttpClient
+
+Json = Any
+"""A JSON value: what orjson reads and writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Found. `data` is the answer's body under `data`, `metadata` its free facts; `cost_micros` what the vendor took."""
+
+    data: Json = field(repr=False)
+    metadata: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    cost_micros: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Response headers an operator allowed through; everything else of a vendor's headers is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    """Looked, found nothing usable. `data` is the empty shape of the operation's answer."""
+
+    data: Json = field(default=None, repr=False)
+    metadata: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    cost_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Could not look. `message` goes to the client, so it names no host, no secret and no person."""
+
+    message: str
+    timeout: bool = False
+    cost_micros: int = 0
+    retry_after_s: int | None = None
+
+
+Outcome = Match | NoMatch | Failure
+
+
+class Journal(Protocol):
+    """What was bought already, kept by the flow: a hop with a stored outcome is never bought twice."""
+
+    async def recall(self, key: str) -> Json | None: ...
+    async def asking(self, key: str) -> None: ...
+    async def remember(self, key: str, outcome: Json) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an operation's function may use of the world."""
+
+    http: HttpClient
+    now: Callable[[], float]
+    """Unix seconds."""
+    deadline_s: float
+    """Unix seconds by which the function must have answered."""
+    budget_micros: int
+    """The most the vendors may take for this call."""
+    journal: Journal | None = None
+    """None where the operation cannot run as a job."""
+    progress: Callable[[str], None] = lambda phase: None
+
+
+Fulfil = Callable[[Any, Context], Awaitable[Outcome]]
+"""(query: the operation's input model, context) -> Outcome. Exceptions are bugs and count as Failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """One operation with the function that serves it."""
+
+    operation: Operation
+    fulfil: Fulfil
+
+
+class Upstream(Protocol):
+    """Something to sell. `name` is unique; `offerings` is empty while it is not configured."""
+
+    name: str
+
+    def offerings(self) -> Sequence[Offering]: ...
+
+    def offline(self) -> Sequence[Operation]:
+        """Operations to answer 503 ROUTE_OFFLINE: announced by the contract, sold by nobody here yet."""
+        ...
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+def empty_model() -> type[BaseModel]:
+    """The input model of an operation that takes nothing."""
+
+    class Nothing(BaseModel):
+        model_config = {"extra": "forbid"}
+
+    return Nothing

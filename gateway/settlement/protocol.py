@@ -1,0 +1,124 @@
+"""The seam between the flows and whoever settles: relayer, remote facilitator, sandbox.
+
+Three outcomes everywhere: yes (Admitted, Settled), no (Refused), unknown (Unknown). Unknown is not no: the
+payment may have been made or may yet be, so it stays as it is and is looked at again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.core.settlement import Attempt, Settled, Settlement
+from gateway.core.x402.messages import Requirements
+from gateway.core.x402.verify import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The chain would take this payment now. What was seen, at `block`."""
+
+    block: int
+    block_time_s: int
+    spendable_atomic: int
+    """The payer's balance, or its smaller Permit2 allowance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`check`: the chain would not take it. `settle`, `find`: it can never be paid (any more)."""
+
+    reason: str
+    """An x402 reason string."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Not known: asked in vain, or under way."""
+
+    message: str
+    transaction: str = ""
+    """The hash of an attempt that may yet be mined."""
+
+
+class Journal(Protocol):
+    """What a settler must write down, implemented over the store by flows/collecting.py."""
+
+    async def sending(self, attempt: Attempt) -> tuple[str, ...]:
+        """Before the broadcast, in one write: the attempt and SENT for its settlements.
+
+        Answers with the ids of settlements that may not be sent (ended, abandoned); then nothing was written.
+        """
+        ...
+
+    async def pending(self, network: str, key: str) -> Sequence[Attempt]:
+        """Attempts whose nonce is not known to be used at depth, by nonce and number."""
+        ...
+
+    async def attempts_of(self, settlement_id: str) -> Sequence[Attempt]:
+        """Every attempt that carried this settlement, oldest first."""
+        ...
+
+    async def closed(self, network: str, key: str, nonce: int, mined_hash: str | None) -> None:
+        """The nonce is used at depth: by this attempt of ours, or (None) by something that is not ours."""
+        ...
+
+    async def retry(self, settlement_id: str) -> None:
+        """The settlement's attempt is dead at depth and its authorization alive: SENT back to QUEUED."""
+        ...
+
+    async def nonce_after(self, network: str, key: str) -> int:
+        """One more than the highest nonce ever stored for this key, or 0."""
+        ...
+
+
+class Lock(Protocol):
+    """Exclusive among processes and released by the operating system at any death."""
+
+    def acquire(self) -> bool:
+        """Whether this process holds it now; does not wait."""
+        ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the operator should know. `alarms` are one short name each, such as `relayer_gas_low`."""
+
+    ready: bool
+    alarms: tuple[str, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+class Settler(Protocol):
+    """Collects payments on the networks it serves."""
+
+    networks: tuple[str, ...]
+    sandbox: bool
+
+    def facilitator_addresses(self, network: str) -> tuple[str, ...]:
+        """Addresses that may settle `upto` here, the one to offer first. Empty: `upto` is not offered."""
+        ...
+
+    def serves(self, requirements: Requirements) -> bool: ...
+
+    async def start(self) -> None:
+        """Connects and takes up what was left open; never fails because the other side is down."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
+        """Asks the chain what only the chain knows, in one round trip. No side effects, nothing written."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        """Collects it. Idempotent by the settlement's id; waits a bounded time for the proof."""
+        ...
+
+    async def find(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        """What became of it. Only looks; never sends."""
+        ...
+
+    async def health(self) -> Health: ...
