@@ -68,6 +68,21 @@ FREES_PAYMENT = frozenset({Event.FAILED, Event.EXPIRED})
 """Releases after which the same authorization may be claimed anew; after any other end it is spent for good."""
 
 
+class Disclosure(StrEnum):
+    """What may be told of a charge's result to whoever may ask for it."""
+
+    RESULT = "result"
+    """Paid for, or free: the result."""
+    WORKING = "working"
+    """Nothing yet: the work is under way."""
+    SETTLING = "settling"
+    """Not yet: the payment is under way."""
+    WITHHELD = "withheld"
+    """Never for this payment: it was not and will not be collected."""
+    NOTHING = "nothing"
+    """There is none: the work failed or was given up, nothing was charged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """One call's money. Amounts in micro-USD; `held_micros` is own and bonus money together."""
@@ -94,6 +109,22 @@ class Charge:
             raise ValueError("a charge by signature names its asset and has no bonus")
         if not 0 <= self.held_bonus_micros <= self.held_micros or self.held_micros <= 0:
             raise ValueError("a hold is above zero, and its bonus part is no larger")
+
+
+def disclosure(charge: Charge, *, abandoned: bool = False) -> Disclosure:
+    """Whether the result may leave. The one place that decides it: no result without a capture, and none by signature
+    without proof. `abandoned` is the settlement's durable mark."""
+    match charge.state:
+        case State.HELD:
+            return Disclosure.WORKING
+        case State.CAPTURED if charge.source is Source.SIGNATURE:
+            return Disclosure.WITHHELD if abandoned else Disclosure.SETTLING
+        case State.UNPAID:
+            return Disclosure.WITHHELD
+        case State.RELEASED if charge.reason in FREES_PAYMENT:
+            return Disclosure.NOTHING
+        case _:
+            return Disclosure.RESULT
 
 
 def hold(charge: Charge) -> tuple[Transfer, ...]:

@@ -30,6 +30,9 @@ class Refused:
     reason: str
     """An x402 reason string."""
     message: str = ""
+    final: bool = True
+    """`settle` only. False: nothing of ours can still be mined, but the authorization is alive (its payer moved the
+    funds, say) and somebody may yet send it; the flow abandons the settlement durably before it tells anybody."""
 
 
 @dataclass(frozen=True, slots=True)

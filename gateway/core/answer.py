@@ -1,0 +1,74 @@
+"""The answer of a paid call, composed from its charge and its stored result: the same bytes whenever it is asked for.
+
+A stored result is compact JSON of {matched, data, metadata, headers}. It is written with the capture or the
+release, and every answer is made from what was stored, never from what is still in memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.core.charge import Charge, Source, State
+from gateway.core.money import format_usd
+from gateway.core.upstream import Match, NoMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an upstream answered, as it is kept."""
+
+    matched: bool
+    data: Any
+    metadata: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+
+def pack(outcome: Match | NoMatch) -> bytes:
+    """An upstream's outcome -> stored bytes. Raises TypeError when it holds what JSON does not have."""
+    return orjson.dumps(
+        {
+            "matched": isinstance(outcome, Match),
+            "data": outcome.data,
+            "metadata": dict(outcome.metadata),
+            "headers": dict(outcome.headers) if isinstance(outcome, Match) else {},
+        }
+    )
+
+
+def unpack(stored: bytes) -> Result:
+    return Result(**orjson.loads(stored))
+
+
+def billing(charge: Charge) -> dict[str, object]:
+    """What the charge came to: {mode, charge_id, price_usd, charged_usd}. `price_usd` is what was held."""
+    return {
+        "mode": "virtual_balance" if charge.source is Source.BALANCE else "x402_exact",
+        "charge_id": charge.id,
+        "price_usd": format_usd(charge.held_micros),
+        "charged_usd": format_usd(charged_micros(charge)),
+    }
+
+
+def charged_micros(charge: Charge) -> int:
+    """What the payer has paid or owes for good; an uncollected payment charges nothing."""
+    if charge.state in (State.HELD, State.RELEASED, State.UNPAID):
+        return 0
+    return charge.captured_micros - charge.refunded_micros
+
+
+def body(charge: Charge, request_id: str, result: Result) -> bytes:
+    """The 200 answer of every operation: {request_id, route, matched, billed, cache_hit, billing, data, metadata}."""
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "route": charge.operation,
+            "matched": result.matched,
+            "billed": charge.captured_micros > 0,
+            "cache_hit": False,
+            "billing": billing(charge),
+            "data": result.data,
+            "metadata": result.metadata,
+        }
+    )

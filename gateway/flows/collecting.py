@@ -1,0 +1,165 @@
+"""Collecting: drives the settler through every settlement that is not yet at its end, and writes down what came.
+
+    collect(id)   one settlement, waited for a bounded time by the call it belongs to
+    run()         the loop: whatever is queued and nobody waits for, of this process or another
+    StoredJournal what the settler must write before it acts, over the store
+
+One settlement has one task in this process, however many callers wait for it. Between processes the settler's own
+lock decides who sends; everybody else reads the row until it has ended. A wait that runs out ends nothing: the
+task goes on, and so does recovery after a crash.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from gateway.core import crash
+from gateway.core.errors import Conflict
+from gateway.core.money import atomic_to_micros_down
+from gateway.core.settlement import Attempt, Settled, Settlement, State
+from gateway.settlement.protocol import Refused, Settler, Unknown
+from gateway.store import settlements
+from gateway.store.database import Database
+
+log = structlog.get_logger("collecting")
+
+POLL_S = 0.1
+"""How often a settlement that another process owns is looked at while a caller waits."""
+PAUSE_S = 1.0
+"""How often the loop looks for queued settlements that nobody waits for."""
+
+ENDED = (State.PROVEN, State.LOST)
+
+
+class StoredJournal:
+    """gateway.settlement.protocol.Journal over the store."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def sending(self, attempt: Attempt) -> tuple[str, ...]:
+        crash.point("settle.before_journal")
+        refused = await self._db.write(settlements.sending, attempt)
+        crash.point("settle.after_journal")
+        return refused
+
+    async def pending(self, network: str, key: str) -> Sequence[Attempt]:
+        return await self._db.read(settlements.pending, network, key)
+
+    async def attempts_of(self, settlement_id: str) -> Sequence[Attempt]:
+        return await self._db.read(settlements.attempts_of, settlement_id)
+
+    async def closed(self, network: str, key: str, nonce: int, mined_hash: str | None) -> None:
+        await self._db.write(settlements.closed, network, key, nonce, mined_hash)
+
+    async def retry(self, settlement_id: str) -> None:
+        await self._db.write(settlements.retry, settlement_id)
+
+    async def nonce_after(self, network: str, key: str) -> int:
+        return await self._db.read(settlements.nonce_after, network, key)
+
+
+class Collecting:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        settler: Settler,
+        decimals: Mapping[str, int],
+        clock: Callable[[], float],
+        alarm: Callable[[str, str], None] = lambda name, subject: None,
+    ) -> None:
+        """`decimals` by asset; `alarm(name, subject)` is told of what an operator must look at."""
+        self._db = db
+        self._settler = settler
+        self._decimals = decimals
+        self._clock = clock
+        self._alarm = alarm
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def collect(self, settlement_id: str, *, wait_s: float) -> None:
+        """Returns when the settlement has ended or was abandoned, or after `wait_s`. Read the row to know which."""
+        await asyncio.wait([self._task(settlement_id)], timeout=wait_s)
+
+    async def run(self) -> None:
+        """Forever: takes up queued settlements. Cancelled at shutdown."""
+        while True:
+            for settlement in await self._db.read(settlements.queued):
+                self._task(settlement.id)
+            await asyncio.sleep(PAUSE_S)
+
+    async def drain(self, wait_s: float) -> None:
+        """Gives what is under way this long to end; the rest is found again at the next start."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    def _task(self, settlement_id: str) -> asyncio.Task[None]:
+        task = self._tasks.get(settlement_id)
+        if task is None:
+            task = asyncio.create_task(self._collect(settlement_id), name=f"collect {settlement_id}")
+            self._tasks[settlement_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(settlement_id, None))
+        return task
+
+    async def _collect(self, settlement_id: str) -> None:
+        settlement = await self._db.read(settlements.find, settlement_id)
+        if settlement is None or settlement.state in ENDED or settlement.abandoned:
+            return
+        outcome = await self._settler.settle(settlement)
+        if not await self.book(settlement, outcome):
+            await self._watch(settlement_id)
+
+    async def _watch(self, settlement_id: str) -> None:
+        """Not known yet, or another process sends it: read on until it has ended there or recovery has found it."""
+        deadline = self._clock() + 60
+        while self._clock() < deadline:
+            await asyncio.sleep(POLL_S)
+            settlement = await self._db.read(settlements.find, settlement_id)
+            if settlement is None or settlement.state in ENDED or settlement.abandoned:
+                return
+
+    async def book(self, settlement: Settlement, outcome: Settled | Refused | Unknown) -> bool:
+        """Writes what came of it; answers whether it is at an end. Booking the same thing twice changes nothing."""
+        match outcome:
+            case Settled():
+                return await self._proven(settlement, outcome)
+            case Refused(reason=reason, final=True):
+                log.warning("settlement_lost", settlement=settlement.id, reason=reason)
+                self._alarm("settlement_lost", settlement.id)
+                try:
+                    await self._db.write(settlements.lost, settlement.id, reason)
+                except Conflict:
+                    return await self._ended(settlement.id)
+                return True
+            case Refused(reason=reason):
+                abandoned = await self._db.write(settlements.abandon, settlement.id)
+                log.warning("settlement_refused", settlement=settlement.id, reason=reason, abandoned=abandoned)
+                return abandoned
+            case Unknown(message):
+                log.info("settlement_unknown", settlement=settlement.id, cause=message)
+                return False
+
+    async def _proven(self, settlement: Settlement, proof: Settled) -> bool:
+        came, _ = atomic_to_micros_down(proof.amount_atomic, self._decimals[settlement.asset])
+        if proof.amount_atomic == settlement.amount_atomic:
+            came = settlement.amount_micros
+        if came != settlement.amount_micros:
+            self._alarm("settled_amount_differs", settlement.id)
+        crash.point("proven.before")
+        try:
+            await self._db.write(settlements.proven, settlement.id, proof, min(came, settlement.amount_micros))
+        except Conflict as conflict:
+            if await self._ended(settlement.id):
+                return True
+            log.error("proof_refused", settlement=settlement.id, cause=str(conflict))
+            self._alarm("proof_used_twice", settlement.id)
+            return False
+        crash.point("proven.after")
+        return True
+
+    async def _ended(self, settlement_id: str) -> bool:
+        settlement = await self._db.read(settlements.find, settlement_id)
+        return settlement is not None and settlement.state in ENDED

@@ -1,0 +1,477 @@
+"""One paid call, from the credential to the answer: authorize, fulfil, collect, in this order and nowhere else.
+
+    authorize   who pays, may he, and did he pay already? Ends in a charge that is HELD, or in an earlier answer.
+    fulfil      the upstream's work, then one write: captured or released, the result kept, the settlement queued.
+    collect     for a captured signature: wait a while for the proof on chain.
+
+What core can decide is decided there; this file is the order of the I/O. From the hold on, the call runs to its
+end in a task of its own: a client that hangs up changes nothing, and finds the result again by its payment, its
+idempotency key or its charge token.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from pydantic import BaseModel
+
+from gateway.core import answer, crash, ids
+from gateway.core.agent import Principal
+from gateway.core.catalogue import Operation
+from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
+from gateway.core.errors import Code, Problem
+from gateway.core.http import HttpClient
+from gateway.core.money import atomic_to_micros_down, format_usd
+from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
+from gateway.core.x402.messages import Payment, Requirements
+from gateway.core.x402.verify import Refused, Verified, outlives, verify
+from gateway.flows.collecting import Collecting
+from gateway.settlement import protocol
+from gateway.store import charges
+from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
+from gateway.store.database import Database
+
+log = structlog.get_logger("purchase")
+
+WORK_MARGIN_S = 30
+"""How long after an operation's own timeout a charge still counts as being worked on."""
+SETTLE_MARGIN_S = 10
+"""How long a signature must outlive the work, so that its settlement can be mined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the edge has understood of a request. Nothing of it was checked against money yet."""
+
+    operation: Operation
+    query: BaseModel
+    request_id: str
+    principal: Principal | None = None
+    payment: Payment | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def request_hash(self) -> bytes:
+        """The canonical request: the operation and its validated input, whatever the client's spelling was."""
+        canonical = self.query.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(f"{self.operation.id}\n{canonical}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call; the edge turns it into a response."""
+
+    view: ChargeView
+    token: str | None = None
+    """The charge token, for a payer without an agent."""
+    replayed: bool = False
+
+    @property
+    def disclosure(self) -> Disclosure:
+        settlement = self.view.settlement
+        return disclosure(self.view.charge, abandoned=settlement is not None and settlement.abandoned)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An open charge: the work may begin."""
+
+    call: Call
+    charge: Charge
+    token: str | None
+    withheld: ChargeView | None = None
+    """An earlier result of the same payer for the same request that could not be collected: it needs no new work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a purchase needs to know of the configuration."""
+
+    offers: Mapping[str, tuple[Requirements, ...]]
+    """By operation id: what an unpaid call is offered is what a payment is verified against."""
+    decimals: Mapping[str, int]
+    """By asset (`eip155:8453/0x...`)."""
+    forbidden_payers: frozenset[str]
+    settle_wait_s: float = 15.0
+    result_ttl_ms: int = 86_400_000
+    token_prefix: str = "411"
+    anonymous: bool = True
+
+
+class Purchase:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        offerings: Mapping[str, Offering],
+        settler: protocol.Settler | None,
+        collecting: Collecting | None,
+        http: HttpClient,
+        terms: Terms,
+        owner: str,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        available: Callable[[str, float], int | None] = lambda operation, now: None,
+        booked: Callable[[str, str, float], None] = lambda operation, outcome, seconds: None,
+    ) -> None:
+        """`available(operation, now)` answers how many seconds an upstream wants to be left alone, or None;
+        `booked(operation, outcome, seconds)` is told of every end, for the metrics."""
+        self._db = db
+        self._offerings = offerings
+        self._settler = settler
+        self._collecting = collecting
+        self._http = http
+        self._terms = terms
+        self._owner = owner
+        self._clock = clock
+        self._entropy = entropy
+        self._available = available
+        self._booked = booked
+        self._running: set[asyncio.Task[Answer]] = set()
+
+    async def buy(self, call: Call) -> Answer:
+        """The whole call. Raises Problem; whenever it does, nothing was charged."""
+        ticket = await self.authorize(call)
+        if isinstance(ticket, Answer):
+            return ticket
+        task = asyncio.create_task(self._finish(ticket))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _finish(self, held: Held) -> Answer:
+        settlement_id = await self.fulfil(held)
+        return await self.collect(held.charge.id, settlement_id, token=held.token)
+
+    async def drain(self) -> None:
+        """Waits until every call under way has ended."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    # authorize
+
+    async def authorize(self, call: Call) -> Held | Answer:
+        wait_s = self._available(call.operation.id, self._clock())
+        if wait_s is not None:
+            raise Problem(
+                Code.UPSTREAM_ERROR, "what answers this call is resting; nothing was charged", retry_after_s=wait_s
+            )
+        if call.payment is not None:
+            return await self._authorize_signature(call, call.payment)
+        if call.principal is not None:
+            return await self._authorize_balance(call, call.principal)
+        raise Problem(Code.AGENT_TOKEN_REQUIRED, "pay with x402 or bring an agent's bearer token")
+
+    async def _authorize_balance(self, call: Call, agent: Principal) -> Held | Answer:
+        key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
+        price = call.operation.price.base_micros
+        charge = Charge(
+            id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
+            source=Source.BALANCE, held_micros=price,
+        )  # fmt: skip
+        crash.point("hold.before")
+        outcome = await self._db.write(charges.hold, charge, self._work(call, agent.agent_id, None), None, key)
+        crash.point("hold.after")
+        match outcome:
+            case charges.Held(charge):
+                return Held(call, charge, None)
+            case charges.Short(available):
+                raise Problem(
+                    Code.PAYMENT_REQUIRED,
+                    f"the balance of {format_usd(available)} USD is below the price of {format_usd(price)} USD; "
+                    "top it up, or pay this call in full by x402",
+                    details={
+                        "billing_reason": "virtual_balance_insufficient",
+                        "price_usd": format_usd(price),
+                        "balance_usd": format_usd(available),
+                    },
+                )
+            case KeyKnown():
+                return await self._known_key(outcome)
+            case _:
+                raise AssertionError(f"a hold from balance cannot end as {outcome}")
+
+    async def _authorize_signature(self, call: Call, payment: Payment) -> Held | Answer:
+        if call.principal is None and not self._terms.anonymous:
+            raise Problem(Code.ANONYMOUS_REFUSED, "this gateway takes payments with an agent's bearer token only")
+        verified = self._verify(call, payment)
+        earlier = await self._earlier(call, verified)
+        if earlier is not None:
+            return earlier
+        admitted = await self._check(call, verified)
+        withheld = await self._db.read(
+            charges.find_withheld, verified.payer, call.operation.id, call.request_hash
+        )
+        agent_id = call.principal.agent_id if call.principal else None
+        token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
+        claim = self._claim(verified, admitted, call.operation.price.base_micros)
+        charge = Charge(
+            id=self._new_id("chg_"), operation=call.operation.id, party=agent_id or verified.payer,
+            source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
+        )  # fmt: skip
+        crash.point("hold.before")
+        outcome = await self._db.write(
+            charges.hold, charge, self._work(call, agent_id, token), claim, self._payment_key(call, verified)
+        )
+        crash.point("hold.after")
+        match outcome:
+            case charges.Held(charge):
+                return Held(call, charge, token, withheld)
+            case PaymentKnown():
+                return await self._known_payment(call, verified, outcome)
+            case KeyKnown():
+                return await self._known_key(outcome)
+            case charges.Overcommitted(open_micros):
+                raise Problem(
+                    Code.PAYMENT_INVALID,
+                    f"this wallet has {format_usd(open_micros)} USD signed for calls under way: "
+                    "what it can spend does not cover one more; wait until they have ended",
+                    reason="insufficient_funds",
+                )
+            case _:
+                raise AssertionError(f"a hold by signature cannot end as {outcome}")
+
+    def _verify(self, call: Call, payment: Payment) -> Verified:
+        """Offline: shape, terms, window, signature. Costs nobody anything."""
+        if self._settler is None:
+            raise Problem(Code.SETTLEMENT_UNAVAILABLE, "this gateway sells from balance only", retry_after_s=3600)
+        offers = self._terms.offers[call.operation.id]
+        verdict = verify(
+            payment,
+            offers,
+            now_s=int(self._clock()),
+            work_s=int(call.operation.timeout_s),
+            settle_margin_s=SETTLE_MARGIN_S,
+            settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
+            forbidden_payers=self._terms.forbidden_payers,
+        )
+        if isinstance(verdict, Refused):
+            raise Problem(verdict.code, verdict.message, reason=verdict.reason)
+        return verdict
+
+    async def _earlier(self, call: Call, verified: Verified) -> Answer | None:
+        """What this very payment, or this payment identifier, was used for before."""
+        known = await self._db.read(charges.find_by_identity, verified.identity)
+        if known is not None:
+            view, payment_hash = known
+            return await self._known_payment(
+                call,
+                verified,
+                PaymentKnown(
+                    view.charge.id,
+                    view.charge.operation,
+                    view.request_hash == call.request_hash,
+                    payment_hash == verified.payment.payment_hash,
+                ),
+            )
+        key = self._payment_key(call, verified)
+        if key is not None:
+            known_key = await self._db.read(charges.find_by_key, key)
+            if known_key is not None:
+                return await self._known_key(known_key)
+        return None
+
+    async def _known_payment(self, call: Call, verified: Verified, known: PaymentKnown) -> Answer:
+        """The same payment and the same request get the same answer. Once mined an authorization is public: whoever
+        brings it with another request may be a stranger, so he learns nothing, and after a few such attempts the
+        charge answers to its token only."""
+        view = await self._view(known.charge_id)
+        if not known.same_request:
+            await self._db.write(charges.note_wrong_request, verified.identity)
+        if not (known.same_request and known.same_payment) or view.token_only:
+            raise Problem(
+                Code.PAYMENT_ALREADY_USED,
+                "this payment was used already; fetch its result with the charge token, or sign a new payment",
+                reason="invalid_exact_evm_nonce_already_used",
+            )
+        return await self._replay(view, fresh_token=call.principal is None)
+
+    async def _known_key(self, known: KeyKnown) -> Answer:
+        if not known.same_request:
+            raise Problem(
+                Code.IDEMPOTENCY_CONFLICT, "this idempotency key was used for another request; choose a new one"
+            )
+        view = await self._view(known.charge_id)
+        if disclosure(view.charge) is Disclosure.WORKING and view.charge.source is Source.BALANCE:
+            raise Problem(
+                Code.IDEMPOTENCY_IN_FLIGHT, "the first call with this idempotency key is under way", retry_after_s=1
+            )
+        return await self._replay(view, fresh_token=False)
+
+    async def _replay(self, view: ChargeView, *, fresh_token: bool) -> Answer:
+        """The stored answer again; one whose settlement is under way is waited for as the first call does."""
+        if disclosure(view.charge) is Disclosure.SETTLING:
+            settled = await self.collect(view.charge.id, view.settlement.id if view.settlement else None)
+            view = settled.view
+        token = None
+        if fresh_token and view.agent_id is None:
+            # The client may never have seen the first answer, and only hashes of tokens are kept.
+            token = ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
+            await self._db.write(charges.add_token, view.charge.id, ids.token_hash(token))
+        return Answer(view, token, replayed=True)
+
+    async def _check(self, call: Call, verified: Verified) -> protocol.Admitted:
+        """One round trip to the chain. Whatever it says, nothing was claimed."""
+        assert self._settler is not None
+        match await self._settler.check(verified):
+            case protocol.Admitted() as admitted:
+                pass
+            case protocol.Refused(reason, message):
+                allowance = reason == "permit2_allowance_required"
+                raise Problem(
+                    Code.PERMIT2_ALLOWANCE_REQUIRED if allowance else Code.PAYMENT_INVALID,
+                    message or "the chain would not take this payment",
+                    reason=reason,
+                )
+            case protocol.Unknown(message):
+                log.warning("settlement_unavailable", cause=message)
+                raise Problem(
+                    Code.SETTLEMENT_UNAVAILABLE,
+                    "payments cannot be taken just now; nothing was claimed, the same payment may be sent again",
+                    retry_after_s=5,
+                )
+        late = outlives(
+            verified, now_s=int(self._clock()), chain_time_s=admitted.block_time_s,
+            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
+        )  # fmt: skip
+        if late is not None:
+            raise Problem(late.code, late.message, reason=late.reason)
+        return admitted
+
+    def _claim(self, verified: Verified, admitted: protocol.Admitted, price_micros: int) -> Claim:
+        requirement = verified.requirements
+        token = requirement.asset.lower()
+        decimals = self._terms.decimals[f"{requirement.network}/{token}"]
+        return Claim(
+            identity=verified.identity,
+            payer=verified.payer,
+            network=requirement.network,
+            token=token,
+            pay_to=requirement.pay_to.lower(),
+            amount_atomic=verified.value_atomic,
+            # A coarse token's price was rounded up in the offer: what is signed is what is charged.
+            amount_micros=max(price_micros, atomic_to_micros_down(verified.value_atomic, decimals)[0]),
+            valid_before_s=verified.valid_before_s,
+            payment=verified.payment.raw,
+            payment_hash=verified.payment.payment_hash,
+            spendable_micros=atomic_to_micros_down(admitted.spendable_atomic, decimals)[0],
+            admitted_block=admitted.block,
+        )
+
+    def _payment_key(self, call: Call, verified: Verified) -> KeyUse | None:
+        if call.principal is not None and call.idempotency_key:
+            return KeyUse(call.principal.agent_id, call.idempotency_key, call.request_hash)
+        identifier = verified.payment.payment_identifier
+        if identifier is None:
+            return None
+        fingerprint = hashlib.sha256(call.request_hash + verified.payment.payment_hash).digest()
+        return KeyUse(verified.payer, identifier, fingerprint)
+
+    # fulfil
+
+    async def fulfil(self, held: Held) -> str | None:
+        """The work and what it means for the money, in one write. Answers the queued settlement's id, if any.
+
+        Raises Problem UPSTREAM_ERROR or UPSTREAM_TIMEOUT after a failure; the charge is released by then.
+        """
+        call, charge = held.call, held.charge
+        started = time.perf_counter()
+        crash.point("work.before")
+        stored, outcome = await self._work_done(held)
+        crash.point("work.after")
+        event, amount = self._verdict(call.operation, charge, outcome)
+        settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
+        crash.point("record.before")
+        recorded = await self._db.write(
+            charges.record, charge.id, event, amount,
+            cost_micros=outcome.cost_micros, result=stored, result_ttl_ms=self._terms.result_ttl_ms,
+            settlement_id=self._new_id("stl_") if settles else None,
+        )  # fmt: skip
+        crash.point("record.after")
+        self._booked(call.operation.id, event.value, time.perf_counter() - started)
+        if isinstance(recorded, charges.Late):
+            raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
+        if isinstance(outcome, Failure):
+            raise Problem(
+                Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
+                f"{outcome.message}; nothing was charged, the same payment may be used again",
+                retry_after_s=outcome.retry_after_s,
+            )
+        if held.withheld is not None and stored is not None:
+            await self._db.write(charges.mark_resold, held.withheld.charge.id, charge.id)
+        return recorded.settlement.id if recorded.settlement else None
+
+    async def _work_done(self, held: Held) -> tuple[bytes | None, Outcome]:
+        """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one."""
+        if held.withheld is not None and held.withheld.result is not None:
+            kept = answer.unpack(held.withheld.result)
+            return held.withheld.result, Match(kept.data) if kept.matched else NoMatch(kept.data)
+        outcome = await self._ask(held.call)
+        if isinstance(outcome, Failure):
+            return None, outcome
+        try:
+            return answer.pack(outcome), outcome
+        except TypeError:
+            log.error("unusable_outcome", operation=held.call.operation.id)
+            return None, Failure("the upstream's answer could not be used", cost_micros=outcome.cost_micros)
+
+    async def _ask(self, call: Call) -> Outcome:
+        operation, now = call.operation, self._clock()
+        context = Context(
+            http=self._http,
+            now=self._clock,
+            deadline_s=now + operation.timeout_s,
+            budget_micros=operation.price.base_micros,
+        )
+        try:
+            async with asyncio.timeout(operation.timeout_s):
+                return await self._offerings[operation.id].fulfil(call.query, context)
+        except TimeoutError:
+            return Failure("the upstream did not answer in time", timeout=True)
+        except Exception as error:  # noqa: BLE001 an upstream's bug is its failure, never the caller's charge
+            log.error("upstream_bug", operation=operation.id, error=type(error).__name__, exc_info=True)
+            return Failure("the upstream failed")
+
+    @staticmethod
+    def _verdict(operation: Operation, charge: Charge, outcome: Outcome) -> tuple[Event, int]:
+        """What an outcome means for the money."""
+        match outcome:
+            case Match():
+                return Event.MATCHED, charge.held_micros
+            case NoMatch():
+                return (Event.MISSED, 0) if operation.miss_free else (Event.MATCHED, charge.held_micros)
+            case Failure():
+                return Event.FAILED, 0
+
+    # collect
+
+    async def collect(self, charge_id: str, settlement_id: str | None, token: str | None = None) -> Answer:
+        """Waits a bounded time for the proof of a captured signature; then tells what is written, whatever it is."""
+        if settlement_id is not None and self._collecting is not None:
+            await self._collecting.collect(settlement_id, wait_s=self._terms.settle_wait_s)
+        crash.point("answer.before")
+        return Answer(await self._view(charge_id), token)
+
+    # small things
+
+    def _work(self, call: Call, agent_id: str | None, token: str | None) -> Work:
+        return Work(
+            request_id=call.request_id,
+            request_hash=call.request_hash,
+            owner=self._owner,
+            work_deadline_ms=int((self._clock() + call.operation.timeout_s + WORK_MARGIN_S) * 1000),
+            agent_id=agent_id,
+            token_hash=ids.token_hash(token) if token else None,
+        )
+
+    async def _view(self, charge_id: str) -> ChargeView:
+        view = await self._db.read(charges.find, charge_id)
+        if view is None:
+            raise AssertionError(f"{charge_id} is written and cannot be gone")
+        return view
+
+    def _new_id(self, prefix: str) -> str:
+        return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))

@@ -1,0 +1,87 @@
+"""Recovery: at start and every minute, finds what became of whatever was left unfinished.
+
+It only finds. What may have been done is never done again: a charge whose worker is gone is released, not worked
+on anew; a settlement that was sent is looked for on chain; one that was only queued has not been sent by anybody,
+so the collecting loop sends it. Running it twice, or beside live traffic, changes nothing that is right.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gateway.core.charge import Event
+from gateway.core.settlement import State
+from gateway.flows.collecting import Collecting
+from gateway.settlement.protocol import Refused, Settled, Settler
+from gateway.store import charges, settlements
+from gateway.store.database import Database
+
+log = structlog.get_logger("recovery")
+
+EVERY_S = 60.0
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        settler: Settler | None,
+        collecting: Collecting | None,
+        clock: Callable[[], float],
+        alive: Callable[[str], bool],
+        alarm: Callable[[str, str], None] = lambda name, subject: None,
+    ) -> None:
+        """`alive(owner)` tells whether the process that works on a charge still runs."""
+        self._db = db
+        self._settler = settler
+        self._collecting = collecting
+        self._clock = clock
+        self._alive = alive
+        self._alarm = alarm
+
+    async def run(self) -> None:
+        """Forever, once a minute. One failing round is told and does not end the next."""
+        while True:
+            try:
+                await self.once()
+            except Exception:  # noqa: BLE001 the next round tries again; the operator sees this one
+                log.exception("recovery_failed")
+                self._alarm("recovery_failed", "")
+            await asyncio.sleep(EVERY_S)
+
+    async def once(self) -> None:
+        await self._orphans()
+        if self._settler is not None and self._collecting is not None:
+            await self._unfinished(self._settler, self._collecting)
+            await self._watched(self._settler)
+        await self._db.write(charges.expire_results)
+
+    async def _orphans(self) -> None:
+        """Open charges that nobody works on: their worker died, or had its time and a margin."""
+        now_ms = int(self._clock() * 1000)
+        for view in await self._db.read(charges.held):
+            if view.work_deadline_ms < now_ms or not self._alive(view.owner):
+                log.warning("orphan_released", charge=view.charge.id)
+                await self._db.write(charges.record, view.charge.id, Event.EXPIRED)
+
+    async def _unfinished(self, settler: Settler, collecting: Collecting) -> None:
+        for settlement in await self._db.read(settlements.unfinished):
+            if settlement.state is State.SENT or settlement.abandoned:
+                await collecting.book(settlement, await settler.find(settlement))
+
+    async def _watched(self, settler: Settler) -> None:
+        """Proven, but not deep enough to be sure: still there? A reorganisation may have taken it back."""
+        for settlement in await self._db.read(settlements.watched):
+            match await settler.find(settlement):
+                case Settled(final=True):
+                    await self._db.write(settlements.final, settlement.id)
+                case Settled():
+                    pass
+                case Refused():
+                    log.error("settlement_taken_back", settlement=settlement.id)
+                    self._alarm("settlement_taken_back", settlement.id)
+                    await self._db.write(settlements.taken_back, settlement.id)
+                case _:
+                    log.info("settlement_not_seen", settlement=settlement.id)
