@@ -1,0 +1,169 @@
+"""The log: one line for each request but the unpaid 402s, which are counted only; JSON for machines, colours for people.
+
+What must never be in it: tokens, keys, signatures, bodies, query strings, and whatever could name a person. The first
+line of defence is not to hand such things to a logger: a request is told by its route's template, never by its path.
+The second is `redact`, which every line passes, the libraries' too (F-172).
+"""
+
+import logging
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import EventDict, Processor
+
+from gateway.edge.metrics import Metrics
+from gateway.edge.visit import SECURITY_HEADERS, TOKEN, Proxies, RequestIds, Visit, peer_of
+
+REDACTED = "[redacted]"
+SECRET_KEYS = re.compile(
+    r"(^|_)(authorization|token|secret|password|key|signature|payment|payload|body|headers?|cookie|query|url|phone|email"
+    r"|name|address|person|data)$"
+)
+"""Keys whose values are not logged, whatever they hold. `key_id`, `token_hint` and the like are other keys."""
+SECRET_FORMS = re.compile(
+    TOKEN.pattern
+    + r"|\b(?:0x)?[0-9A-Fa-f]{64,}\b"  # keys and signatures; a transaction's hash is logged under HASH_KEYS
+    r"|[A-Za-z0-9+/_-]{100,}={0,2}"  # payment headers
+    r"|(?i:bearer)\s+\S+"
+    r"|[^\s@]+@[^\s@]+\.[^\s@]+"  # e-mail addresses
+    r"|\+\d[\d ().-]{6,}\d"  # phone numbers
+    r"|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b"
+)
+HASH_KEYS = frozenset({"transaction", "block_hash", "payment_hash"})
+"""Public hashes have the form of a private key; under these names they are let through."""
+
+access = structlog.get_logger("gateway.access")
+
+
+class Visits:
+    """ASGI: opens a visit for each request, closes it with its line in the log, and dresses every answer."""
+
+    def __init__(self, app: ASGIApp, request_ids: RequestIds, proxies: Proxies, metrics: Metrics) -> None:
+        self._app = app
+        self._request_ids = request_ids
+        self._proxies = proxies
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope["headers"]
+        theirs = next((value for name, value in headers if name == b"x-request-id"), None)
+        visit = Visit(self._request_ids.choose(theirs), self._proxies.client(peer_of(scope), headers))
+        scope.setdefault("state", {}).update(visit=visit, request_id=visit.request_id)
+        began = time.monotonic()
+        status = 0
+
+        async def dress(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    *SECURITY_HEADERS,
+                    (b"x-request-id", visit.request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, dress)
+        finally:
+            seconds = time.monotonic() - began
+            self._metrics.request(visit.route, status, seconds)
+            access.info(
+                "request",
+                request_id=visit.request_id,
+                client=visit.client,
+                method=scope["method"],
+                route=visit.route,
+                status=status,
+                ms=round(seconds * 1000, 1),
+                **visit.facts,
+            )
+
+
+def configure(form: Literal["json", "console"] = "json", level: str = "info", stream: TextIO | None = None) -> None:
+    """Sets up structlog, and the standard library's logging behind it for the libraries' own lines. Once a process."""
+    stream = stream or sys.stderr
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        bare_trace,
+        redact,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if form == "console"
+        else structlog.processors.JSONRenderer(_json)
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    # Libraries say what goes wrong with them. Their debug lines hold whole requests: nobody gets those.
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def bare_trace(logger: object, method: str, event: EventDict) -> EventDict:
+    """An exception becomes its type and where it came from: no message and no values, both may hold what was sent."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    elif isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["trace"] = _trace(error)
+    return event
+
+
+def redact(logger: object, method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        event[key] = _redacted(key, value)
+    return event
+
+
+def _redacted(key: str, value: Any) -> Any:
+    if SECRET_KEYS.search(key):
+        return REDACTED
+    if isinstance(value, str):
+        return value if key in HASH_KEYS else SECRET_FORMS.sub(REDACTED, value)
+    if isinstance(value, bytes):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {inner: _redacted(str(inner), each) for inner, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(key, each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return SECRET_FORMS.sub(REDACTED, str(value))
+
+
+def _trace(error: BaseException) -> list[str]:
+    """`file:line function` from the outermost call in; then the same of its cause."""
+    frames = traceback.extract_tb(error.__traceback__)
+    told = [f"{frame.filename.rsplit('site-packages/')[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        told += [f"caused by {type(cause).__name__}", *_trace(cause)]
+    return told
+
+
+def _json(event: EventDict, default: Callable[[Any], Any] = str, **_: Any) -> str:
+    return orjson.dumps(event, default=default).decode()

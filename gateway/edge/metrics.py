@@ -1,0 +1,144 @@
+"""What is counted, for Prometheus. Labels are operations, routes, outcomes and names of alarms; never a person,
+an agent, a token or an address of any kind.
+
+The registry belongs to the instance: two gateways in one process, as in the tests, count apart.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.core.errors import Code, Problem
+from gateway.core.ids import token_hash
+from gateway.edge.visit import is_loopback, peer_of
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+WATCH_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What is asked for only when somebody looks."""
+
+    alarms: Mapping[str, float] = field(default_factory=dict)
+    """By name, 0 while all is well: payment_pending_too_long, audit_difference, relayer_funds_low, queue_stuck (F-182)."""
+    settlements: Mapping[str, int] = field(default_factory=dict)
+    """How many there are, by state."""
+
+
+Watch = Callable[[], Awaitable[Vitals]]
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._challenges = Counter("faregate_challenges", "Unpaid 402 answers.", ["operation"], registry=registry)
+        self._requests = Counter("faregate_requests", "All other requests.", ["route", "status"], registry=registry)
+        self._seconds = Histogram(
+            "faregate_request_seconds", "Their time to the last byte.", ["route"], buckets=BUCKETS_S, registry=registry
+        )
+        self._calls = Counter(
+            "faregate_paid_calls", "Calls with a credential.", ["operation", "outcome"], registry=registry
+        )
+        self._charged = Counter(
+            "faregate_charged_micros", "Captured, in micro-USD.", ["operation", "source"], registry=registry
+        )
+        self._refused = Counter(
+            "faregate_connections_refused", "Connections closed by a limit.", ["reason"], registry=registry
+        )
+        self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
+        self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
+
+    def challenge(self, operation: str) -> Callable[[], None]:
+        """The counter of one operation's 402s, looked up once."""
+        return self._challenges.labels(operation).inc
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def call(self, operation: str, outcome: str) -> None:
+        """`outcome`: match, miss, pending, refused, replayed, failed, invalid."""
+        self._calls.labels(operation, outcome).inc()
+
+    def charged(self, operation: str, source: str, amount_micros: int) -> None:
+        """`source`: balance or signature."""
+        self._charged.labels(operation, source).inc(amount_micros)
+
+    def refused(self, reason: str) -> None:
+        """`reason`: full, head_timeout, head_too_large, malformed, drain."""
+        self._refused.labels(reason).inc()
+
+    def show(self, vitals: Vitals) -> bytes:
+        for state, number in vitals.settlements.items():
+            self._settlements.labels(state).set(number)
+        for name, level in vitals.alarms.items():
+            self._alarm.labels(name).set(level)
+        return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPage:
+    """GET /metrics: for whoever is on this machine, or has the operator's token."""
+
+    metrics: Metrics
+    watch: Watch
+    operator_token_hash: bytes | None = None
+
+    def routes(self) -> list[Route]:
+        return [Route("/metrics", self.page, methods=["GET"])]
+
+    async def page(self, request: Request) -> Response:
+        if not (on_this_machine(request) or self._is_operator(request)):
+            raise Problem(Code.INVALID_TOKEN, "metrics are for this machine, or for the operator's token")
+        return Response(
+            self.metrics.show(await self._vitals()),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def _vitals(self) -> Vitals:
+        """A store that does not answer is itself an alarm, and must not take the other numbers with it."""
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT_S):
+                vitals = await self.watch()
+        except Exception:  # noqa: BLE001 - whatever keeps us from knowing, the page must say that we do not know
+            return Vitals(alarms={"blind": 1})
+        return Vitals(alarms={**vitals.alarms, "blind": 0}, settlements=vitals.settlements)
+
+    def _is_operator(self, request: Request) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return (
+            self.operator_token_hash is not None
+            and scheme.lower() == "bearer"
+            and hmac.compare_digest(token_hash(token.strip()), self.operator_token_hash)
+        )
+
+
+def on_this_machine(request: Request) -> bool:
+    """Whether a program here asks for itself: not a proxy here for somebody elsewhere, and not a web page in a
+    browser here, whether by a cross-origin request or by a host name that was pointed at us."""
+    headers = request.headers
+    relayed = any(name in headers for name in ("x-forwarded-for", "forwarded", "via", "x-real-ip"))
+    by_a_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none"
+    return (
+        is_loopback(peer_of(request.scope)) and not relayed and not by_a_page and _names_loopback(headers.get("host"))
+    )
+
+
+def _names_loopback(host: str | None) -> bool:
+    name = (host or "").rsplit(":", 1)[0].strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,403 @@
+"""The HTTP server: uvicorn on uvloop and httptools, with limits of our own on what a connection may take.
+
+uvicorn bounds neither how long a request's head takes to arrive nor how large it is, and it answers a pipelined
+mess at once, in front of the answer that is still being worked on. `Connection` adds (F-146, F-154):
+
+    head        at most `head_bytes_max`, within `head_deadline_s` of its first byte, however it dribbles in
+    framing     one Host; never both Content-Length and Transfer-Encoding; no coding but chunked; no CONNECT
+    body        bounded by gateway/edge/bodies.py where it is read; where the answer came first, what is left of it
+                is thrown away for `drain_s` and `drain_bytes_max`, then the connection goes
+    reading     whoever stops reading his answer is cut off after `stalled_s`
+    number      `connections_max`; a new one takes the place of one that waits for a request, else it gets a 503
+
+Deadlines are no timers: each connection notes when its time is up, and one sweep twice a second looks at all.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.core.errors import Code, Problem
+from gateway.edge import problems
+from gateway.edge.visit import RequestIds
+
+SWEEP_EVERY_S = 0.5
+TICK_S = 0.1
+BACKLOG = 2048
+EVICT_AMONG = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    connections_max: int = 4096
+    head_bytes_max: int = 32_768
+    head_deadline_s: float = 10.0
+    idle_s: int = 75
+    """Between two requests of one connection."""
+    drain_s: float = 5.0
+    drain_bytes_max: int = 262_144
+    stalled_s: float = 30.0
+    grace_s: int = 60
+    """From SIGTERM to the end: what calls in flight have to come to theirs."""
+
+
+class _Malformed(Exception):
+    """Raised inside a parser callback, to stop the parser; the verdict is kept by the connection."""
+
+
+class Connection(HttpToolsProtocol):
+    def __init__(
+        self, *args: Any, limits: ServerLimits, refused: Callable[[str], None], request_ids: RequestIds, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._refused = refused
+        self._request_ids = request_ids
+        self._due_s: float | None = None
+        """When this connection's time is up, by the loop's clock; None while we are the ones who keep it waiting."""
+        self._write_due_s: float | None = None
+        self._over = False
+        self._in_body = False
+        self._head_begun = False
+        self._head_bytes = 0
+        self._discarded = 0
+        self._verdict: Problem | None = None
+        self._upgrading = False
+
+    # the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= self._limits.connections_max and not self._make_room():
+            self.transport = transport
+            self._refuse("full", Problem(Code.RATE_LIMITED, "too many connections; try again soon", retry_after_s=1))
+            return
+        super().connection_made(transport)
+        self._due_s = self.loop.time() + self._limits.head_deadline_s
+
+    def _make_room(self) -> bool:
+        """Closes the connection that has waited longest for a request, among a few."""
+        waiting = [each for each in islice(self._others(), EVICT_AMONG) if each.is_waiting]
+        if not waiting:
+            return False
+        oldest = min(waiting, key=lambda each: each._due_s or 0.0)
+        oldest._end("full")
+        return True
+
+    def _others(self) -> "Iterator[Connection]":
+        return iter(cast("set[Connection]", self.connections))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Nothing that it asked for is under way."""
+        return not self._in_body and (self.cycle is None or self.cycle.response_complete)
+
+    def sweep(self, now_s: float) -> None:
+        """Called twice a second."""
+        if self._write_due_s is not None and self._write_due_s < now_s:
+            self._refused("stalled")
+            self.transport.abort()
+        elif self.transport.is_closing():
+            # Closed, but its last answer is not taken: uvicorn would wait for ever.
+            self._write_due_s = self._write_due_s or now_s + self._limits.drain_s
+        elif self._due_s is not None and self._due_s < now_s:
+            if self._in_body:
+                self._end("drain")
+            elif self._head_bytes:
+                self._refuse("head_timeout", Problem(Code.REQUEST_TIMEOUT, "the request's head came too slowly"))
+            else:
+                self._end("idle")
+
+    def _end(self, reason: str) -> None:
+        self._over = True
+        self._refused(reason)
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_due_s = self.loop.time() + self._limits.stalled_s
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_due_s = None
+
+    # what comes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._unset_keepalive_if_required()
+        if not self._in_body:
+            self._begin_head()
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse("malformed", self._verdict or Problem(Code.BAD_REQUEST, "this is no HTTP/1.1 request"))
+        else:
+            if not self._in_body and self._head_bytes > self._limits.head_bytes_max:
+                self._refuse("head_too_large", _head_too_large(self._limits))
+
+    def _begin_head(self) -> None:
+        if not self._head_begun:
+            self._head_begun = True
+            self._due_s = self.loop.time() + self._limits.head_deadline_s
+
+    def on_message_begin(self) -> None:
+        self._begin_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        self._upgrading = self.parser.should_upgrade()
+        if self._upgrading:
+            return
+        self._in_body = True
+        self._due_s = None
+        self._discarded = 0
+        super().on_headers_complete()
+
+    def _check_head(self) -> None:
+        """What httptools lets pass and a proxy in front of us might read in another way."""
+        # Only a head that came in one piece with others, or in many bytes, can be too large: else nothing is summed.
+        if not 0 < self._head_bytes <= self._limits.head_bytes_max:
+            length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if length > self._limits.head_bytes_max:
+                self._stop(_head_too_large(self._limits))
+        hosts = lengths = codings = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                lengths += 1
+            elif name == b"transfer-encoding":
+                codings += 1 if value.lower() == b"chunked" else 2
+        old = self.parser.get_http_version() != "1.1"
+        if hosts > 1 or (not hosts and not old):
+            self._stop(Problem(Code.BAD_REQUEST, "a request names one Host"))
+        if lengths + codings > 1 or (codings and old):
+            self._stop(Problem(Code.BAD_REQUEST, "the length of the body is ambiguous"))
+        if self.parser.get_method() == b"CONNECT":
+            self._stop(Problem(Code.METHOD_NOT_ALLOWED, "this is no proxy"))
+
+    def _stop(self, verdict: Problem) -> None:
+        self._verdict = verdict
+        raise _Malformed
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """We speak HTTP/1.1 only, and a server may ignore an Upgrade; but the parser stops at one. So the same request
+        is read again without it (Java's client offers h2c with every first request, a POST's body behind it)."""
+        hop = (b"connection", b"upgrade", b"http2-settings")
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s" % (name, value) for name, value in self.headers if name not in hop]
+        self.parser = httptools.HttpRequestParser(self)
+        self._head_begun, self._head_bytes = False, 0
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.response_complete:
+            super().on_body(body)
+            return
+        self._discarded += len(body)
+        if self._discarded > self._limits.drain_bytes_max and not self._over:
+            self._end("drain")
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        super().on_message_complete()
+        self._in_body = self._head_begun = False
+        self._head_bytes = 0
+        if self.cycle.response_complete:
+            self._due_s = self.loop.time() + self._limits.idle_s
+
+    # what goes out
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body and self.cycle.response_complete:
+            self._due_s = self.loop.time() + self._limits.drain_s
+
+    def _refuse(self, reason: str, problem: Problem) -> None:
+        """Answers what is no request, and closes. A whole request that is still being answered goes first, alone."""
+        self._over = True
+        self._refused(reason)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        self.transport.write(_raw(problem, self._request_ids.new()))
+        self.transport.close()
+
+
+def _head_too_large(limits: ServerLimits) -> Problem:
+    return Problem(Code.HEADERS_TOO_LARGE, f"a request's head has at most {limits.head_bytes_max} bytes")
+
+
+def _raw(problem: Problem, request_id: str) -> bytes:
+    answer = problems.response(problem, request_id)
+    lines = [b"HTTP/1.1 %d %s" % (problem.status, problem.code.value.encode())]
+    lines += [b"%s: %s" % header for header in answer.raw_headers]
+    lines += [b"x-request-id: " + request_id.encode(), b"x-content-type-options: nosniff", b"connection: close"]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with the sweep; started and stopped by `serving`."""
+
+    async def tick(self) -> None:
+        """Keeps the Date header and the deadlines, until cancelled."""
+        loop = asyncio.get_running_loop()
+        ticks = 0
+        while True:
+            await self.on_tick(ticks)
+            if ticks % round(SWEEP_EVERY_S / TICK_S) == 0:
+                for connection in list(self.server_state.connections):
+                    cast(Connection, connection).sweep(loop.time())
+            ticks = (ticks + 1) % 864_000
+            await asyncio.sleep(TICK_S)
+
+
+def _nothing(reason: str) -> None:
+    pass
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    limits: ServerLimits = ServerLimits(),
+    refused: Callable[[str], None] = _nothing,
+    listener: socket.socket | None = None,
+) -> AsyncIterator[str]:
+    """Serves `app` in the running loop; gives its URL. At the end: no new connections, then `grace_s` for the calls in
+    flight. `refused` hears why connections were closed, as gateway.edge.metrics counts it. Raises OSError."""
+    listener = listener or bind(host, port)
+    server = Server(_config(app, limits, refused))
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    ticking = asyncio.create_task(server.tick())
+    bound = listener.getsockname()
+    shown = f"[{bound[0]}]" if listener.family == socket.AF_INET6 else bound[0]
+    try:
+        await asyncio.sleep(0)  # the first tick: from the first answer on there is a Date
+        yield f"http://{shown}:{bound[1]}"
+    finally:
+        tasks = set(server.server_state.tasks)
+        await server.shutdown([listener])
+        await asyncio.gather(*tasks, return_exceptions=True)
+        ticking.cancel()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError, as for a port that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _config(app: ASGIApp, limits: ServerLimits, refused: Callable[[str], None]) -> uvicorn.Config:
+    request_ids = RequestIds(time.time_ns() // 1_000_000, os.urandom(10))
+    protocol = partial(Connection, limits=limits, refused=refused, request_ids=request_ids)
+    return uvicorn.Config(
+        app,
+        http=cast("type[asyncio.Protocol]", protocol),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=limits.idle_s,
+        timeout_graceful_shutdown=limits.grace_s,
+    )
+
+
+Opened = Callable[[], AbstractAsyncContextManager[ASGIApp]]
+"""Opens the gateway in the loop it will run in, gives its app, closes it when the last call has ended."""
+
+
+def run(
+    opened: Opened,
+    host: str,
+    port: int,
+    *,
+    limits: ServerLimits = ServerLimits(),
+    refused: Callable[[str], None] = _nothing,
+    ready: Callable[[str], None] = _nothing,
+) -> None:
+    """Serves until SIGTERM or SIGINT. The port is taken before anything is opened; `ready` hears the URL.
+    Raises OSError, and whatever `opened` raises."""
+    _allow_files(limits.connections_max + 256)
+    listener = bind(host, port)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(opened, listener, limits, refused, ready))
+
+
+async def _run(
+    opened: Opened,
+    listener: socket.socket,
+    limits: ServerLimits,
+    refused: Callable[[str], None],
+    ready: Callable[[str], None],
+) -> None:
+    told = asyncio.Event()
+    with _signals(told), listener:
+        async with opened() as app, serving(app, limits=limits, refused=refused, listener=listener) as url:
+            ready(url)
+            await told.wait()
+
+
+@contextmanager
+def _signals(told: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, lambda *_: loop.call_soon_threadsafe(told.set)) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return None
+    return uvloop.new_event_loop
+
+
+def _allow_files(number: int) -> None:
+    """Many systems start a process with 1,024 open files, which is less than our connections."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
