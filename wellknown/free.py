@@ -1,0 +1,94 @@
+"""The routes that cost nothing, as /openapi.json describes them. Everything else it lists is for sale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Access = Literal["open", "agent", "charge"]
+"""Who may ask: anybody; an agent with its bearer token; the agent, or whoever has the charge's token."""
+Parameter = tuple[str, Literal["path", "query"], bool, str]
+"""(name, where, required, what it says); all are strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """One GET route."""
+
+    id: str
+    path: str
+    summary: str
+    schema: Mapping[str, Any]
+    media_type: str = "application/json"
+    access: Access = "open"
+    parameters: tuple[Parameter, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+    """Those that are answered with `schema`."""
+    problems: tuple[int, ...] = ()
+    """Those that are answered with the error envelope."""
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+_TEXT = {"type": "string"}
+_TEXT_OR_NONE = {"type": ["string", "null"]}
+_USD = {"type": "string", "pattern": "^-?[0-9]+\\.[0-9]{3,6}$"}
+_AMOUNTS = {"virtual_balance_usd": _USD, "held_usd": _USD, "available_usd": _USD, "bonus_usd": _USD}
+_OBJECT_OR_NONE = {"type": ["object", "null"]}
+
+ROUTES: tuple[Free, ...] = (
+    Free(
+        "agent_me",
+        "/api/v1/agents/me",
+        "The agent whose token asks, with its balance and the prices",
+        _object(
+            agent_id=_TEXT,
+            label=_TEXT,
+            principal={"type": "object"},
+            status={"enum": ["active", "frozen"]},
+            created_at={"type": "string", "format": "date-time"},
+            **_AMOUNTS,
+            routes={"type": "object"},
+        ),
+        access="agent",
+        problems=(401,),
+    ),
+    Free(
+        "agent_balance",
+        "/api/v1/agents/balance",
+        "The agent's balance, and what open calls hold of it",
+        _object(agent_id=_TEXT, currency={"const": "USD"}, key_cap=_OBJECT_OR_NONE, **_AMOUNTS),
+        access="agent",
+        problems=(401,),
+    ),
+    Free(
+        "charge",
+        "/api/v1/charges/{charge_id}",
+        "What became of a paid call, with its result while that is kept",
+        _object(
+            charge_id=_TEXT,
+            operation=_TEXT,
+            state=_TEXT,
+            amount_usd=_USD,
+            charged_usd=_USD,
+            matched={"type": ["boolean", "null"]},
+            billed={"type": "boolean"},
+            payer=_TEXT_OR_NONE,
+            settlement=_OBJECT_OR_NONE,
+            result=_OBJECT_OR_NONE,
+            result_expires_at=_TEXT_OR_NONE,
+        ),
+        access="charge",
+        parameters=(("charge_id", "path", True, "From X-Charge-Id, or from the answer's `billing`."),),
+        problems=(401, 404),
+    ),
+    Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
+    Free(
+        "ready",
+        "/readyz",
+        "Whether it should get calls; 503 says which part is not well",
+        _object(ready={"type": "boolean"}, checks={"type": "object"}),
+        statuses=(200, 503),
+    ),
+)

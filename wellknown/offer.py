@@ -1,0 +1,125 @@
+"""One operation's offer: what its live 402 asks for, and what every document repeats.
+
+Whoever needs a price, a payee or a schema of an operation takes it from here. That is why the documents and the
+402 cannot disagree.
+"""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.core.catalogue import Operation
+from gateway.core.money import micros_to_atomic_up
+from gateway.core.networks import Token
+from gateway.core.x402 import bazaar
+from gateway.core.x402.messages import Requirements, Resource
+from gateway.core.x402.offers import offers
+from wellknown.brevity import SHORTER
+from wellknown.identity import Identity, ascii_label
+
+TIMEOUT_MIN_S = 60
+"""Clients sign "valid for this long": anything shorter expires on the way."""
+SETTLE_SLACK_S = 30
+DESCRIPTION_MAX = 500
+TAGS_MAX = 5
+HEADER_MAX_BYTES = 8 * 1024
+"""Where proxies begin to cut headers."""
+HEADER_LIMIT_BYTES = 16 * 1024
+"""Node's default for all headers together: beyond it no client can read the answer."""
+ERROR_ROOM_BYTES = 512
+"""What a 402's own sentence may take of the header."""
+
+
+class Offer(NamedTuple):
+    """What a challenge is built from."""
+
+    resource: Resource
+    accepts: tuple[Requirements, ...]
+    """In the order clients should prefer them; empty when the operator takes no x402 payments."""
+    extensions: Mapping[str, Any]
+
+
+def requirements(operation: Operation, identity: Identity) -> tuple[Requirements, ...]:
+    """Every way to pay for one call by x402. A metered operation sells its base price."""
+    return offers(operation.price.base_micros, max_timeout_s(operation, identity), identity.terms)
+
+
+def max_timeout_s(operation: Operation, identity: Identity) -> int:
+    """How long a payer's signature must hold: the work, its settlement and some air."""
+    return max(TIMEOUT_MIN_S, ceil(operation.timeout_s) + identity.settle_wait_s + SETTLE_SLACK_S)
+
+
+def challenge_parts(operation: Operation, identity: Identity) -> Offer:
+    """The whole offer, short enough for a header. Raises ValueError for one that no header can carry."""
+    listing = bazaar.extension(operation)
+    offer = Offer(
+        resource_of(operation, identity),
+        requirements(operation, identity),
+        {"bazaar": listing, "payment-identifier": bazaar.payment_identifier_extension()},
+    )
+    for shorter in SHORTER:
+        if header_bytes(offer) <= HEADER_MAX_BYTES:
+            return offer
+        listing = shorter(listing)
+        offer = offer._replace(extensions={**offer.extensions, "bazaar": listing})
+    if header_bytes(offer) > HEADER_LIMIT_BYTES:
+        raise ValueError(f"operation {operation.id}: its offer takes {header_bytes(offer)} bytes of header; shorten it")
+    return offer
+
+
+def header_bytes(offer: Offer) -> int:
+    """The length of PAYMENT-REQUIRED with this offer, the sentence of the 402 included."""
+    value = {
+        "x402Version": 2,
+        "resource": offer.resource.to_json(),
+        "accepts": [accepted.to_json() for accepted in offer.accepts],
+        "extensions": offer.extensions,
+    }
+    return ceil((len(orjson.dumps(value)) + ERROR_ROOM_BYTES) / 3) * 4
+
+
+def resource_of(operation: Operation, identity: Identity) -> Resource:
+    """What is sold, without anything of the request that asked: a path or query may hold a person (F-175).
+
+    An operation with `{name}` segments is named by its example, which is an address that answers.
+    """
+    return Resource(
+        url=identity.url(operation.example_url_path),
+        description=_clip(" ".join((operation.description or operation.summary, *_roundings(operation, identity)))),
+        mime_type="application/json",
+        service_name=identity.service_name,
+        tags=_tags(operation.tags),
+        icon_url=identity.icon_url,
+    )
+
+
+def _roundings(operation: Operation, identity: Identity) -> tuple[str, ...]:
+    """A token with fewer decimals than the price takes a little more; the payer hears so before he signs."""
+    tokens = dict.fromkeys(terms.token for terms in identity.terms)
+    return tuple(
+        f"In {token.symbol} the price is rounded up to {_in_token(operation, token)}."
+        for token in tokens
+        if not micros_to_atomic_up(operation.price.base_micros, token.decimals)[1]
+    )
+
+
+def _in_token(operation: Operation, token: Token) -> str:
+    """The price in whole tokens, as a decimal string. Only called for tokens of fewer than six decimals."""
+    atomic, _ = micros_to_atomic_up(operation.price.base_micros, token.decimals)
+    whole, fraction = divmod(atomic, 10**token.decimals)
+    return f"{whole}.{fraction:0{token.decimals}d}" if token.decimals else str(whole)
+
+
+def _tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """At most five, each fit for a catalogue, none twice whatever its case."""
+    fit: dict[str, str] = {}
+    for tag in tags:
+        if label := ascii_label(tag):
+            fit.setdefault(label.lower(), label)
+    return tuple(fit.values())[:TAGS_MAX]
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= DESCRIPTION_MAX else text[: DESCRIPTION_MAX - 1].rstrip() + "…"
