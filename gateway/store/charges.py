@@ -1,0 +1,470 @@
+"""Charges: held, recorded, told about, refunded. Each function is one transaction's worth.
+
+What moves is decided by gateway/core/charge.py; here it is written as a compare-and-set on the state, with the
+transfers, the payment's state, the idempotency key, the result and the queued settlement beside it: all or nothing.
+"""
+
+import hmac
+from dataclasses import dataclass, replace
+
+from gateway.core import charge as core
+from gateway.core.agent import Status
+from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
+from gateway.core.errors import Code, Conflict, IllegalMove, Problem
+from gateway.core.settlement import Purpose, Settlement
+from gateway.core.transfer import Part, account
+from gateway.store import actions, charge_row, ledger, payments, settlements
+from gateway.store.database import Row, Tx
+from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
+
+__all__ = [
+    "ChargeView", "Claim", "Held", "KeyKnown", "KeyUse", "Late", "Overcommitted", "PaymentKnown", "Recorded", "Short",
+    "Work", "add_token", "expire_results", "find", "find_by_identity", "find_by_key", "find_withheld", "held", "hold",
+    "listing", "mark_resold", "note_wrong_request", "record", "refund", "token_matches",
+]  # fmt: skip
+
+RESULT_TTL_MS = 86_400_000
+
+OPEN = """
+INSERT INTO charges
+  (id, operation, party, source, asset, held_micros, held_bonus_micros, state, captured_micros, captured_bonus_micros,
+   refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner, work_deadline_ms,
+   created_ms)
+VALUES
+  (:id, :operation, :party, :source, :asset, :held, :bonus, 'held', 0, 0,
+   0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner, :work_deadline_ms,
+   :now_ms)
+"""
+END = """
+UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured, captured_bonus_micros = :bonus,
+  cost_micros = cost_micros + :cost, ended_ms = :now_ms, result_expires_ms = :expires_ms
+WHERE id = :id AND state = 'held' RETURNING id
+"""
+BALANCES = "SELECT name, balance_micros FROM accounts WHERE name IN (:own, :bonus)"
+KEEP = "INSERT INTO results (charge_id, body, expires_ms) VALUES (:id, :body, :expires_ms)"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Who works on a charge, and for which request."""
+
+    request_id: str
+    request_hash: bytes
+    """Of the canonical request: operation and validated input."""
+    owner: str
+    """The process: gateway/store/owners.py."""
+    work_deadline_ms: int
+    """After this the charge may be released by anybody."""
+    agent_id: str | None = None
+    token_hash: bytes | None = None
+    """Of the charge token that goes to an anonymous payer."""
+    bearer_id: str | None = None
+    """The bearer token that was shown; named, it must still be valid when the hold is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """An idempotency key. `scope` is an agent's id or a payer's address."""
+
+    scope: str
+    key: str
+    fingerprint: bytes
+    """Of what must be equal when the key is used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The balance does not cover it."""
+
+    available_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overcommitted:
+    """What the wallet can spend does not cover this hold beside its other open ones."""
+
+    open_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyKnown:
+    charge_id: str
+    same_request: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentKnown:
+    """This authorization was admitted before. `operation` is what it bought."""
+
+    charge_id: str
+    operation: str
+    same_request: bool
+    same_payment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    charge: Charge
+    settlement: Settlement | None
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Somebody else has ended the charge; only the vendor's cost was booked."""
+
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeView:
+    """A charge and everything around it. `result` is what was stored, while it is kept; whether it may be shown is
+    for core.charge.disclosure to say."""
+
+    charge: Charge
+    request_id: str
+    request_hash: bytes
+    agent_id: str | None
+    created_ms: int
+    ended_ms: int | None
+    """When the work's outcome was recorded."""
+    cost_micros: int
+    identity: str | None
+    payer: str | None
+    settlement: Settlement | None
+    transaction: str | None
+    """The hash that proves the payment."""
+    attempted: str | None
+    """The hash of the latest transaction sent for it, proven or not."""
+    result: bytes | None
+    result_expires_ms: int | None
+    """Set when there was a result; it may have expired since."""
+    owner: str
+    work_deadline_ms: int
+    token_only: bool
+    """The payment came with too many other requests: the charge answers to its token alone."""
+    resold_by: str | None
+
+
+# holding
+
+
+def hold(
+    tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None
+) -> Held | Short | Overcommitted | KeyKnown | PaymentKnown:
+    """Opens the charge, or says why not and writes nothing. From balance the split into own and bonus money is made
+    here. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
+    if (charge.source is Source.SIGNATURE) is (claim is None):
+        raise IllegalMove(f"{charge.id}: a charge by signature has a claim, one from balance has none")
+    if claim is not None and (payment := _payment_known(tx, claim, charge, work)) is not None:
+        return payment
+    if key is not None and (known := find_by_key(tx, key)) is not None:
+        return known
+    if work.agent_id is not None:
+        _require_active(tx, work)
+    covered = _from_balance(tx, charge) if claim is None else _from_wallet(tx, charge, claim)
+    if isinstance(covered, Charge):
+        _open(tx, covered, work, claim, key)
+        return Held(covered)
+    return covered
+
+
+def _payment_known(tx: Tx, claim: Claim, charge: Charge, work: Work) -> PaymentKnown | None:
+    known = payments.known(tx, claim.identity)
+    if known is None:
+        return None
+    same_request = known.operation == charge.operation and known.request_hash == work.request_hash
+    if known.state is PaymentState.OPEN and same_request:
+        return None
+    same_payment = hmac.compare_digest(known.payment_hash, claim.payment_hash)
+    return PaymentKnown(known.charge_id, known.operation, same_request, same_payment)
+
+
+def _require_active(tx: Tx, work: Work) -> None:
+    rows = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": work.agent_id})
+    if not rows:
+        raise Problem(Code.INVALID_TOKEN, "no such agent")
+    if rows[0][0] != Status.ACTIVE:
+        raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
+    if work.bearer_id is not None and not tx.execute(
+        "SELECT 1 FROM tokens WHERE id = :id AND agent_id = :agent_id AND revoked_ms IS NULL",
+        {"id": work.bearer_id, "agent_id": work.agent_id},
+    ):
+        raise Problem(Code.INVALID_TOKEN, "this token was revoked")
+
+
+def _from_balance(tx: Tx, charge: Charge) -> Charge | Short:
+    """Own money first, then bonus."""
+    own_name, bonus_name = account(charge.party, Part.AVAILABLE), account(charge.party, Part.BONUS)
+    balances: dict[str, int] = dict(tx.execute(BALANCES, {"own": own_name, "bonus": bonus_name}))
+    own, bonus = balances.get(own_name, 0), balances.get(bonus_name, 0)
+    if own + bonus < charge.held_micros:
+        return Short(own + bonus)
+    from_bonus = max(charge.held_micros - own, 0)
+    return charge if from_bonus == charge.held_bonus_micros else replace(charge, held_bonus_micros=from_bonus)
+
+
+def _from_wallet(tx: Tx, charge: Charge, claim: Claim) -> Charge | Overcommitted:
+    if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
+        raise IllegalMove(f"{charge.id} and its payment differ")
+    open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
+    return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
+
+
+def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None) -> None:
+    tx.execute(
+        OPEN,
+        {
+            "id": charge.id,
+            "operation": charge.operation,
+            "party": charge.party,
+            "source": charge.source,
+            "asset": charge.asset,
+            "held": charge.held_micros,
+            "bonus": charge.held_bonus_micros,
+            "request_id": work.request_id,
+            "request_hash": work.request_hash,
+            "agent_id": work.agent_id,
+            "identity": claim.identity if claim else None,
+            "payer": claim.payer if claim else None,
+            "owner": work.owner,
+            "work_deadline_ms": work.work_deadline_ms,
+            "now_ms": tx.now_ms,
+        },
+    )
+    ledger.post(tx, core.hold(charge), charge_id=charge.id)
+    if claim is not None:
+        payments.claim(tx, claim, charge)
+    if key is not None:
+        tx.execute(
+            "INSERT INTO idempotency_keys (scope, key, fingerprint, charge_id, at_ms)"
+            " VALUES (:scope, :key, :fingerprint, :charge_id, :now_ms)",
+            {
+                "scope": key.scope, "key": key.key, "fingerprint": key.fingerprint, "charge_id": charge.id,
+                "now_ms": tx.now_ms,
+            },
+        )  # fmt: skip
+    if work.token_hash is not None:
+        add_token(tx, charge.id, work.token_hash)
+
+
+# recording
+
+
+def record(
+    tx: Tx,
+    charge_id: str,
+    event: Event,
+    amount_micros: int = 0,
+    *,
+    cost_micros: int = 0,
+    result: bytes | None = None,
+    result_ttl_ms: int = RESULT_TTL_MS,
+    settlement_id: str | None = None,
+    amount_atomic: int | None = None,
+) -> Recorded | Late:
+    """What the work came to. Raises IllegalMove when a held charge has no such move.
+
+    A signed charge that is captured needs `settlement_id`, the id its settlement will have, and `amount_atomic`
+    when less is captured than was signed. `result` is kept for `result_ttl_ms`.
+    """
+    charge = charge_row.load(tx, charge_id)
+    if charge.state is not State.HELD:
+        tx.execute(
+            "UPDATE charges SET cost_micros = cost_micros + :cost WHERE id = :id",
+            {"id": charge_id, "cost": cost_micros},
+        )
+        return Late(charge)
+    after, transfers = core.advance(charge, event, amount_micros)
+    expires_ms = tx.now_ms + result_ttl_ms if result is not None else None
+    moved = tx.execute(
+        END,
+        {
+            "id": charge_id, "state": after.state, "reason": after.reason, "captured": after.captured_micros,
+            "bonus": after.captured_bonus_micros, "cost": cost_micros, "now_ms": tx.now_ms, "expires_ms": expires_ms,
+        },
+    )  # fmt: skip
+    if not moved:
+        raise Conflict(f"{charge_id} was moved by somebody else")
+    ledger.post(tx, transfers, charge_id=charge_id)
+    if result is not None:
+        tx.execute(KEEP, {"id": charge_id, "body": result, "expires_ms": expires_ms})
+    if after.reason in FREES_PAYMENT:
+        tx.execute("DELETE FROM idempotency_keys WHERE charge_id = :id", {"id": charge_id})
+    if after.source is Source.BALANCE:
+        return Recorded(after, None)
+    payments.end_claim(tx, charge_id, reusable=after.reason in FREES_PAYMENT)
+    if after.state is State.RELEASED:
+        return Recorded(after, None)
+    return Recorded(after, _queue(tx, after, settlement_id, amount_atomic))
+
+
+def _queue(tx: Tx, charge: Charge, settlement_id: str | None, amount_atomic: int | None) -> Settlement:
+    if settlement_id is None or (amount_atomic is None and charge.captured_micros < charge.held_micros):
+        raise IllegalMove(f"{charge.id} is captured by signature: its settlement needs an id, and a part its amount")
+    return settlements.queue(
+        tx, settlement_id, Purpose.CHARGE, charge.id, charge.captured_micros, amount_atomic=amount_atomic
+    )
+
+
+def refund(tx: Tx, charge_id: str, amount_micros: int, refund_id: str, note: str) -> Charge:
+    """Gives back a part or the rest. The same `refund_id` again changes nothing; with other terms it raises Conflict.
+
+    Raises IllegalMove when there is not so much left, or the charge is not one that can be refunded.
+    """
+    earlier = tx.execute("SELECT charge_id, amount_micros FROM refunds WHERE id = :id", {"id": refund_id})
+    if earlier:
+        if earlier[0] != (charge_id, amount_micros):
+            raise Conflict(f"{refund_id} was another refund")
+        return charge_row.load(tx, charge_id)
+    after = charge_row.move(tx, charge_row.load(tx, charge_id), Event.REFUND, amount_micros, note=note)
+    tx.execute(
+        "INSERT INTO refunds (id, charge_id, amount_micros, note, at_ms)"
+        " VALUES (:id, :charge_id, :amount, :note, :now_ms)",
+        {"id": refund_id, "charge_id": charge_id, "amount": amount_micros, "note": note, "now_ms": tx.now_ms},
+    )
+    actions.note(tx, "refund", charge_id, f"{amount_micros} micros as {refund_id}: {note}")
+    return after
+
+
+# telling
+
+
+_VIEW = f"""
+SELECT {charge_row.COLUMNS},
+  c.request_id, c.request_hash, c.agent_id, c.created_ms, c.ended_ms, c.cost_micros, c.identity, c.payer,
+  f.transaction_hash,
+  (SELECT a.hash FROM attempt_settlements l
+    JOIN attempts a ON a.network = l.network AND a.key = l.key AND a.nonce = l.nonce AND a.number = l.number
+    WHERE l.settlement_id = s.id ORDER BY a.sent_ms DESC, a.number DESC LIMIT 1),
+  r.body, c.result_expires_ms, c.owner, c.work_deadline_ms,
+  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, {settlements.COLUMNS}
+FROM charges c
+LEFT JOIN payments p ON p.identity = c.identity
+LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c.id
+LEFT JOIN proofs f ON f.settlement_id = s.id AND f.taken_back_ms IS NULL
+LEFT JOIN results r ON r.charge_id = c.id AND r.expires_ms > :now_ms
+"""  # noqa: S608 constants of this package, no input
+_VIEW_WIDTH = charge_row.WIDTH + 16
+
+
+def find(tx: Tx, charge_id: str) -> ChargeView | None:
+    return _one(tx, "WHERE c.id = :id", {"id": charge_id})
+
+
+def find_by_identity(tx: Tx, identity: str) -> tuple[ChargeView, bytes] | None:
+    """The charge that has this payment claimed or spent, and the hash of the payment it was."""
+    known = payments.known(tx, identity)
+    if known is None or known.state is PaymentState.OPEN:
+        return None
+    view = find(tx, known.charge_id)
+    return (view, known.payment_hash) if view else None
+
+
+def find_by_key(tx: Tx, key: KeyUse) -> KeyKnown | None:
+    rows = tx.execute(
+        "SELECT charge_id, fingerprint FROM idempotency_keys WHERE scope = :scope AND key = :key",
+        {"scope": key.scope, "key": key.key},
+    )
+    return KeyKnown(rows[0][0], hmac.compare_digest(rows[0][1], key.fingerprint)) if rows else None
+
+
+def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> ChargeView | None:
+    """The latest result of this payer for this request that was never paid for, still kept and not yet sold again."""
+    return _one(
+        tx,
+        "WHERE c.payer = :payer AND c.operation = :operation AND c.request_hash = :request_hash"
+        " AND c.resold_by IS NULL AND r.body IS NOT NULL"
+        " AND (c.state = 'unpaid' OR (c.state = 'captured' AND s.abandoned = 1)) ORDER BY c.id DESC LIMIT 1",
+        {"payer": payer, "operation": operation, "request_hash": request_hash},
+    )
+
+
+def listing(
+    tx: Tx, limit: int, before_id: str | None = None, state: State | None = None, party: str | None = None
+) -> list[ChargeView]:
+    """Newest first; `before_id` is the last id of the page before."""
+    return _many(
+        tx,
+        "WHERE (CAST(:before_id AS TEXT) IS NULL OR c.id < :before_id)"
+        " AND (CAST(:state AS TEXT) IS NULL OR c.state = :state)"
+        " AND (CAST(:party AS TEXT) IS NULL OR c.party = :party) ORDER BY c.id DESC LIMIT :limit",
+        {"before_id": before_id, "state": state, "party": party, "limit": limit},
+    )
+
+
+def held(tx: Tx) -> list[ChargeView]:
+    """Every charge whose work is not recorded yet, oldest first."""
+    return _many(tx, "WHERE c.state = 'held' ORDER BY c.id", {})
+
+
+def _one(tx: Tx, where: str, params: dict[str, object]) -> ChargeView | None:
+    views = _many(tx, where, params)
+    return views[0] if views else None
+
+
+def _many(tx: Tx, where: str, params: dict[str, object]) -> list[ChargeView]:
+    return [_view(row) for row in tx.execute(_VIEW + where, {**params, "now_ms": tx.now_ms})]
+
+
+def _view(row: Row) -> ChargeView:
+    (
+        request_id, request_hash, agent_id, created_ms, ended_ms, cost_micros, identity, payer, transaction, attempted,
+        result, result_expires_ms, owner, work_deadline_ms, token_only, resold_by,
+    ) = row[charge_row.WIDTH:_VIEW_WIDTH]  # fmt: skip
+    settlement = row[_VIEW_WIDTH:]
+    return ChargeView(
+        charge=charge_row.from_row(row[: charge_row.WIDTH]),
+        request_id=request_id,
+        request_hash=request_hash,
+        agent_id=agent_id,
+        created_ms=created_ms,
+        ended_ms=ended_ms,
+        cost_micros=cost_micros,
+        identity=identity,
+        payer=payer,
+        settlement=settlements.from_row(settlement) if settlement[0] is not None else None,
+        transaction=transaction,
+        attempted=attempted,
+        result=result,
+        result_expires_ms=result_expires_ms,
+        owner=owner,
+        work_deadline_ms=work_deadline_ms,
+        token_only=bool(token_only),
+        resold_by=resold_by,
+    )
+
+
+# around it
+
+
+def mark_resold(tx: Tx, charge_id: str, by_charge_id: str) -> None:
+    """A withheld result was delivered under another charge. Once only; raises Conflict."""
+    rows = tx.execute(
+        "UPDATE charges SET resold_by = :by WHERE id = :id AND resold_by IS NULL RETURNING id",
+        {"id": charge_id, "by": by_charge_id},
+    )
+    if not rows:
+        raise Conflict(f"{charge_id} was sold again already")
+
+
+def add_token(tx: Tx, charge_id: str, token_hash: bytes) -> None:
+    tx.execute(
+        "INSERT INTO charge_tokens (hash, charge_id, at_ms) VALUES (:hash, :charge_id, :now_ms)",
+        {"hash": token_hash, "charge_id": charge_id, "now_ms": tx.now_ms},
+    )
+
+
+def token_matches(tx: Tx, charge_id: str, token_hash: bytes) -> bool:
+    """Whether this is a token of this charge; compared in constant time."""
+    rows = tx.execute("SELECT hash FROM charge_tokens WHERE charge_id = :id", {"id": charge_id})
+    return any([hmac.compare_digest(row[0], token_hash) for row in rows])
+
+
+def expire_results(tx: Tx) -> int:
+    """Deletes results whose time is up, for good; answers how many."""
+    return len(tx.execute("DELETE FROM results WHERE expires_ms <= :now_ms RETURNING charge_id", {"now_ms": tx.now_ms}))
