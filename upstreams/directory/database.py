@@ -1,0 +1,135 @@
+"""The directory's own SQLite file: schema, opening, counting. Apart from the gateway's memory: it can be deleted and
+loaded again at any time.
+
+    source  a loaded file; its rows are replaced as a whole when it is loaded again
+    person  one row of a source; `record` is its line there, so (source, record) names it for ever
+    phone   numbers of a person, E.164; `current` 0 for a former number
+    email   addresses of a person, lower case
+    entry   a person with its source, numbers and addresses, as an answer is made from it
+    finder  FTS5 over last name, first name and area of persons (firms are found by number and street). Its area
+            holds made-up words: "spa" a state, "z158" a ZIP's first three digits, "z15853" a ZIP, "cridgway" a city
+    finder_terms   the words in it, for last names that are spelled differently
+"""
+
+from pathlib import Path
+from typing import TypedDict
+
+import apsw
+
+# "Fgdr" in ASCII: tells our file from any other SQLite file.
+_APPLICATION_ID = 0x46676472
+_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE source(
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, loaded_ms INTEGER NOT NULL, rows INTEGER NOT NULL) STRICT;
+CREATE TABLE person(
+  id INTEGER PRIMARY KEY, source INTEGER NOT NULL, record INTEGER NOT NULL,
+  name TEXT NOT NULL, first TEXT NOT NULL, middle TEXT NOT NULL, last TEXT NOT NULL, suffix TEXT NOT NULL,
+  business INTEGER NOT NULL, employer TEXT NOT NULL, title TEXT NOT NULL,
+  line1 TEXT NOT NULL, line2 TEXT NOT NULL, city TEXT NOT NULL, state TEXT NOT NULL, zip TEXT NOT NULL,
+  street_key TEXT NOT NULL) STRICT;
+CREATE UNIQUE INDEX person_by_record ON person(source, record);
+CREATE INDEX person_by_street ON person(street_key) WHERE street_key <> '';
+CREATE TABLE phone(
+  number TEXT NOT NULL, person INTEGER NOT NULL, current INTEGER NOT NULL,
+  PRIMARY KEY(number, person)) STRICT, WITHOUT ROWID;
+CREATE INDEX phone_by_person ON phone(person);
+CREATE TABLE email(
+  address TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY(address, person)) STRICT, WITHOUT ROWID;
+CREATE INDEX email_by_person ON email(person);
+CREATE VIEW entry AS SELECT
+  p.id, s.name AS source, p.record, s.loaded_ms, p.name, p.first, p.middle, p.last, p.suffix, p.business, p.employer,
+  p.title, p.line1, p.line2, p.city, p.state, p.zip, p.street_key,
+  (SELECT group_concat(number || '/' || current) FROM phone WHERE person = p.id) AS phones,
+  (SELECT group_concat(address, ' ') FROM email WHERE person = p.id) AS emails
+  FROM person p JOIN source s ON s.id = p.source;
+CREATE VIRTUAL TABLE finder USING fts5(last, first, area, content='', contentless_delete=1, detail=column);
+CREATE VIRTUAL TABLE finder_terms USING fts5vocab(finder, col);
+"""
+
+
+class DirectoryError(Exception):
+    """The directory's file cannot be used; the text says why and how to mend it."""
+
+
+class Stats(TypedDict):
+    """What a directory holds. `sources`: name -> rows."""
+
+    persons: int
+    businesses: int
+    phones: int
+    emails: int
+    addresses: int
+    sources: dict[str, int]
+    bytes: int
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """A connection for loading; makes the file where there is none. Raises DirectoryError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536")
+        with connection:  # two first loads at once: the second waits here, then finds the schema
+            connection.execute("PRAGMA user_version")
+            if connection.pragma("application_id") == 0 and not connection.execute("SELECT * FROM sqlite_schema").get:
+                connection.execute(SCHEMA)
+                connection.pragma("application_id", _APPLICATION_ID)
+                connection.pragma("user_version", _VERSION)
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A read-only connection, for one thread at a time. It sees a new load as soon as that is complete."""
+    connection = _open(path, apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.execute("PRAGMA mmap_size=1073741824; PRAGMA cache_size=-8192")
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open(path: Path, flags: int) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(str(path), flags=flags)
+    except apsw.Error as error:
+        raise DirectoryError(f"the directory {path} cannot be opened: {error}") from None
+    connection.set_busy_timeout(2_000)
+    return connection
+
+
+def _check(connection: apsw.Connection, path: Path) -> None:
+    try:
+        ours = connection.pragma("application_id") == _APPLICATION_ID and connection.pragma("user_version") == _VERSION
+    except apsw.NotADBError:
+        ours = False
+    if not ours:
+        raise DirectoryError(f"{path} is no directory of this version: delete it or choose another path, then load")
+
+
+def stats(path: Path) -> Stats:
+    """What the directory at `path` holds. Raises DirectoryError where there is none."""
+    connection = open_reader(path)
+    try:
+        persons, businesses, addresses = connection.execute(
+            "SELECT count(*) FILTER (WHERE NOT business), count(*) FILTER (WHERE business), "
+            "count(*) FILTER (WHERE street_key <> '') FROM person"
+        ).get
+        return Stats(
+            persons=persons,
+            businesses=businesses,
+            phones=connection.execute("SELECT count(DISTINCT number) FROM phone").get,
+            emails=connection.execute("SELECT count(DISTINCT address) FROM email").get,
+            addresses=addresses,
+            sources=dict(connection.execute("SELECT name, rows FROM source ORDER BY name")),
+            bytes=path.stat().st_size,
+        )
+    finally:
+        connection.close()

@@ -1,0 +1,150 @@
+"""Asking the directory: which rows could be meant. Who of them is a match, matching.py decides.
+
+A number, an email or a street is one probe of an index. A name goes to FTS5: its last name and every form of its
+first name, within the city or ZIP, then within the state or the ZIP's first three digits, then with last names
+that are spelled much alike. The first round that finds somebody answers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rapidfuzz import process
+from rapidfuzz.distance import JaroWinkler
+
+from upstreams.directory import matching, names, places
+from upstreams.directory.database import open_reader
+from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
+from upstreams.directory.names import Name
+from upstreams.directory.settings import Rules
+
+_ROWS_MAX = 1_000
+"""Candidates of one round; a name with more is too common."""
+_SHARED_MAX = 100
+"""Rows looked at for one number, email or street."""
+_ALIKE_MAX = 12
+"""Last names tried beside the one that was given."""
+
+_BY_PHONE = """
+SELECT e.* FROM phone f JOIN entry e ON e.id = f.person WHERE f.number = ? ORDER BY f.current DESC, e.id LIMIT ?
+"""
+_BY_EMAIL = "SELECT e.* FROM email f JOIN entry e ON e.id = f.person WHERE f.address = ? ORDER BY e.id LIMIT ?"
+_BY_STREET = "SELECT * FROM entry WHERE street_key = ? AND street_key <> '' ORDER BY id LIMIT ?"
+_BY_NAME = "SELECT e.* FROM finder f JOIN entry e ON e.id = f.rowid WHERE finder MATCH ? ORDER BY f.rowid LIMIT ?"
+_LAST_NAMES = "SELECT term FROM finder_terms WHERE term >= ? AND term < ? AND col = 'last'"
+
+
+class Directory:
+    """A read-only view of a directory's file, for one thread. Raises DirectoryError where there is none."""
+
+    def __init__(self, path: Path, rules: Rules) -> None:
+        self._connection = open_reader(path)
+        self._rules = rules
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def find(self, query: Query) -> Verdict:
+        """Who is meant. Always the same answer, in the same order, to the same question."""
+        if query.rule in ("name", "name_address"):
+            return self._find_name(query)
+        return matching.judge(query, self._candidates(query), self._rules)
+
+    def _candidates(self, query: Query) -> Iterator[Row]:
+        match query.rule:
+            case "reverse_phone":
+                return self._rows(_BY_PHONE, query.phone, _SHARED_MAX)
+            case "email":
+                return self._rows(_BY_EMAIL, query.email, _SHARED_MAX)
+            case _:
+                return self._rows(_BY_STREET, places.street_key(query.street), _ROWS_MAX)
+
+    def _rows(self, statement: str, key: str, limit: int) -> Iterator[Row]:
+        return map(_row, self._connection.execute(statement, (key, limit)))
+
+    def _find_name(self, query: Query) -> Verdict:
+        verdict: Verdict = NotFound()
+        for expression in self._rounds(query):
+            rows = list(self._rows(_BY_NAME, expression, _ROWS_MAX + 1))
+            if len(rows) > _ROWS_MAX:
+                return NotFound("too_common")
+            verdict = matching.judge(query, rows, self._rules)
+            if isinstance(verdict, Found) or verdict.reason is not None:
+                return verdict
+        return verdict
+
+    def _rounds(self, query: Query) -> Iterator[str]:
+        """FTS5 expressions, from narrow to wide. Words are quoted, and hold letters and digits only."""
+        first = _first_name(query.name)
+        last = [word for word in names.fold(query.name.last).split(" ") if word]
+        joined = "".join(last)
+        lasts = _any("last", {joined, *(word for word in last if len(word) > 2)})
+        narrow, wide = _areas(query)
+        if narrow:
+            yield f"{lasts} AND {first} AND {_any('area', narrow)}"
+        around = f" AND {_any('area', wide)}" if wide else ""
+        yield f"{lasts} AND {first}{around}"
+        if query.rule == "name_address" and len(joined) > 3:
+            alike = self._alike(joined)
+            if alike:
+                yield f"{_any('last', alike)} AND {first}{around}"
+
+    def _alike(self, last: str) -> set[str]:
+        """Last names in the directory that begin with the same two letters and differ little."""
+        terms = [term for (term,) in self._connection.execute(_LAST_NAMES, (last[:2], last[:2] + "\U0010ffff"))]
+        least = self._rules.last_name_min
+        near = process.extract(last, sorted(terms), scorer=JaroWinkler.similarity, score_cutoff=least, limit=_ALIKE_MAX)
+        return {term for term, _, _ in near} - {last}
+
+
+def _first_name(name: Name) -> str:
+    """Rows whose first name may be this one: itself, its short and long forms, its initial."""
+    first = names.fold(name.first).split(" ")[0]
+    if len(first) == 1:
+        return f'first : "{first}" *'
+    return _any("first", {*names.variants(first), first[:1]})
+
+
+def _areas(query: Query) -> tuple[set[str], set[str]]:
+    """(words of the city and ZIP, words of the state and the ZIP's area)."""
+    narrow, wide = set(), set()
+    if query.city:
+        narrow.add(places.city_word(query.city))
+    if query.zip:
+        narrow.add("z" + query.zip)
+        wide.add("z" + query.zip[:3])
+    if query.state:
+        wide.add("s" + query.state.lower())
+    return narrow, wide
+
+
+def _any(column: str, words: set[str]) -> str:
+    """A condition that one of some folded words is in a column."""
+    return column + " : (" + " OR ".join(f'"{word}"' for word in sorted(words)) + ")"
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    """A line of the view `entry`."""
+    _, source, record, loaded_ms, name, first, middle, last, suffix, business, employer, title, *rest = columns
+    line1, line2, city, state, zip, street_key, phones, emails = rest
+    numbers = [entry.split("/") for entry in (phones or "").split(",") if entry]
+    return Row(
+        source=source,
+        record=record,
+        loaded_ms=loaded_ms,
+        name=name,
+        parts=Name(first, middle, last, suffix),
+        business=bool(business),
+        employer=employer,
+        title=title,
+        line1=line1,
+        line2=line2,
+        city=city,
+        state=state,
+        zip=zip,
+        street_key=street_key,
+        phones=tuple(
+            sorted(((number, now == "1") for number, now in numbers), key=lambda phone: (not phone[1], phone[0]))
+        ),
+        emails=tuple(sorted((emails or "").split())),
+    )

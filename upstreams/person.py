@@ -1,0 +1,288 @@
+"""The contract of the people look-ups: what may be asked, and the shape of what is answered.
+
+Whatever is wrong with a question is found here, before anything is charged: a validator raises ValueError, or a
+PydanticCustomError whose type is the error code ("INVALID_PHONE", "MISSING_QUERY") where the code has a name of its
+own. A model holds the question in its plain form: E.164, two-letter state, five-digit ZIP, None for what is blank.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from upstreams.directory import names, phones, places
+from upstreams.directory.matching import Query
+from upstreams.directory.names import Name
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,63}", re.ASCII)
+
+
+def _blank_is_absent(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+_Text = Annotated[str | None, BeforeValidator(_blank_is_absent)]
+
+
+def _field(description: str, *aliases: str, length: int = 120) -> Any:
+    """An optional text; `aliases` are other names under which clients send it, the first is ours."""
+    return Field(
+        default=None,
+        max_length=length,
+        description=description,
+        validation_alias=AliasChoices(*aliases) if aliases else None,
+    )
+
+
+class _Question(BaseModel):
+    """`region` is where a phone number without a country code is dialled; another region is a subclass."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+    region: ClassVar[str] = "US"
+
+    @classmethod
+    def of_region(cls, region: str) -> type[Self]:
+        if region == cls.region:
+            return cls
+        return type(cls.__name__, (cls,), {"region": region, "__module__": cls.__module__, "__doc__": cls.__doc__})
+
+    @classmethod
+    def e164(cls, text: str) -> str:
+        number = phones.normalise(text, cls.region)
+        if number is None:
+            raise PydanticCustomError(
+                "INVALID_PHONE", "no such phone number is possible: send it with its area code, such as +12065550100"
+            )
+        return number
+
+
+class PhoneQuery(_Question):
+    """Whose number is this?"""
+
+    phone: str = Field(
+        max_length=64,
+        description="Phone number, best as E.164 (+12065550100); (206) 555-0100 is read as a US number.",
+        validation_alias=AliasChoices("phone", "phone_number", "number"),
+    )
+
+    @field_validator("phone")
+    @classmethod
+    def _possible(cls, value: str) -> str:
+        return cls.e164(value)
+
+    def query(self) -> Query:
+        return Query(phone=self.phone)
+
+
+class PersonQuery(_Question):
+    """Who is this? At least one of phone, email, name or street; whatever else is known narrows it down."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    name: _Text = _field("Full name: Dana Q Sample. Not together with first_name and last_name.", "name", "full_name")
+    first_name: _Text = _field("First name.", "first_name", "firstname", "first")
+    middle_name: _Text = _field("Middle name or initial.", "middle_name", "middlename", "middle")
+    last_name: _Text = _field("Last name.", "last_name", "lastname", "last")
+    phone: _Text = _field(
+        "Phone number, best as E.164. With a phone the look-up is a reverse phone look-up.",
+        "phone", "phone_number", "number", length=64,
+    )  # fmt: skip
+    email: _Text = _field("Email address.", "email", "email_address", length=254)
+    street: _Text = _field(
+        "Street line with house number: 12 Example Ave.", "street", "street_address", "address", "line1"
+    )
+    city: _Text = _field("City.", "city")
+    state_code: _Text = _field("US state, two letters or in full: WA.", "state_code", "state", length=40)
+    zip: _Text = _field("US ZIP code, five digits or ZIP+4.", "zip", "zipcode", "zip_code", "postal_code", length=10)
+
+    @field_validator("phone")
+    @classmethod
+    def _possible(cls, value: str | None) -> str | None:
+        return None if value is None else cls.e164(value)
+
+    @field_validator("email")
+    @classmethod
+    def _email(cls, value: str | None) -> str | None:
+        if value is not None and _EMAIL.fullmatch(value) is None:
+            raise ValueError("an email address looks like dana@example.com")
+        return None if value is None else value.lower()
+
+    @field_validator("state_code")
+    @classmethod
+    def _state(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        code = places.state_code(value)
+        if code is None:
+            raise ValueError("a state is a US state, two letters or in full: WA or Washington")
+        return code
+
+    @field_validator("zip")
+    @classmethod
+    def _zip(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        code = places.zip5(value)
+        if code is None:
+            raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
+        return code
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.name and (self.first_name or self.middle_name or self.last_name):
+            raise ValueError("send either name or first_name and last_name, not both")
+        if self.phone or self.email or self.street:
+            return self
+        first, last = self._words()
+        if not last:
+            raise PydanticCustomError("MISSING_QUERY", "send at least one of phone, email, name or street")
+        if not first:
+            raise PydanticCustomError("MISSING_QUERY", "a last name alone finds nobody: add a first name or a phone")
+        return self
+
+    def _words(self) -> tuple[bool, bool]:
+        """Whether there is a (first, last) name with a letter or digit in it."""
+        if self.name:
+            words = names.fold(self.name).split()
+            return len(words) > 1, bool(words)
+        return bool(names.fold(self.first_name or "")), bool(names.fold(self.last_name or ""))
+
+    def query(self) -> Query:
+        """The question for the directory. Splitting an unusual name takes 0.2 ms, and 0.1 s the first time."""
+        if self.name:
+            name = names.split(self.name)
+        else:
+            name = Name(self.first_name or "", self.middle_name or "", self.last_name or "")
+        return Query(
+            phone=self.phone or "",
+            email=self.email or "",
+            name=name,
+            street=self.street or "",
+            city=self.city or "",
+            state=self.state_code or "",
+            zip=self.zip or "",
+        )
+
+
+# The answer. JSON Schema with everything inlined, since crawlers follow no references.
+
+Schema = Mapping[str, Any]
+
+
+def _object(properties: Mapping[str, Schema], *, required: tuple[str, ...] | None = None) -> dict[str, Any]:
+    names_required = tuple(properties) if required is None else required
+    return {"type": "object", "properties": dict(properties), "required": list(names_required)}
+
+
+def _list(items: Schema) -> dict[str, Any]:
+    return {"type": "array", "items": dict(items)}
+
+
+_STRING = {"type": "string"}
+_NUMBER = {"type": "number"}
+_INTEGER = {"type": "integer"}
+_BOOLEAN = {"type": "boolean"}
+_MAYBE = {"type": ["string", "null"]}
+_STRINGS = _list(_STRING)
+
+PERSON: Schema = _object(
+    {
+        "id": _STRING,
+        "name": _STRING,
+        "name_parts": {
+            "type": ["object", "null"],
+            "properties": {"first": _MAYBE, "middle": _MAYBE, "last": _MAYBE, "suffix": _MAYBE},
+        },
+        "aliases": _STRINGS,
+        "age_range": _MAYBE,
+        "deceased": {"type": ["boolean", "null"]},
+        "phones": _list(
+            _object(
+                {
+                    "number": _STRING,
+                    "national": _STRING,
+                    "line_type": _MAYBE,
+                    "carrier": _MAYBE,
+                    "region": _MAYBE,
+                    "score": _NUMBER,
+                    "sources": _STRINGS,
+                }
+            )
+        ),
+        "emails": _list(_object({"email": _STRING, "score": _NUMBER, "sources": _STRINGS})),
+        "addresses": _list(
+            _object(
+                {
+                    "kind": _STRING,
+                    "line1": _MAYBE,
+                    "line2": _MAYBE,
+                    "city": _MAYBE,
+                    "state_code": _MAYBE,
+                    "zip": _MAYBE,
+                    "country": _STRING,
+                    "score": _NUMBER,
+                    "sources": _STRINGS,
+                }
+            )
+        ),
+        "relatives": _list(_object({"id": _MAYBE, "name": _STRING})),
+        "employer": _MAYBE,
+        "title": _MAYBE,
+        "match_score": _NUMBER,
+        "matched_by": _STRINGS,
+    }
+)
+
+_METADATA: Schema = _object(
+    {
+        "query_mode": {"enum": ["reverse_phone", "email", "name", "name_address", "reverse_address"]},
+        "reason": {"enum": ["too_common", "ambiguous", "place_missing"]},
+        "match": _object({"rule": _STRING, "score_min": _NUMBER, "people": _INTEGER}),
+        "phone": _object(
+            {
+                "e164": _STRING,
+                "national": _STRING,
+                "valid": _BOOLEAN,
+                "region": _MAYBE,
+                "location": _MAYBE,
+                "line_type": _MAYBE,
+                "timezones": _STRINGS,
+            }
+        ),
+        "zip": _object(
+            {
+                "zip": _STRING,
+                "known": _BOOLEAN,
+                "city": _STRING,
+                "state": _STRING,
+                "county": _MAYBE,
+                "timezone": _MAYBE,
+                "area_codes": _STRINGS,
+            },
+            required=("zip", "known"),
+        ),
+        "sources": _list(_object({"id": _STRING, "provider": _STRING, "record": _STRING, "retrieved_at": _STRING})),
+        "providers_tried": _list(
+            _object(
+                {"provider": _STRING, "outcome": {"enum": ["match", "no_match"]}, "ms": _INTEGER, "cost_usd": _STRING}
+            )
+        ),
+        "elapsed_ms": _INTEGER,
+    },
+    required=("query_mode", "match", "sources", "providers_tried", "elapsed_ms"),
+)
+
+ANSWER: Schema = _object(
+    {
+        "request_id": _STRING,
+        "route": _STRING,
+        "matched": _BOOLEAN,
+        "billed": _BOOLEAN,
+        "cache_hit": _BOOLEAN,
+        "billing": {"type": "object"},
+        "data": _object({"people": _list(PERSON)}),
+        "metadata": _METADATA,
+    }
+)
