@@ -20,7 +20,7 @@ class HttpFailure(Exception):
     def __init__(self, kind: str, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.kind = kind
-        """refused_address, bad_url, dns, connect, timeout, too_large, redirect, protocol"""
+        """refused_address, bad_url, bad_header, dns, connect, timeout, too_large, redirect, protocol"""
         self.sent = sent
 
 
