@@ -1,0 +1,7 @@
+"""What we sell. Whatever is in ALL is on sale once it is configured; plug-ins from elsewhere join the same way."""
+
+from upstreams.http_api import HttpApi
+from upstreams.people import People
+
+ALL = (People, HttpApi)
+"""Every upstream that ships with the gateway, in the order of the catalogue."""

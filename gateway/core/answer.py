@@ -6,6 +6,7 @@ release, and every answer is made from what was stored, never from what is still
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -72,3 +73,8 @@ def body(charge: Charge, request_id: str, result: Result) -> bytes:
             "metadata": result.metadata,
         }
     )
+
+
+def iso(ms: int) -> str:
+    """Milliseconds since 1970 -> "2026-11-23T12:00:00Z"."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -22,6 +22,14 @@ def new_id(prefix: str, now_ms: int, entropy: bytes) -> str:
     return prefix + "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+def made_ms(id: str) -> int:
+    """When an id was made, in Unix milliseconds."""
+    number = 0
+    for digit in id.rsplit("_", 1)[1]:
+        number = number << 5 | _BASE32.index(digit)
+    return number >> 80
+
+
 def new_token(prefix: str, entropy: bytes) -> str:
     """`prefix` with its underscore (`411_`); `entropy` is 32 random bytes."""
     body = _base62(int.from_bytes(entropy[:ENTROPY_TOKEN_BYTES], "big"), _BODY)

@@ -11,7 +11,6 @@ idempotency key or its charge token.
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -99,6 +98,8 @@ class Terms:
     result_ttl_ms: int = 86_400_000
     token_prefix: str = "411"
     anonymous: bool = True
+    concurrent_calls: int = 1024
+    """Calls worked on at once; more are turned away before anything is claimed."""
 
 
 class Purchase:
@@ -115,10 +116,10 @@ class Purchase:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         available: Callable[[str, float], int | None] = lambda operation, now: None,
-        booked: Callable[[str, str, float], None] = lambda operation, outcome, seconds: None,
+        booked: Callable[[Charge], None] = lambda charge: None,
     ) -> None:
         """`available(operation, now)` answers how many seconds an upstream wants to be left alone, or None;
-        `booked(operation, outcome, seconds)` is told of every end, for the metrics."""
+        `booked(charge)` is told of every charge whose work has ended, for the metrics."""
         self._db = db
         self._offerings = offerings
         self._settler = settler
@@ -154,6 +155,8 @@ class Purchase:
     # authorize
 
     async def authorize(self, call: Call) -> Held | Answer:
+        if len(self._running) >= self._terms.concurrent_calls:
+            raise Problem(Code.OVERLOADED, "too many calls at once; nothing was charged", retry_after_s=1)
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
             raise Problem(
@@ -173,7 +176,7 @@ class Purchase:
             source=Source.BALANCE, held_micros=price,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(charges.hold, charge, self._work(call, agent.agent_id, None), None, key)
+        outcome = await self._db.write(charges.hold, charge, self._work(call, None), None, key)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -214,7 +217,7 @@ class Purchase:
         )  # fmt: skip
         crash.point("hold.before")
         outcome = await self._db.write(
-            charges.hold, charge, self._work(call, agent_id, token), claim, self._payment_key(call, verified)
+            charges.hold, charge, self._work(call, token), claim, self._payment_key(call, verified)
         )
         crash.point("hold.after")
         match outcome:
@@ -378,7 +381,6 @@ class Purchase:
         Raises Problem UPSTREAM_ERROR or UPSTREAM_TIMEOUT after a failure; the charge is released by then.
         """
         call, charge = held.call, held.charge
-        started = time.perf_counter()
         crash.point("work.before")
         stored, outcome = await self._work_done(held)
         crash.point("work.after")
@@ -391,9 +393,9 @@ class Purchase:
             settlement_id=self._new_id("stl_") if settles else None,
         )  # fmt: skip
         crash.point("record.after")
-        self._booked(call.operation.id, event.value, time.perf_counter() - started)
         if isinstance(recorded, charges.Late):
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
+        self._booked(recorded.charge)
         if isinstance(outcome, Failure):
             raise Problem(
                 Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
@@ -457,14 +459,15 @@ class Purchase:
 
     # small things
 
-    def _work(self, call: Call, agent_id: str | None, token: str | None) -> Work:
+    def _work(self, call: Call, token: str | None) -> Work:
         return Work(
             request_id=call.request_id,
             request_hash=call.request_hash,
             owner=self._owner,
             work_deadline_ms=int((self._clock() + call.operation.timeout_s + WORK_MARGIN_S) * 1000),
-            agent_id=agent_id,
+            agent_id=call.principal.agent_id if call.principal else None,
             token_hash=ids.token_hash(token) if token else None,
+            bearer_id=call.principal.token_id if call.principal else None,
         )
 
     async def _view(self, charge_id: str) -> ChargeView:

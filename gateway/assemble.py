@@ -1,0 +1,342 @@
+"""The parts list: settings in, a whole gateway out. The only file that sees everything.
+
+    async with assemble(settings) as gateway:       # opened: database, sessions, loops; recovery has run once
+        serving(gateway.app)
+    # closed: calls have ended, what could not end is found again at the next start
+
+Tests call the same function and give what is fake by name: the clock, the entropy, a settler, upstreams.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from typing import cast
+
+import structlog
+from starlette.types import ASGIApp
+
+import upstreams
+from gateway import __version__
+from gateway.core import ids
+from gateway.core.catalogue import Catalogue, Operation
+from gateway.core.charge import Charge, Event
+from gateway.core.errors import Code, Problem, SettingsError
+from gateway.core.http import HttpClient
+from gateway.core.settlement import Settled, State
+from gateway.core.upstream import Offering, Upstream
+from gateway.core.x402 import challenge
+from gateway.core.x402.challenge import Challenge
+from gateway.core.x402.offers import Terms as Accepted
+from gateway.edge.agents import Agents
+from gateway.edge.app import EdgeParts, build_app
+from gateway.edge.bodies import Limits
+from gateway.edge.charges import Charges
+from gateway.edge.health import Fact
+from gateway.edge.metrics import Metrics, Vitals
+from gateway.edge.paid import Paid
+from gateway.edge.tokens import Tokens
+from gateway.edge.visit import RequestIds
+from gateway.flows.alarms import Alarms
+from gateway.flows.collecting import Collecting, StoredJournal
+from gateway.flows.purchase import Purchase, Terms
+from gateway.flows.recovery import Recovery
+from gateway.outbound import OutboundClient
+from gateway.settings import Settings
+from gateway.settings.tables import SANDBOX_NETWORK, SANDBOX_PAY_TO
+from gateway.settlement.protocol import Settler
+from gateway.store import settlements
+from gateway.store.database import Database
+from gateway.store.owners import FileLock, ProcessOwner
+from gateway.store.sqlite import SqliteDatabase
+from upstreams.directory.settings import DirectorySettings
+from upstreams.http_api import HttpApi
+from upstreams.people import People
+from wellknown import Identity, Offer, challenge_parts
+
+log = structlog.get_logger("gateway")
+
+DRAIN_S = 20.0
+"""What settlements under way get at shutdown; the rest is found again at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """An open gateway."""
+
+    settings: Settings
+    app: ASGIApp
+    db: Database
+    catalogue: Catalogue
+    identity: Identity
+    settler: Settler | None
+    purchase: Purchase
+    recovery: Recovery
+    alarms: Alarms
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def assemble(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    entropy: Callable[[int], bytes] = os.urandom,
+    http: HttpClient | None = None,
+    settler: Settler | None = None,
+    sold: Sequence[Upstream] | None = None,
+) -> AsyncIterator[Gateway]:
+    """Opens everything in order and closes it in reverse. Raises SettingsError, OpenRefused, StoreUnavailable."""
+    async with AsyncExitStack() as stack:
+        if http is None:
+            client = OutboundClient()
+            http = await stack.enter_async_context(client)
+        db = await open_database(settings, clock)
+        stack.push_async_callback(db.close)
+        owner = ProcessOwner(settings.store.path.parent / f"{settings.store.path.name}.owners")
+        stack.callback(owner.close)
+
+        sold = configured_upstreams(settings) if sold is None else sold
+        for upstream in sold:
+            await upstream.start()
+            stack.push_async_callback(upstream.close)
+        offerings = {o.operation.id: o for upstream in sold for o in upstream.offerings()}
+        catalogue = Catalogue(
+            [o.operation for o in offerings.values()], [o for upstream in sold for o in upstream.offline()]
+        )
+
+        if settler is None:
+            settler = await open_settler(settings, db, clock, http)
+        accepted = accepted_terms(settings, settler)
+        identity = identity_of(settings, accepted, clock)
+        offers = {operation.id: challenge_parts(operation, identity) for operation in catalogue.operations}
+        decimals = {terms.token.asset: terms.token.decimals for terms in accepted}
+
+        metrics = Metrics()
+        alarms = Alarms(db=db, settler=settler, clock=clock)
+        collecting = None
+        if settler is not None:
+            collecting = Collecting(db=db, settler=settler, decimals=decimals, clock=clock, alarm=alarms.tell)
+        recovery = Recovery(
+            db=db, settler=settler, collecting=collecting, clock=clock, alive=owner.alive, alarm=alarms.tell
+        )
+        purchase = Purchase(
+            db=db,
+            offerings=offerings,
+            settler=settler,
+            collecting=collecting,
+            http=http,
+            terms=Terms(
+                offers={id: offer.accepts for id, offer in offers.items()},
+                decimals=decimals,
+                forbidden_payers=forbidden_payers(accepted, settler),
+                settle_wait_s=settings.settlement.wait_s,
+                result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
+                token_prefix=settings.service.token_prefix,
+                anonymous=settings.service.anonymous == "all",
+                concurrent_calls=settings.limits.concurrent_calls,
+            ),
+            owner=owner.id,
+            clock=clock,
+            entropy=entropy,
+            available=resting(sold, offerings),
+            booked=lambda charge: count(metrics, charge),
+        )
+        app = build_app(
+            edge_parts(settings, catalogue, identity, offers, db, purchase, metrics, alarms, settler, clock, entropy)
+        )
+
+        if settler is not None:
+            await settler.start()
+            stack.push_async_callback(settler.close)
+        await recovery.once()
+        loops = [asyncio.create_task(recovery.run()), asyncio.create_task(alarms.run())]
+        if collecting is not None:
+            stack.push_async_callback(collecting.drain, DRAIN_S)
+            loops.append(asyncio.create_task(collecting.run()))
+        stack.push_async_callback(_cancelled, loops)
+        stack.push_async_callback(purchase.drain)
+        yield Gateway(
+            settings, app, db, catalogue, identity, settler, purchase, recovery, alarms, metrics
+        )
+
+
+async def open_database(settings: Settings, clock: Callable[[], float] = time.time) -> SqliteDatabase:
+    """The gateway's memory; the command line opens it alone."""
+    settings.store.path.parent.mkdir(parents=True, exist_ok=True)
+    return await SqliteDatabase(settings.store.path, clock_ms=lambda: int(clock() * 1000)).open()
+
+
+def configured_upstreams(settings: Settings) -> list[Upstream]:
+    """Everything on sale by this configuration: what ships with the gateway, and plug-ins by their entry point.
+
+    Raises SettingsError with every mistake in the tables of the upstreams.
+    """
+    directory = settings.directory
+    people = People(
+        DirectorySettings(
+            path=directory.path or settings.store.path.parent / "directory.db",
+            default_region=directory.default_region,
+            phone_price_micros=settings.prices.get("enrich/phone", 330_000),
+            person_price_micros=settings.prices.get("enrich/person", 500_000),
+        )
+    )
+    sold: list[Upstream] = [people, HttpApi.from_tables(settings.http_upstreams)]
+    assert tuple(type(upstream) for upstream in sold) == upstreams.ALL, "every upstream of ALL is configured here"
+    for plugin in entry_points(group="faregate.upstreams"):
+        sold.append(cast("Upstream", plugin.load()()))
+    known = {o.id for upstream in sold for o in (*(p.operation for p in upstream.offerings()), *upstream.offline())}
+    strange = sorted(set(settings.prices) - known)
+    if strange:
+        raise SettingsError(tuple(f'[prices] "{id}": no such operation; there are {", ".join(known)}' for id in strange))
+    return sold
+
+
+async def open_settler(
+    settings: Settings, db: Database, clock: Callable[[], float], http: HttpClient
+) -> Settler | None:
+    """Whoever collects signed payments here; None where only balances pay. Imported when needed: chains cost memory."""
+    raise NotImplementedError
+
+
+def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepted, ...]:
+    """What is accepted, in the order of the configuration: one entry a network and token."""
+    if settler is None:
+        return ()
+    if settler.sandbox:
+        from gateway.core.networks import NETWORKS
+
+        (token,) = NETWORKS[SANDBOX_NETWORK].tokens
+        return (Accepted(SANDBOX_NETWORK, token, SANDBOX_PAY_TO, ("eip3009", "permit2"), None, True),)
+    return tuple(
+        Accepted(
+            network=table.id,
+            token=token,
+            pay_to=table.pay_to,
+            methods=table.methods,
+            facilitator=next(iter(settler.facilitator_addresses(table.id)), None),
+            sandbox=False,
+        )
+        for table in settings.networks
+        for token in table.network.tokens
+    )
+
+
+def identity_of(settings: Settings, accepted: tuple[Accepted, ...], clock: Callable[[], float]) -> Identity:
+    service = settings.service
+    return Identity(
+        name=service.name,
+        description=service.description,
+        public_url=service.origin,
+        version=__version__,
+        updated=datetime.fromtimestamp(settings.changed_s or clock(), UTC).isoformat(timespec="seconds"),
+        contact_email=service.contact_email,
+        terms=accepted,
+        anonymous=service.anonymous,
+        sandbox=settings.sandbox,
+        settle_wait_s=int(settings.settlement.wait_s),
+        token_prefix=service.token_prefix,
+    )
+
+
+def forbidden_payers(accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
+    """Addresses of our own, which cannot be customers."""
+    ours = {terms.pay_to.lower() for terms in accepted}
+    if settler is not None:
+        ours |= {address.lower() for network in settler.networks for address in settler.facilitator_addresses(network)}
+    return frozenset(ours)
+
+
+def resting(sold: Sequence[Upstream], offerings: Mapping[str, Offering]) -> Callable[[str, float], int | None]:
+    """`available(operation, now)` of the upstream that serves an operation."""
+    serving = {o.operation.id: upstream for upstream in sold for o in upstream.offerings()}
+
+    def available(operation: str, now: float) -> int | None:
+        return serving[operation].resting_s(operation, now) if operation in offerings else None
+
+    return available
+
+
+def edge_parts(
+    settings: Settings,
+    catalogue: Catalogue,
+    identity: Identity,
+    offers: Mapping[str, Offer],
+    db: Database,
+    purchase: Purchase,
+    metrics: Metrics,
+    alarms: Alarms,
+    settler: Settler | None,
+    clock: Callable[[], float],
+    entropy: Callable[[int], bytes],
+) -> EdgeParts:
+    tokens = Tokens(db, settings.service.token_prefix)
+    limits = Limits(bytes_max=settings.limits.body_bytes, deadline_s=settings.limits.body_timeout_s)
+    token = settings.service.operator_token
+
+    def refusal(operation: Operation, problem: Problem, request_id: str) -> Challenge:
+        return build_challenge(operation, offers[operation.id], problem, request_id)
+
+    def unpaid(operation: Operation, request_id: str) -> Challenge:
+        return refusal(operation, Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID), request_id)
+
+    async def ready() -> list[Fact]:
+        await db.read(lambda tx: tx.execute("SELECT 1"))
+        facts = [Fact("ledger", True)]
+        if settler is not None:
+            health = await settler.health()
+            facts.append(Fact("settlement", health.ready, ", ".join(health.alarms)))
+        return facts
+
+    async def watch() -> Vitals:
+        counts = await db.read(settlements.counts)
+        return Vitals(await alarms.levels(), {state.value: counts.get(state, 0) for state in State})
+
+    return EdgeParts(
+        catalogue=catalogue,
+        identity=identity,
+        paid=Paid(purchase, tokens, refusal, limits),
+        unpaid=unpaid,
+        ready=ready,
+        watch=watch,
+        metrics=metrics,
+        request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
+        routes=[*Agents(db, tokens, catalogue).routes(), *Charges(db, tokens).routes()],
+        limits=limits,
+        origins=settings.service.allowed_origins,
+        trusted_proxies=settings.service.trusted_proxies,
+        operator_token_hash=ids.token_hash(token.get_secret_value()) if token else None,
+    )
+
+
+UNPAID = "pay this call with x402, or bring an agent's bearer token with enough balance"
+
+
+def build_challenge(operation: Operation, offer: Offer, problem: Problem, request_id: str) -> Challenge:
+    """The 402 of an operation with the reason for it."""
+    return challenge.build(
+        resource=offer.resource,
+        accepts=offer.accepts,
+        extensions=offer.extensions,
+        error=problem.reason or problem.message,
+        code=problem.code,
+        fields={"request_id": request_id, **problem.details},
+    )
+
+
+def count(metrics: Metrics, charge: Charge) -> None:
+    """One charge whose work has ended, in the metrics."""
+    outcome = {Event.MISSED: "miss", Event.FAILED: "failed"}.get(charge.reason or Event.MATCHED, "match")
+    metrics.call(charge.operation, outcome)
+    if charge.captured_micros:
+        metrics.charged(charge.operation, charge.source, charge.captured_micros)
+
+
+async def _cancelled(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,61 @@
+"""GET /api/v1/charges/{id}: what became of a call, for whoever it belongs to.
+
+It belongs to the agent whose bearer asks, or to whoever holds the charge token that came with the answer. For
+everybody else, and for an id that does not exist, it is the same 404.
+"""
+
+from dataclasses import dataclass
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.core import answer, ids
+from gateway.core.charge import Disclosure, disclosure
+from gateway.core.errors import Code, Problem
+from gateway.edge import paid
+from gateway.edge.tokens import Tokens, bearer
+from gateway.store import charges
+from gateway.store.charges import ChargeView
+from gateway.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    db: Database
+    tokens: Tokens
+
+    def routes(self) -> list[Route]:
+        return [Route("/api/v1/charges/{charge_id}", self.charge, methods=["GET"])]
+
+    async def charge(self, request: Request) -> Response:
+        view = await self._mine(request)
+        told = paid.status(view)
+        settlement = view.settlement
+        may_have = disclosure(view.charge, abandoned=settlement is not None and settlement.abandoned)
+        stored = answer.unpack(view.result) if may_have is Disclosure.RESULT and view.result is not None else None
+        told["matched"] = stored.matched if stored else None
+        told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored)) if stored else None
+        told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
+        response = Response(orjson.dumps(told), media_type="application/json")
+        response.headers["Cache-Control"] = "private, no-store"
+        if may_have in (Disclosure.WORKING, Disclosure.SETTLING):
+            response.headers["Retry-After"] = str(paid.PENDING_RETRY_S)
+        return response
+
+    async def _mine(self, request: Request) -> ChargeView:
+        """The charge, if the asker may have it. The charge token comes as X-Charge-Token or as the bearer."""
+        charge_id = request.path_params["charge_id"]
+        prefix = f"{self.tokens.prefix}c_"
+        token = request.headers.get("x-charge-token") or bearer(request) or ""
+        if ids.is_token(token, prefix):
+            if await self.db.read(charges.token_matches, charge_id, ids.token_hash(token)):
+                view = await self.db.read(charges.find, charge_id)
+                if view is not None:
+                    return view
+        elif (principal := await self.tokens.principal(request)) is not None:
+            view = await self.db.read(charges.find, charge_id)
+            if view is not None and view.agent_id == principal.agent_id:
+                return view
+        raise Problem(Code.NOT_FOUND, "no such charge, or not yours")

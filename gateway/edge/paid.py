@@ -1,0 +1,236 @@
+"""The paid endpoint: a request into a Call, an Answer into a response. Which money moves is not decided here.
+
+Order of checks, with a credential: a bad token 401 (a payment beside it is not touched); a payment that is none 400;
+wrong method 405; body 415, 413, 400, 422; from there on gateway/flows/purchase.py. Without a credential a request
+never gets here: gateway/edge/challenges.py has answered it with the 402.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core import answer
+from gateway.core.agent import Status
+from gateway.core.catalogue import Operation
+from gateway.core.charge import Disclosure, Source, State
+from gateway.core.errors import Code, Problem
+from gateway.core.money import format_usd
+from gateway.core.settlement import Settlement
+from gateway.core.x402 import headers
+from gateway.core.x402.challenge import Challenge
+from gateway.core.x402.messages import Payment
+from gateway.edge.bodies import Limits, read_json
+from gateway.edge.tokens import Tokens
+from gateway.flows.purchase import Answer, Call, Purchase
+from gateway.store.charges import ChargeView
+
+IDEMPOTENCY_KEY_MAX = 128
+PENDING_RETRY_S = 2
+
+ChallengeFor = Callable[[Operation, Problem, str], Challenge]
+"""(operation, why, request id) -> the 402 that says so, with the operation's offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """`await paid(request, operation)` answers one call that brought a credential."""
+
+    purchase: Purchase
+    tokens: Tokens
+    challenge: ChallengeFor
+    limits: Limits
+
+    async def __call__(self, request: Request, operation: Operation) -> Response:
+        request_id: str = request.state.request_id
+        try:
+            call = await self._call(request, operation, request_id)
+            bought = await self.purchase.buy(call)
+        except Problem as problem:
+            if problem.status not in (402, 412):
+                raise
+            return refusal(self.challenge(operation, problem, request_id), problem)
+        return self._respond(operation, bought, request_id)
+
+    async def _call(self, request: Request, operation: Operation, request_id: str) -> Call:
+        principal = await self.tokens.principal(request)
+        if principal is not None and principal.status is not Status.ACTIVE:
+            raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
+        payment = payment_of(request)
+        if request.method != operation.method:
+            raise Problem(
+                Code.METHOD_NOT_ALLOWED, f"this operation takes {operation.method}", details={"allow": operation.method}
+            )
+        query = await self._query(request, operation)
+        return Call(
+            operation=operation,
+            query=query,
+            request_id=request_id,
+            principal=principal,
+            payment=payment,
+            idempotency_key=idempotency_key(request),
+        )
+
+    async def _query(self, request: Request, operation: Operation) -> BaseModel:
+        """The operation's input model from path, and body or query string. pydantic's own error goes up as it is."""
+        fields: dict[str, object] = dict(request.path_params)
+        if operation.takes_body:
+            body = await read_json(request, self.limits)
+            if not isinstance(body, Mapping):
+                raise Problem(Code.VALIDATION_ERROR, "the body is a JSON object")
+            fields = {**body, **fields}
+        else:
+            for name in request.query_params:
+                values = request.query_params.getlist(name)
+                if len(values) > 1 or name in fields:
+                    raise Problem(Code.VALIDATION_ERROR, "a parameter is given once", details={"parameter": name[:64]})
+                fields[name] = values[0]
+        return operation.input.model_validate(fields)
+
+    def _respond(self, operation: Operation, bought: Answer, request_id: str) -> Response:
+        match bought.disclosure:
+            case Disclosure.RESULT:
+                return result(bought.view, token=bought.token, replayed=bought.replayed)
+            case Disclosure.WORKING | Disclosure.SETTLING:
+                return pending(bought.view, token=bought.token)
+            case Disclosure.WITHHELD:
+                problem = Problem(
+                    Code.SETTLEMENT_FAILED,
+                    "the work is done but this payment cannot be collected; it will never be sent again. "
+                    "The result is kept: the same request with a new payment gets it without new work",
+                    reason="transaction_failed",
+                    details={"charge_id": bought.view.charge.id},
+                )
+                response = refusal(self.challenge(operation, problem, request_id), problem)
+                response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
+                return response
+            case Disclosure.NOTHING:
+                raise Problem(
+                    Code.UPSTREAM_ERROR, "the work was given up; nothing was charged, the same payment may be used again"
+                )
+
+
+def payment_of(request: Request) -> Payment | None:
+    """The payment in PAYMENT-SIGNATURE, or in the older X-PAYMENT. Raises Problem PAYMENT_MALFORMED."""
+    found = request.headers.getlist("payment-signature") or request.headers.getlist("x-payment")
+    if not found:
+        return None
+    if len(found) > 1:
+        raise Problem(Code.PAYMENT_MALFORMED, "one payment header, not several", reason="invalid_payload")
+    return headers.decode_payment(found[0])
+
+
+def idempotency_key(request: Request) -> str | None:
+    """`Idempotency-Key`, plain or as a quoted string; at most 128 visible ASCII characters."""
+    value = request.headers.get("idempotency-key")
+    if value is None:
+        return None
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    if not 0 < len(value) <= IDEMPOTENCY_KEY_MAX or not value.isascii() or not value.isprintable():
+        raise Problem(
+            Code.IDEMPOTENCY_KEY_INVALID, f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"
+        )
+    return value
+
+
+def refusal(challenge: Challenge, problem: Problem) -> Response:
+    """402, or 412 where the payer must approve Permit2 first, with the offer."""
+    response = Response(challenge.body, problem.status, media_type="application/json")
+    response.headers["PAYMENT-REQUIRED"] = challenge.header.decode()
+    response.headers["Cache-Control"] = "no-store"
+    if problem.retry_after_s is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    return response
+
+
+def result(view: ChargeView, *, token: str | None = None, replayed: bool = False) -> Response:
+    """200: the stored result, made from what is written alone."""
+    if view.result is None:
+        raise Problem(Code.RESULT_EXPIRED, "the result was kept for its time and is gone")
+    stored = answer.unpack(view.result)
+    response = Response(
+        answer.body(view.charge, view.request_id, stored), 200, dict(stored.headers), media_type="application/json"
+    )
+    _mark(response, view, token)
+    if replayed:
+        response.headers["Idempotent-Replay"] = "true"
+    if view.charge.source is Source.SIGNATURE and view.charge.captured_micros:
+        response.headers["PAYMENT-RESPONSE"] = receipt(view, success=True)
+    return response
+
+
+def pending(view: ChargeView, *, token: str | None = None) -> Response:
+    """202: the work or its settlement is under way. Never a fresh 402: a client would pay again."""
+    charge = view.charge
+    where = f"/api/v1/charges/{charge.id}"
+    working = charge.state is State.HELD
+    response = Response(
+        orjson.dumps(
+            {
+                "error": "the call is under way" if working else "the work is done, its payment is on its way",
+                "code": "CALL_IN_PROGRESS" if working else "SETTLEMENT_PENDING",
+                "request_id": view.request_id,
+                "charge_id": charge.id,
+                "charge_token": token,
+                "status_url": where,
+                "details": {"hint": "ask status_url again, or repeat this call with the very same payment"},
+            }
+        ),
+        202,
+        media_type="application/json",
+    )
+    _mark(response, view, token)
+    response.headers["Location"] = where
+    response.headers["Retry-After"] = str(PENDING_RETRY_S)
+    if charge.source is Source.SIGNATURE:
+        response.headers["PAYMENT-RESPONSE"] = receipt(view, success=False, reason="settlement_pending")
+    return response
+
+
+def receipt(view: ChargeView, *, success: bool, reason: str | None = None) -> str:
+    """The PAYMENT-RESPONSE header of a charge paid by signature."""
+    settlement = view.settlement
+    return headers.encode(
+        headers.settlement_response(
+            success,
+            view.transaction or "",
+            view.charge.asset.split("/")[0] if view.charge.asset else "",
+            settlement.payer if settlement else view.payer,
+            amount=str(settlement.amount_atomic) if settlement and success else None,
+            error_reason=reason,
+        )
+    )
+
+
+def status(view: ChargeView) -> dict[str, object]:
+    """`GET /api/v1/charges/{id}`: what is known of a charge, without its result."""
+    charge = view.charge
+    return {
+        "charge_id": charge.id,
+        "operation": charge.operation,
+        "state": charge.state.value,
+        "amount_usd": format_usd(charge.held_micros),
+        "charged_usd": format_usd(answer.charged_micros(charge)),
+        "refunded_usd": format_usd(charge.refunded_micros),
+        "billed": charge.captured_micros > 0,
+        "payer": view.payer or charge.party,
+        "settlement": _settlement_status(view.settlement, view.transaction),
+    }
+
+
+def _settlement_status(settlement: Settlement | None, transaction: str | None) -> dict[str, object] | None:
+    if settlement is None:
+        return None
+    state = "abandoned" if settlement.abandoned and settlement.state.value != "proven" else settlement.state.value
+    return {"network": settlement.network, "transaction": transaction, "state": state}
+
+
+def _mark(response: Response, view: ChargeView, token: str | None) -> None:
+    response.headers["Cache-Control"] = "private, no-store"
+    response.headers["X-Charge-Id"] = view.charge.id
+    if token is not None:
+        response.headers["X-Charge-Token"] = token
