@@ -1,0 +1,187 @@
+"""What each key allows alone but must not stand together: configurations that lose money or leak (F-178).
+
+Every check is a generator of mistakes and looks at what it needs only; `dangers` runs them all.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from gateway.core.networks import NETWORKS
+from gateway.settings.tables import CURVE_ORDER, SANDBOX_NETWORK, Settings, is_loopback
+
+
+class Mistake(NamedTuple):
+    where: str
+    """`[service] port`"""
+    what: str
+    """What is wrong and how to mend it."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+KNOWN_TO_ALL = frozenset(
+    {
+        # The accounts of "test test test test test test test test test test test junk", as every tool prints them.
+        "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266",
+        "0x70997970c51812dc3a010c7d01b50e0d17dc79c8",
+        "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
+        "0x90f79bf6eb2c4f870365e785982e1f101e93b906",
+        "0x15d34aaf54267db7d7c367839aaf71a00a2c6a65",
+        "0x9965507d1a55bcc2695c58ba16fb37d819b0a4dc",
+        "0x976ea74026e726554db657fa54763abd0c3a0aa9",
+        "0x14dc79964da2c08b23698b3d3cc7ca32193d9955",
+        "0x23618e81e3f5cdf7f54c3d65f7fbc0abf5b21e8f",
+        "0xa0ee7a142d267c1f36714e4a8f75612f20a79720",
+        "0xbcd4042de499d14e55001ccbb24a551f3b954096",
+        "0x71be63f3384f5fb98995898a86b02fb2426c5788",
+        "0xfabb0ac9d68b0b445fb7357272ff202c5651694a",
+        "0x1cbd3b2770909d4e10f157cabc84c7264073c9ec",
+        "0xdf3e18d64bc6a983f673ab319ccae4f1a57c7097",
+        "0xcd3b766ccdd6ae721141f452c550ca635964ce71",
+        "0x2546bcd3c84621e976d8185a91a922ae77ecec30",
+        "0xbda5747bfd65f08deb54cb465eb87d40e51b197e",
+        "0xdd2fd4581271e230360230f9337d5c0430bf44c0",
+        "0x8626f6940e2eb28930efb4cef49b2d1f2c9c1199",
+    }
+)
+
+SMALL_KEY = 2**64
+"""Keys below this, and their negatives, are guessed and emptied within the hour."""
+
+
+def dangers(settings: Settings) -> Iterator[Mistake]:
+    for check in CHECKS:
+        yield from check(settings)
+
+
+def _public_address(settings: Settings) -> Iterator[Mistake]:
+    service = settings.service
+    if service.public_url is None and not is_loopback(service.host):
+        yield Mistake(
+            "[service] public_url",
+            f"is missing, and host {service.host} is reached from elsewhere: name the address clients use, "
+            'public_url = "https://api.example.com"',
+        )
+
+
+def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
+    if not settings.sandbox:
+        return
+    if not is_loopback(settings.service.host):
+        yield Mistake(
+            "[service] host",
+            f'the sandbox takes play money and listens on this machine only: set host = "127.0.0.1", not '
+            f"{settings.service.host}, or choose another settlement",
+        )
+    if not is_loopback(urlsplit(settings.service.origin).hostname or "") and settings.service.public_url:
+        yield Mistake(
+            "[service] public_url",
+            f"the sandbox takes play money: {settings.service.public_url} would sell for nothing to everybody; "
+            "leave public_url out, or choose another settlement",
+        )
+    for network in settings.networks:
+        if network.id != SANDBOX_NETWORK:
+            yield Mistake(
+                f"[[networks]] {network.id}, id",
+                f'the sandbox is no chain: remove {network.id}, or set kind = "relayer" or "facilitator"',
+            )
+    for number, upstream in enumerate(settings.http_upstreams, 1):
+        if upstream.get("free") is not True:
+            yield Mistake(
+                f"[[http_upstreams]] no. {number}",
+                "the sandbox takes play money, and this API may cost real: say free = true if it does not, "
+                "or choose another settlement",
+            )
+
+
+def _settlement_is_whole(settings: Settings) -> Iterator[Mistake]:
+    kind = settings.settlement.kind
+    if kind in ("relayer", "facilitator") and not settings.networks:
+        yield Mistake("[[networks]]", f'settlement "{kind}" needs at least one network with id and pay_to')
+    if kind == "relayer" and settings.relayer.key is None:
+        yield Mistake("[relayer] key", 'is missing: settlement "relayer" needs key = "${RELAYER_KEY}" or key_file')
+    if kind == "facilitator" and settings.facilitator.url is None:
+        yield Mistake("[facilitator] url", 'is missing: settlement "facilitator" has nobody to ask without it')
+    if kind == "none" and settings.networks:
+        yield Mistake(
+            "[settlement] kind",
+            'networks are configured, but nobody settles: set kind = "relayer" or "facilitator", or remove them',
+        )
+
+
+def _networks_are_provable(settings: Settings) -> Iterator[Mistake]:
+    kind = settings.settlement.kind
+    trusted = kind == "facilitator" and settings.facilitator.trust_facilitator
+    for network in settings.networks:
+        where = f"[[networks]] {network.id}, "
+        if not network.rpc_urls and kind in ("relayer", "facilitator") and not trusted:
+            yield Mistake(
+                where + "rpc_urls",
+                f"is missing: payments on {network.id} are proved by looking at the chain"
+                + (", or set trust_facilitator = true" if kind == "facilitator" else ""),
+            )
+        if not network.network.tokens:
+            yield Mistake(
+                where + "tokens",
+                f"{network.id} is none of the networks known here ({', '.join(NETWORKS)}): name its tokens, "
+                "each with address, name, version and decimals",
+            )
+
+
+def _nothing_twice(settings: Settings) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for network in settings.networks:
+        if network.id in seen:
+            yield Mistake(f"[[networks]] {network.id}, id", f"{network.id} is there twice: keep one")
+        seen.add(network.id)
+        tokens = [token.address.lower() for token in network.tokens]
+        if len(set(tokens)) < len(tokens):
+            yield Mistake(f"[[networks]] {network.id}, tokens", "a token is there twice: keep one")
+
+
+def _tokens_belong(settings: Settings) -> Iterator[Mistake]:
+    """A test network's token on a real one is worth nothing there, or is somebody else's contract."""
+    homes = {t.address.lower(): known for known in NETWORKS.values() for t in known.tokens if known.testnet}
+    for network in settings.networks:
+        for place, token in enumerate(network.tokens, 1):
+            home = homes.get(token.address.lower())
+            if network.real and home is not None:
+                yield Mistake(
+                    f"[[networks]] {network.id}, tokens no. {place}, address",
+                    f"this is {home.name}'s test token, and {network.id} is no test network: take the real one",
+                )
+
+
+def _keys_are_secret(settings: Settings) -> Iterator[Mistake]:
+    relayer = settings.relayer
+    key = int.from_bytes(relayer.private_key) if relayer.key is not None else None
+    guessable = key is not None and (relayer.address.lower() in KNOWN_TO_ALL or min(key, CURVE_ORDER - key) < SMALL_KEY)
+    for network in settings.networks:
+        if network.pay_to.lower() in KNOWN_TO_ALL and network.real:
+            yield Mistake(
+                f"[[networks]] {network.id}, pay_to",
+                f"everybody has the key of {network.pay_to}, a test account: name an address of your own",
+            )
+        if key is not None and network.pay_to.lower() == relayer.address.lower():
+            yield Mistake(
+                f"[[networks]] {network.id}, pay_to",
+                "this is the relayer's own address: the key that lies on the server must not hold the money; "
+                "name another address of yours",
+            )
+    if guessable and any(network.real for network in settings.networks):
+        yield Mistake(
+            "[relayer] key", "everybody has this test key, and a network here is real: make a new key for the relayer"
+        )
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
+    _public_address,
+    _sandbox_is_play,
+    _settlement_is_whole,
+    _networks_are_provable,
+    _nothing_twice,
+    _tokens_belong,
+    _keys_are_secret,
+)

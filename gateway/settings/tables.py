@@ -1,0 +1,385 @@
+"""Every table of faregate.toml. The description of a key explains it in error messages, in the file that
+`faregate init` writes, and in the README; a test compares them.
+
+Models are lax about spelling (the environment has strings only) and strict about everything else: unknown keys are
+refused, numbers have bounds, addresses their checksum, and whoever prints a Settings sees no secret.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import coincurve
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from gateway.core.money import MoneyError, parse_usd
+from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, checksum_address, keccak, parse_address
+
+SANDBOX_NETWORK = "eip155:31337"
+SANDBOX_PAY_TO = "0xdF3e18d64BC6A983f673Ab319CCaE4f1a57C7097"
+"""Where play money goes: the nineteenth of the well-known test accounts, which no wallet of the demo pays from."""
+
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def is_loopback(host: str) -> bool:
+    """Whether whatever listens at `host`, or is reached by it, is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("this takes a number, not true or false")
+    return value
+
+
+def _split(value: object) -> object:
+    """One string stands for a list of one; in the environment, commas separate several."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _address(text: str) -> str:
+    address = parse_address(text)
+    if address is None:
+        digits = text.removeprefix("0x")
+        if len(digits) == 40 and all(char in "0123456789abcdefABCDEF" for char in digits):
+            raise ValueError(f"the checksum of {text} is wrong: a character is mistyped; copy the address anew")
+        raise ValueError("this is no address: write 0x and 40 hexadecimal digits")
+    if address == ZERO_ADDRESS:
+        raise ValueError("the zero address belongs to nobody: money sent there is lost; name one of your own")
+    return address
+
+
+def _origin(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("this is no address of a site: write it as https://api.example.com")
+    if url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
+        raise ValueError("only scheme, host and port: write it as https://api.example.com")
+    if url.scheme == "http" and not is_loopback(url.hostname):
+        raise ValueError("payments travel encrypted: use https, or a loopback address to try things out")
+    return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def _url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("this is no URL: write it as https://host/path")
+    return text
+
+
+def _encrypted(text: str) -> str:
+    if urlsplit(_url(text)).scheme == "http" and not is_loopback(urlsplit(text).hostname or ""):
+        raise ValueError("signed payments travel there: use https, or a loopback address to try things out")
+    return text
+
+
+def _browser_origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", text):
+        raise ValueError('an origin is spelled as browsers do, "https://app.example.com", or "*" for all')
+    return text
+
+
+def _only_star(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in origins and len(origins) > 1:
+        raise ValueError('"*" allows every origin: leave out the others, or leave out "*"')
+    return origins
+
+
+def _proxy(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError('this is no address or network: write "10.0.0.5" or "10.0.0.0/8"') from None
+    if network.prefixlen == 0:
+        raise ValueError("this trusts everybody to name any address: list your own proxies only")
+    return text
+
+
+def _usd(value: object) -> int:
+    if isinstance(value, float):
+        raise ValueError('write the price in quotes, as in "0.330": a float is no amount of money')
+    try:
+        micros = parse_usd(value)
+    except MoneyError as error:
+        raise ValueError(str(error)) from None
+    if micros == 0:
+        raise ValueError("a price is above zero: leave the operation out rather than give it away")
+    return micros
+
+
+def _here(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths start from the folder of the configuration, wherever the program is started."""
+    base: Path = (info.context or {}).get("base", Path())
+    return base / path.expanduser()
+
+
+def _key(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not 0 < int(text, 16) < CURVE_ORDER:
+        raise ValueError("this is no private key: it has 64 hexadecimal digits")
+    return SecretStr(text)
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < 16:
+        raise ValueError("it can be guessed: take at least 16 characters, as from `openssl rand -hex 24`")
+    return secret
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Seconds = Annotated[float, BeforeValidator(_no_bool)]
+Number = Annotated[Decimal, BeforeValidator(_no_bool)]
+Address = Annotated[str, AfterValidator(_address)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Url = Annotated[str, AfterValidator(_url)]
+EncryptedUrl = Annotated[str, AfterValidator(_encrypted)]
+Usd = Annotated[int, BeforeValidator(_usd)]
+"""Written as a decimal string, kept as micro-USD."""
+File = Annotated[Path, AfterValidator(_here)]
+Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
+PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
+Listed = BeforeValidator(_split)
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Service(Table):
+    """Who sells, and where it listens."""
+
+    name: str = Field("Faregate", min_length=1, max_length=80, description="the service's name in every document")
+    description: str = Field(
+        "Data by the call, paid by prepaid balance or x402, charged only on a match.",
+        max_length=500,
+        description="what is sold, in at most 500 characters, for crawlers and agents",
+    )
+    public_url: Origin | None = Field(
+        None, description="the address clients use, as https://api.example.com; required when host is not loopback"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; a proxy with TLS stands before")
+    port: Whole = Field(8402, ge=1, le=65535, description="the TCP port to listen on, 1 to 65535")
+    contact_email: str | None = Field(
+        None, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", description="whom crawlers and customers may write to"
+    )
+    token_prefix: str = Field(
+        "411", pattern=r"^[0-9a-z]{1,12}$", description="the start of every agent's token, 1 to 12 of 0-9 and a-z"
+    )
+    anonymous: Literal["all", "none"] = Field("all", description='who may pay without an agent: "all" or "none"')
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_proxy)], ...], Listed] = Field(
+        (), description="addresses or networks of your own proxies, whose X-Forwarded-For is believed"
+    )
+    operator_token: Secret | None = Field(
+        None, description="opens /metrics from other machines; at least 16 characters, from the environment"
+    )
+    allowed_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_browser_origin)], ...], AfterValidator(_only_star), Listed
+    ] = Field(("*",), description='web pages that may call from a browser: origins, or "*"; cookies are never allowed')
+
+    @property
+    def origin(self) -> str:
+        """The address clients use: `public_url`, or where it listens."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+
+class Limits(Table):
+    """What one caller may take."""
+
+    body_bytes: Whole = Field(65_536, ge=1024, le=16_777_216, description="largest request body, 1 KiB to 16 MiB")
+    header_bytes: Whole = Field(
+        16_384, ge=12_288, le=1_048_576, description="largest request head, 12 KiB (a payment has up to 8) to 1 MiB"
+    )
+    header_timeout_s: Seconds = Field(10, gt=0, le=120, description="seconds a request's head may take to arrive")
+    body_timeout_s: Seconds = Field(15, gt=0, le=600, description="seconds a request's body may take to arrive")
+    connections: Whole = Field(4096, ge=1, le=100_000, description="open connections at most")
+    concurrent_calls: Whole = Field(
+        1024, ge=1, le=100_000, description="paid calls worked on at once; more are answered 503 at once"
+    )
+
+
+class Store(Table):
+    """The gateway's memory."""
+
+    path: File = Field(Path("data/faregate.db"), description="the SQLite file with money, agents and results")
+    result_ttl_hours: Whole = Field(24, ge=1, le=8760, description="hours a paid result can be fetched again")
+
+
+class SettlementTable(Table):
+    """How signed payments become money."""
+
+    kind: Literal["none", "relayer", "facilitator", "sandbox"] = Field(
+        "none",
+        description='"none" sells from balance only, "relayer" settles with a key of yours, "facilitator" lets a '
+        'remote service settle, "sandbox" takes play money on this machine',
+    )
+    wait_s: Seconds = Field(15, ge=1, le=120, description="seconds a paid call waits for its settlement")
+
+
+class TokenTable(Table):
+    """A token the gateway does not know by itself."""
+
+    address: Address = Field(description="the contract's address")
+    name: str = Field(min_length=1, description="the name in the token's EIP-712 domain")
+    version: str = Field(min_length=1, description="the version in the token's EIP-712 domain")
+    decimals: Whole = Field(ge=0, le=36, description="the token's decimals")
+    symbol: str = Field("", description="how to show it; the name if left out")
+    eip2612: bool = Field(True, description="whether the token has permit()")
+
+
+class NetworkTable(Table):
+    """A chain on which payments are taken."""
+
+    id: str = Field(pattern=r"^eip155:[1-9][0-9]{0,18}$", description='CAIP-2 id, as "eip155:8453" for Base')
+    rpc_urls: Annotated[tuple[Url, ...], Listed] = Field(
+        (), repr=False, description="JSON-RPC endpoints, best first; needed to prove payments"
+    )
+    pay_to: Address = Field(description="your address that gets the money; not the relayer's")
+    tokens: tuple[TokenTable, ...] = Field((), description="tokens taken; left out, the network's USDC")
+    methods: Annotated[tuple[Literal["eip3009", "permit2"], ...], Listed] = Field(
+        ("eip3009", "permit2"), min_length=1, description='how a payer may sign: "eip3009", "permit2" or both'
+    )
+    confirmations: Whole = Field(1, ge=1, le=256, description="blocks until a payment counts")
+    block_time_s: Seconds | None = Field(None, gt=0, le=600, description="seconds between blocks of an unknown network")
+
+    @property
+    def network(self) -> Network:
+        """The chain with the tokens that are taken on it."""
+        known = NETWORKS.get(self.id)
+        return Network(
+            id=self.id,
+            name=known.name if known else self.id,
+            chain_id=int(self.id.partition(":")[2]),
+            testnet=known is not None and known.testnet,
+            tokens=tuple(self._token(each) for each in self.tokens) or (known.tokens if known else ()),
+            block_time_s=self.block_time_s or (known.block_time_s if known else 2.0),
+        )
+
+    @property
+    def real(self) -> bool:
+        """Whether real money moves here; a chain nobody told us about is taken for real."""
+        return self.id != SANDBOX_NETWORK and not self.network.testnet
+
+    def _token(self, table: TokenTable) -> Token:
+        return Token(
+            network=self.id,
+            address=table.address,
+            symbol=table.symbol or table.name,
+            name=table.name,
+            version=table.version,
+            decimals=table.decimals,
+            eip2612=table.eip2612,
+        )
+
+
+class Relayer(Table):
+    """The key that settles: it pays gas and never receives customers' money."""
+
+    key: PrivateKey | None = Field(None, description="its private key, as ${RELAYER_KEY} from the environment")
+    key_file: File | None = Field(None, description="or a file that holds the key and nothing else")
+    max_fee_gwei: Number = Field(Decimal(100), gt=0, le=100_000, description="the most to pay for gas, in gwei a unit")
+    gas_low_eth: Number = Field(
+        Decimal("0.002"), ge=0, le=1000, description="alarm when the key has less than this for gas, in ETH"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_key_file(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("key_file"), str):
+            return data
+        if data.get("key") is not None:
+            raise ValueError("key and key_file are both given: keep one")
+        path = _here(Path(data["key_file"]), info)
+        try:
+            return {**data, "key": path.read_text(encoding="utf-8", errors="replace")}
+        except OSError as error:
+            raise ValueError(f"key_file {path} cannot be read: {error.strerror}") from None
+
+    @property
+    def private_key(self) -> bytes:
+        """32 bytes. Raises ValueError without a key."""
+        if self.key is None:
+            raise ValueError("no relayer key is configured")
+        return bytes.fromhex(self.key.get_secret_value())
+
+    @property
+    def address(self) -> str:
+        """The key's address, EIP-55."""
+        return address_of(self.private_key)
+
+    @property
+    def max_fee_wei(self) -> int:
+        return int(self.max_fee_gwei * 10**9)
+
+    @property
+    def gas_low_wei(self) -> int:
+        return int(self.gas_low_eth * 10**18)
+
+
+class Facilitator(Table):
+    """A remote x402 facilitator."""
+
+    url: EncryptedUrl | None = Field(None, description="its base URL, to which /verify and /settle are added")
+    bearer: SecretStr | None = Field(None, min_length=1, description="its bearer token, from the environment")
+    trust_facilitator: bool = Field(
+        False, description="true: its word is proof, and no RPC is needed; it can then take your goods for nothing"
+    )
+
+
+class Directory(Table):
+    """The operator's own records, sold by enrich/phone and enrich/person."""
+
+    path: File | None = Field(None, description="its SQLite file; without it these operations are offline")
+    default_region: str = Field(
+        "US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a country code, two capital letters"
+    )
+
+
+class Settings(Table):
+    """Everything an operator decides, checked; see `gateway.settings.load`."""
+
+    service: Service = Service()
+    limits: Limits = Limits()
+    store: Store = Store()
+    settlement: SettlementTable = SettlementTable()
+    networks: tuple[NetworkTable, ...] = ()
+    relayer: Relayer = Relayer()
+    facilitator: Facilitator = Facilitator()
+    directory: Directory = Directory()
+    prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
+    http_upstreams: tuple[dict[str, Any], ...] = Field(
+        (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"
+    )
+    source: Path | None = None
+    """The file it was read from."""
+    changed_s: float = 0.0
+    """When that file was last changed, unix seconds; 0 without a file."""
+
+    @property
+    def sandbox(self) -> bool:
+        return self.settlement.kind == "sandbox"
+
+
+def address_of(private_key: bytes) -> str:
+    """32 bytes -> the address of that key, EIP-55."""
+    public = coincurve.PrivateKey(private_key).public_key.format(compressed=False)
+    return checksum_address("0x" + keccak(public[1:])[-20:].hex())
