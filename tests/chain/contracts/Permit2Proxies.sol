@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.24;
+
+// The two settlement contracts of x402 for Permit2, written for the tests from their public interface and placed at
+// their canonical addresses. A payer signs for one of them as the spender, with the receiver in the witness.
+
+interface IPermit2 {
+    struct TokenPermissions {
+        address token;
+        uint256 amount;
+    }
+
+    struct Permit {
+        TokenPermissions permitted;
+        uint256 nonce;
+        uint256 deadline;
+    }
+
+    struct Transfer {
+        address to;
+        uint256 requestedAmount;
+    }
+
+    function permitWitnessTransferFrom(
+        Permit calldata permit,
+        Transfer calldata transfer,
+        address owner,
+        bytes32 witness,
+        string calldata witnessType,
+        bytes calldata signature
+    ) external;
+}
+
+abstract contract Permit2Proxy {
+    IPermit2 internal constant PERMIT2 = IPermit2(0x000000000022D473030F116dDEE9F6B43aC78BA3);
+
+    error NothingToSettle();
+    error NobodyToPay();
+    error TooEarly();
+
+    function _require(uint256 amount, address owner, address to, uint256 validAfter) internal view {
+        if (amount == 0) revert NothingToSettle();
+        if (owner == address(0) || to == address(0)) revert NobodyToPay();
+        if (block.timestamp < validAfter) revert TooEarly();
+    }
+}
+
+contract ExactPermit2Proxy is Permit2Proxy {
+    struct Witness {
+        address to;
+        uint256 validAfter;
+    }
+
+    string private constant WITNESS =
+        "Witness witness)TokenPermissions(address token,uint256 amount)Witness(address to,uint256 validAfter)";
+    bytes32 private constant WITNESS_TYPE = keccak256("Witness(address to,uint256 validAfter)");
+
+    function settle(
+        IPermit2.Permit calldata permit,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) external {
+        uint256 amount = permit.permitted.amount;
+        _require(amount, owner, witness.to, witness.validAfter);
+        PERMIT2.permitWitnessTransferFrom(
+            permit,
+            IPermit2.Transfer(witness.to, amount),
+            owner,
+            keccak256(abi.encode(WITNESS_TYPE, witness.to, witness.validAfter)),
+            WITNESS,
+            signature
+        );
+    }
+}
+
+contract UptoPermit2Proxy is Permit2Proxy {
+    struct Witness {
+        address to;
+        address facilitator;
+        uint256 validAfter;
+    }
+
+    string private constant WITNESS =
+        "Witness witness)TokenPermissions(address token,uint256 amount)"
+        "Witness(address to,address facilitator,uint256 validAfter)";
+    bytes32 private constant WITNESS_TYPE = keccak256("Witness(address to,address facilitator,uint256 validAfter)");
+
+    error NotTheFacilitator();
+    error MoreThanPermitted();
+
+    function settle(
+        IPermit2.Permit calldata permit,
+        uint256 amount,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) external {
+        if (msg.sender != witness.facilitator) revert NotTheFacilitator();
+        if (amount > permit.permitted.amount) revert MoreThanPermitted();
+        _require(amount, owner, witness.to, witness.validAfter);
+        PERMIT2.permitWitnessTransferFrom(
+            permit,
+            IPermit2.Transfer(witness.to, amount),
+            owner,
+            keccak256(abi.encode(WITNESS_TYPE, witness.to, witness.facilitator, witness.validAfter)),
+            WITNESS,
+            signature
+        );
+    }
+}
