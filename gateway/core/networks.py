@@ -78,6 +78,7 @@ class Network:
     block_time_s: float
 
 
+@lru_cache(maxsize=256)
 def chain_id(network: str) -> int:
     """`eip155:8453` -> 8453. Raises ValueError for what is no EVM chain's CAIP-2 id."""
     family, _, reference = network.partition(":")
@@ -90,41 +91,21 @@ SANDBOX = "eip155:31337"
 """No chain at all, or a local one for development: nothing there is worth anything."""
 
 
-def _network(
-    id: str, name: str, token: str, domain_name: str, *, block_time_s: float, testnet: bool = False
-) -> Network:
-    usdc = Token(id, token, "USDC", domain_name, "2", 6)
-    return Network(id, name, chain_id(id), testnet, (usdc,), block_time_s)
-
-
+_USDC = (
+    # id, name, USDC, its domain's name, seconds a block, testnet
+    ("eip155:8453", "Base", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USD Coin", 2.0, False),
+    ("eip155:84532", "Base Sepolia", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC", 2.0, True),
+    ("eip155:1", "Ethereum", "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "USD Coin", 12.0, False),
+    ("eip155:43114", "Avalanche C", "0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E", "USD Coin", 2.0, False),
+    ("eip155:137", "Polygon", "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", "USD Coin", 2.0, False),
+    ("eip155:42161", "Arbitrum One", "0xaf88d065e77c8cC2239327C5EDb3A432268e5831", "USD Coin", 0.25, False),
+)
 _SANDBOX_USD = Token(SANDBOX, checksum_address("0x" + "5a" * 20), "SUSD", "Sandbox USD", "1", 6)
 
 NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
-        network.id: network
-        for network in (
-            _network(
-                "eip155:8453", "Base", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USD Coin", block_time_s=2.0
-            ),
-            _network(
-                "eip155:84532", "Base Sepolia", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC",
-                block_time_s=2.0, testnet=True,
-            ),  # fmt: skip
-            _network(
-                "eip155:1", "Ethereum", "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "USD Coin", block_time_s=12.0
-            ),
-            _network(
-                "eip155:43114", "Avalanche C", "0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E", "USD Coin",
-                block_time_s=2.0,
-            ),  # fmt: skip
-            _network(
-                "eip155:137", "Polygon", "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", "USD Coin", block_time_s=2.0
-            ),
-            _network(
-                "eip155:42161", "Arbitrum One", "0xaf88d065e77c8cC2239327C5EDb3A432268e5831", "USD Coin",
-                block_time_s=0.25,
-            ),  # fmt: skip
-            Network(SANDBOX, "Sandbox", chain_id(SANDBOX), True, (_SANDBOX_USD,), 1.0),
-        )
+        id: Network(id, name, chain_id(id), testnet, (Token(id, usdc, "USDC", domain, "2", 6),), block_time_s)
+        for id, name, usdc, domain, block_time_s, testnet in _USDC
     }
+    | {SANDBOX: Network(SANDBOX, "Sandbox", chain_id(SANDBOX), True, (_SANDBOX_USD,), 1.0)}
 )
