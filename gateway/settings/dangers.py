@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.core.networks import NETWORKS
-from gateway.settings.tables import CURVE_ORDER, SANDBOX_NETWORK, Settings, is_loopback
+from gateway.settings.tables import SANDBOX_NETWORK, Settings, is_loopback
 
 
 class Mistake(NamedTuple):
@@ -47,6 +47,7 @@ KNOWN_TO_ALL = frozenset(
     }
 )
 
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SMALL_KEY = 2**64
 """Keys below this, and their negatives, are guessed and emptied within the hour."""
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import coincurve
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,14 +24,13 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.core.keys import Key
 from gateway.core.money import MoneyError, parse_usd
-from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, checksum_address, keccak, parse_address
+from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, parse_address
 
 SANDBOX_NETWORK = "eip155:31337"
 SANDBOX_PAY_TO = "0xdF3e18d64BC6A983f673Ab319CCaE4f1a57C7097"
 """Where play money goes: the nineteenth of the well-known test accounts, which no wallet of the demo pays from."""
-
-CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def is_loopback(host: str) -> bool:
@@ -133,10 +131,8 @@ def _here(path: Path, info: ValidationInfo) -> Path:
 
 
 def _key(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip().removeprefix("0x")
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not 0 < int(text, 16) < CURVE_ORDER:
-        raise ValueError("this is no private key: it has 64 hexadecimal digits")
-    return SecretStr(text)
+    Key.from_hex(secret.get_secret_value())
+    return SecretStr(secret.get_secret_value().strip().removeprefix("0x"))
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
@@ -324,7 +320,7 @@ class Relayer(Table):
     @property
     def address(self) -> str:
         """The key's address, EIP-55."""
-        return address_of(self.private_key)
+        return Key(self.private_key).address
 
     @property
     def max_fee_wei(self) -> int:
@@ -377,9 +373,3 @@ class Settings(Table):
     @property
     def sandbox(self) -> bool:
         return self.settlement.kind == "sandbox"
-
-
-def address_of(private_key: bytes) -> str:
-    """32 bytes -> the address of that key, EIP-55."""
-    public = coincurve.PrivateKey(private_key).public_key.format(compressed=False)
-    return checksum_address("0x" + keccak(public[1:])[-20:].hex())
