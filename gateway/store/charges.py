@@ -40,7 +40,10 @@ UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured
   cost_micros = cost_micros + :cost, ended_ms = :now_ms, result_expires_ms = :expires_ms
 WHERE id = :id AND state = 'held' RETURNING id
 """
-BALANCES = "SELECT name, balance_micros FROM accounts WHERE name IN (:own, :bonus)"
+FUNDS = """
+SELECT (SELECT status FROM agents WHERE id = :agent_id),
+  (SELECT balance_micros FROM accounts WHERE name = :own), (SELECT balance_micros FROM accounts WHERE name = :bonus)
+"""
 KEEP = "INSERT INTO results (charge_id, body, expires_ms) VALUES (:id, :body, :expires_ms)"
 
 
@@ -164,9 +167,7 @@ def hold(
         return payment
     if key is not None and (known := find_by_key(tx, key)) is not None:
         return known
-    if work.agent_id is not None:
-        _require_active(tx, work)
-    covered = _from_balance(tx, charge) if claim is None else _from_wallet(tx, charge, claim)
+    covered = _from_balance(tx, charge, work) if claim is None else _from_wallet(tx, charge, work, claim)
     if isinstance(covered, Charge):
         _open(tx, covered, work, claim, key)
         return Held(covered)
@@ -184,35 +185,43 @@ def _payment_known(tx: Tx, claim: Claim, charge: Charge, work: Work) -> PaymentK
     return PaymentKnown(known.charge_id, known.operation, same_request, same_payment)
 
 
-def _require_active(tx: Tx, work: Work) -> None:
-    rows = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": work.agent_id})
-    if not rows:
-        raise Problem(Code.INVALID_TOKEN, "no such agent")
-    if rows[0][0] != Status.ACTIVE:
-        raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    if work.bearer_id is not None and not tx.execute(
-        "SELECT 1 FROM tokens WHERE id = :id AND agent_id = :agent_id AND revoked_ms IS NULL",
-        {"id": work.bearer_id, "agent_id": work.agent_id},
-    ):
-        raise Problem(Code.INVALID_TOKEN, "this token was revoked")
-
-
-def _from_balance(tx: Tx, charge: Charge) -> Charge | Short:
+def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
     """Own money first, then bonus."""
-    own_name, bonus_name = account(charge.party, Part.AVAILABLE), account(charge.party, Part.BONUS)
-    balances: dict[str, int] = dict(tx.execute(BALANCES, {"own": own_name, "bonus": bonus_name}))
-    own, bonus = balances.get(own_name, 0), balances.get(bonus_name, 0)
+    party = charge.party
+    ((status, own, bonus),) = tx.execute(
+        FUNDS,
+        {"agent_id": work.agent_id, "own": account(party, Part.AVAILABLE), "bonus": account(party, Part.BONUS)},
+    )
+    _require_active(tx, work, status)
+    own, bonus = own or 0, bonus or 0
     if own + bonus < charge.held_micros:
         return Short(own + bonus)
     from_bonus = max(charge.held_micros - own, 0)
     return charge if from_bonus == charge.held_bonus_micros else replace(charge, held_bonus_micros=from_bonus)
 
 
-def _from_wallet(tx: Tx, charge: Charge, claim: Claim) -> Charge | Overcommitted:
+def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
+    ((status,),) = tx.execute("SELECT (SELECT status FROM agents WHERE id = :agent_id)", {"agent_id": work.agent_id})
+    _require_active(tx, work, status)
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
     return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
+
+
+def _require_active(tx: Tx, work: Work, status: str | None) -> None:
+    """`status` of the agent that works, None when there is no such agent."""
+    if work.agent_id is None:
+        return
+    if status is None:
+        raise Problem(Code.INVALID_TOKEN, "no such agent")
+    if status != Status.ACTIVE:
+        raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
+    if work.bearer_id is not None and not tx.execute(
+        "SELECT 1 FROM tokens WHERE id = :id AND agent_id = :agent_id AND revoked_ms IS NULL",
+        {"id": work.bearer_id, "agent_id": work.agent_id},
+    ):
+        raise Problem(Code.INVALID_TOKEN, "this token was revoked")
 
 
 def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None) -> None:

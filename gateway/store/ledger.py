@@ -1,7 +1,8 @@
-"""The ledger: transfers are appended, balances follow in the same transaction.
+"""The ledger: transfers are appended, and nothing else ever moves a balance.
 
-Each transfer row keeps both balances after it, so a balance at any past sequence number is a look-up. What may not
-go below zero is held by the schema: an overdraft raises, whatever the caller has checked before.
+Each transfer row keeps both balances after it, so a balance at any past sequence number is a look-up. The schema does
+the rest: a trigger brings the accounts along, and a CHECK on them makes an overdraft raise, whatever the caller has
+looked at before.
 """
 
 from collections.abc import Iterable
@@ -10,21 +11,15 @@ from dataclasses import dataclass
 from gateway.core.transfer import Kind, Transfer
 from gateway.store.database import Tx
 
-TAKE = """
-UPDATE accounts SET balance_micros = balance_micros - :amount WHERE name = :name RETURNING balance_micros
-"""
-TAKE_FIRST = """
-INSERT INTO accounts (name, balance_micros) VALUES (:name, -:amount) RETURNING balance_micros
-"""
-GIVE = """
-INSERT INTO accounts (name, balance_micros) VALUES (:name, :amount)
-ON CONFLICT (name) DO UPDATE SET balance_micros = accounts.balance_micros + :amount RETURNING balance_micros
-"""
 APPEND = """
 INSERT INTO transfers
   (at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id, settlement_id, note)
-VALUES
-  (:at_ms, :kind, :debit, :credit, :amount, :debit_after, :credit_after, :charge_id, :settlement_id, :note)
+VALUES (
+  :at_ms, :kind, :debit, :credit, :amount,
+  coalesce((SELECT balance_micros FROM accounts WHERE name = :debit), 0) - :amount,
+  coalesce((SELECT balance_micros FROM accounts WHERE name = :credit), 0) + :amount,
+  :charge_id, :settlement_id, :note
+)
 """
 
 
@@ -52,10 +47,6 @@ def post(
 ) -> None:
     """Books the transfers in this order. An overdraft violates the schema and raises the database's own error."""
     for transfer in transfers:
-        amount = transfer.amount_micros
-        taken = {"name": transfer.debit, "amount": amount}
-        ((debit_after,),) = tx.execute(TAKE, taken) or tx.execute(TAKE_FIRST, taken)
-        ((credit_after,),) = tx.execute(GIVE, {"name": transfer.credit, "amount": amount})
         tx.execute(
             APPEND,
             {
@@ -63,9 +54,7 @@ def post(
                 "kind": transfer.kind,
                 "debit": transfer.debit,
                 "credit": transfer.credit,
-                "amount": amount,
-                "debit_after": debit_after,
-                "credit_after": credit_after,
+                "amount": transfer.amount_micros,
                 "charge_id": charge_id,
                 "settlement_id": settlement_id,
                 "note": note,

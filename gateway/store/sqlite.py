@@ -60,6 +60,7 @@ _PRAGMAS = (
     ("foreign_keys", "on"),
     ("secure_delete", "on"),
     ("trusted_schema", "off"),
+    ("temp_store", "memory"),  # what a savepoint must remember is short-lived and never goes to a file
     ("wal_autocheckpoint", WAL_PAGES),
 )
 _LAST_TIME = "SELECT at_ms FROM transfers ORDER BY seq DESC LIMIT 1"
@@ -85,7 +86,7 @@ class _Tx:
     __slots__ = ("_execute", "now_ms")
 
     def __init__(self, connection: apsw.Connection, now_ms: int) -> None:
-        self._execute = connection.execute
+        self._execute = connection.cursor().execute  # one cursor for all: a new one costs as much as a small statement
         self.now_ms = now_ms
 
     def execute(self, sql: str, params: Mapping[str, object] = _NOTHING) -> list[Row]:
@@ -98,9 +99,10 @@ class _Job:
 
     __slots__ = ("args", "error", "fn", "future", "kwargs", "result")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.fn, self.args, self.kwargs = fn, args, kwargs
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: asyncio.Future[Any]
+    ) -> None:
+        self.fn, self.args, self.kwargs, self.future = fn, args, kwargs, future
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -164,10 +166,10 @@ class SqliteDatabase:
         return self
 
     async def write(self, fn: Callable[Concatenate[_Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._ask(self._writes, fn, args, kwargs)
+        return await self._queued(self._writes, fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def read(self, fn: Callable[Concatenate[_Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._ask(self._reads, fn, args, kwargs)
+        return await self._queued(self._reads, fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         if self._closed:
@@ -179,19 +181,18 @@ class SqliteDatabase:
         for thread in self._threads:
             await self._loop.run_in_executor(None, thread.join)
 
-    async def _ask(
+    def _queued(
         self,
         jobs: "queue.SimpleQueue[_Job | None]",
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> T:
+    ) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable("the ledger is closed")
-        job = _Job(fn, args, kwargs)
+        job = _Job(fn, args, kwargs, self._loop.create_future())
         jobs.put(job)
-        answer: T = await job.future
-        return answer
+        return job.future
 
     # opening, in no thread of its own
 
@@ -258,7 +259,7 @@ class SqliteDatabase:
                 return _refuse(jobs, StoreUnknown)
 
     def _transaction(self, jobs: list[_Job]) -> None:
-        execute = self._connection.execute
+        execute = self._connection.cursor().execute
         execute("BEGIN IMMEDIATE")
         self._now_ms = max(self._now_ms, self._clock_ms())
         tx = _Tx(self._connection, self._now_ms)

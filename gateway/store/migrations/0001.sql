@@ -19,14 +19,15 @@ CREATE TABLE accounts (
 ) STRICT, WITHOUT ROWID;
 
 -- `debit -> credit`, with both balances after it: a balance at any `seq` is in its account's last row up to there.
+-- The accounts follow by trigger, so no transfer is without its effect and nothing else moves a balance.
 CREATE TABLE transfers (
   seq INTEGER PRIMARY KEY,
   at_ms INTEGER NOT NULL,
   kind TEXT NOT NULL CHECK (
     kind IN ('hold', 'capture', 'release', 'refund', 'proven', 'shortfall', 'given_up', 'taken_back', 'credit', 'grant')
   ),
-  debit TEXT NOT NULL REFERENCES accounts (name),
-  credit TEXT NOT NULL REFERENCES accounts (name) CHECK (credit <> debit),
+  debit TEXT NOT NULL,
+  credit TEXT NOT NULL CHECK (credit <> debit),
   amount_micros INTEGER NOT NULL CHECK (amount_micros BETWEEN 1 AND 1000000000000000),
   debit_after_micros INTEGER NOT NULL,
   credit_after_micros INTEGER NOT NULL,
@@ -36,6 +37,13 @@ CREATE TABLE transfers (
 ) STRICT;
 CREATE INDEX transfers_of_charge ON transfers (charge_id) WHERE charge_id IS NOT NULL;
 
+CREATE TRIGGER transfers_move_balances AFTER INSERT ON transfers
+BEGIN
+  INSERT INTO accounts (name, balance_micros) VALUES (NEW.debit, NEW.debit_after_micros)
+    ON CONFLICT (name) DO UPDATE SET balance_micros = excluded.balance_micros;
+  INSERT INTO accounts (name, balance_micros) VALUES (NEW.credit, NEW.credit_after_micros)
+    ON CONFLICT (name) DO UPDATE SET balance_micros = excluded.balance_micros;
+END;
 CREATE TRIGGER transfers_are_history BEFORE UPDATE ON transfers
 BEGIN SELECT RAISE(ABORT, 'transfers are history: book another one'); END;
 CREATE TRIGGER transfers_stay BEFORE DELETE ON transfers

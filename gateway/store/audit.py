@@ -1,0 +1,257 @@
+"""The audit: every promise of the ledger that the file alone can show, checked from the outside.
+
+It shares no code with what it checks: it replays the transfers, and predicts every account a second time from the
+charges, settlements, refunds and credits, with its own arithmetic. A clean file gives an empty list.
+
+    integrity   the file is whole, references lead somewhere
+    replay      transfers are numbered without gaps, in order of time; their balances follow from each other
+    cache       the cached balances are the replayed ones, and sum to zero
+    overdraft   nothing went below zero, at any time, that may not
+    charge      what was booked for a charge is what its state says; refunds sum to what it says
+    account     every account is predicted from charges, settlements and credits
+    result      no result is kept of a charge that failed, or that is still worked on
+    payment     one identity, one charge that was not released by failure, one settlement
+    collection  a charge by signature and its settlement tell the same story
+    proof       what is proven has one proof, nothing else has one
+    attempt     nothing was sent that may not be, no payment is under way at two nonces
+    key         no idempotency key points to a charge that failed
+"""
+# ruff: noqa: S608 every query is made of constants of this file
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gateway.store.database import Row, Tx
+
+
+class Finding(NamedTuple):
+    rule: str
+    subject: str
+    """The id, account or number it is about."""
+    message: str
+
+
+def audit(tx: Tx) -> list[Finding]:
+    """Everything that is wrong with this file, on one snapshot. Reads all of it."""
+    return [finding for check in _CHECKS for finding in check(tx)]
+
+
+def _integrity(tx: Tx) -> Iterator[Finding]:
+    for (message,) in tx.execute("PRAGMA integrity_check"):
+        if message != "ok":
+            yield Finding("integrity", "file", str(message))
+    for table, row, parent, _ in tx.execute("PRAGMA foreign_key_check"):
+        yield Finding("integrity", str(table), f"row {row} leads to nothing in {parent}")
+
+
+def _replay(tx: Tx) -> Iterator[Finding]:
+    balances: Counter[str] = Counter()
+    number, time_ms = 0, 0
+    for seq, at_ms, debit, credit, amount, debit_after, credit_after in tx.execute(
+        "SELECT seq, at_ms, debit, credit, amount_micros, debit_after_micros, credit_after_micros FROM transfers"
+        " ORDER BY seq"
+    ):
+        number += 1
+        balances[debit] -= amount
+        balances[credit] += amount
+        if seq != number:
+            yield Finding("replay", str(seq), f"transfer {number} is missing")
+            number = seq
+        if at_ms < time_ms:
+            yield Finding("replay", str(seq), "is older than the one before")
+        time_ms = at_ms
+        if (balances[debit], balances[credit]) != (debit_after, credit_after):
+            yield Finding("replay", str(seq), "its balances do not follow from the transfers before")
+        if balances[debit] < 0 and not _may_owe(debit):
+            yield Finding("overdraft", debit, f"is {balances[debit]} after transfer {seq}")
+    cached: dict[str, int] = dict(tx.execute("SELECT name, balance_micros FROM accounts"))
+    for name in sorted(balances.keys() | cached.keys()):
+        if balances[name] != cached.get(name):
+            yield Finding("cache", name, f"says {cached.get(name)}, the transfers sum to {balances[name]}")
+    if total := sum(cached.values()):
+        yield Finding("cache", "all accounts", f"sum to {total}")
+
+
+def _may_owe(name: str) -> bool:
+    first, last = name.split(":")[0], name.split(":")[-1]
+    return first == "chain" or last == "debt" or name in ("loss", "grants", "operator")
+
+
+class _Story(NamedTuple):
+    """A charge and its settlement, as far as money goes."""
+
+    id: str
+    party: str
+    asset: str | None
+    state: str
+    reason: str | None
+    held: int
+    held_bonus: int
+    captured: int
+    captured_bonus: int
+    refunded: int
+    has_result: bool
+    settlement_id: str | None
+    settlement: str | None
+    due: int
+    proven: int
+    abandoned: bool
+    taken_back: int
+
+
+_STORIES = """
+SELECT c.id, c.party, c.asset, c.state, c.reason, c.held_micros, c.held_bonus_micros, c.captured_micros,
+  c.captured_bonus_micros, c.refunded_micros, r.charge_id IS NOT NULL, s.id, s.state, coalesce(s.amount_micros, 0),
+  coalesce(s.proven_micros, 0), coalesce(s.abandoned, 0), coalesce(s.taken_back, 0)
+FROM charges c LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c.id
+  LEFT JOIN results r ON r.charge_id = c.id ORDER BY c.id
+"""
+
+
+def _predicted(story: _Story) -> Counter[str]:
+    """What a charge has done to each account by now."""
+    moved: Counter[str] = Counter()
+    kept = story.captured - story.refunded
+    if story.asset is None:
+        refunded_bonus = min(story.refunded, story.captured_bonus)
+        bonus_gone = story.held_bonus if story.state == "held" else story.captured_bonus - refunded_bonus
+        gone = story.held if story.state == "held" else kept
+        moved[f"{story.party}:available"] = bonus_gone - gone
+        moved[f"{story.party}:bonus"] = -bonus_gone
+        if story.state == "held":
+            moved[f"{story.party}:held"] = story.held - story.held_bonus
+            moved[f"{story.party}:bonus_held"] = story.held_bonus
+    else:
+        open_hold = story.held if story.state == "held" else 0
+        moved[f"{story.party}:authorized"] = open_hold
+        moved[f"{story.party}:available"] = story.refunded
+        moved[f"chain:{story.asset}:due"] = -open_hold - story.captured
+        if story.settlement in ("proven", "lost"):
+            moved[f"chain:{story.asset}:due"] += story.due
+            moved[f"chain:{story.asset}:treasury"] = -story.proven
+            moved["loss"] = story.proven - story.due
+    moved["revenue"] = kept
+    return Counter({name: micros for name, micros in moved.items() if micros})
+
+
+def _accounts(tx: Tx) -> Iterator[Finding]:
+    booked: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+    for charge_id, debit, credit, amount in tx.execute(
+        "SELECT charge_id, debit, credit, sum(amount_micros) FROM transfers GROUP BY charge_id, debit, credit"
+    ):
+        booked[charge_id][debit] -= amount
+        booked[charge_id][credit] += amount
+    refunds: dict[str, int] = dict(tx.execute("SELECT charge_id, sum(amount_micros) FROM refunds GROUP BY charge_id"))
+    accounts = _given(tx)
+    for row in tx.execute(_STORIES):
+        story = _Story(*row)
+        expected = _predicted(story)
+        accounts.update(expected)
+        if _nonzero(booked[story.id]) != expected:
+            yield Finding("charge", story.id, f"is {story.state}, but {_nonzero(booked[story.id])} was booked")
+        if refunds.get(story.id, 0) != story.refunded:
+            yield Finding("charge", story.id, f"says {story.refunded} refunded, refunds sum to {refunds.get(story.id)}")
+        yield from _contradictions(story)
+    cached: dict[str, int] = dict(tx.execute("SELECT name, balance_micros FROM accounts"))
+    for name in sorted(accounts.keys() | cached.keys()):
+        if accounts[name] != cached.get(name, 0):
+            yield Finding("account", name, f"is {cached.get(name, 0)}, predicted {accounts[name]}")
+
+
+def _nonzero(moved: Counter[str]) -> Counter[str]:
+    return Counter({name: micros for name, micros in moved.items() if micros})
+
+
+def _given(tx: Tx) -> Counter[str]:
+    """What operators gave, by account."""
+    accounts: Counter[str] = Counter()
+    for agent_id, kind, amount in tx.execute("SELECT agent_id, kind, sum(amount_micros) FROM credits GROUP BY 1, 2"):
+        source, part = ("grants", "bonus") if kind == "grant" else ("operator", "available")
+        accounts[source] -= amount
+        accounts[f"{agent_id}:{part}"] += amount
+    return accounts
+
+
+def _contradictions(story: _Story) -> Iterator[Finding]:
+    if story.has_result and (story.state == "held" or story.reason in ("failed", "expired")):
+        yield Finding("result", story.id, f"is {story.reason or story.state} and has a result")
+    if story.asset is None or story.state in ("held", "released"):
+        if story.settlement is not None:
+            yield Finding("collection", story.id, f"is {story.state} and has a settlement")
+        return
+    whole = story.settlement == "proven" and story.proven == story.due
+    short = story.settlement == "proven" and story.proven < story.due
+    tells = {
+        "captured": story.settlement in ("queued", "sent"),
+        "settled": whole or story.taken_back > 0,
+        "refunded": whole or story.taken_back > 0,
+        "unpaid": short or story.settlement == "lost" or story.taken_back > 0,
+    }
+    if not tells[story.state]:
+        yield Finding(
+            "collection", story.id, f"is {story.state}, its settlement {story.settlement}, {story.proven} came"
+        )
+    if story.settlement is not None and story.due != story.captured:
+        yield Finding("collection", story.id, f"captured {story.captured}, its settlement asks for {story.due}")
+
+
+_FAILED = "c.state = 'released' AND c.reason IN ('failed', 'expired')"
+_ALIVE = """attempt_settlements l WHERE NOT EXISTS (SELECT 1 FROM closed_nonces n
+  WHERE n.network = l.network AND n.key = l.key AND n.nonce = l.nonce)"""
+
+_QUESTIONS: tuple[tuple[str, str, str], ...] = (
+    # rule, what is wrong with each row that is found, SELECT subject
+    ("payment", "has more than one charge that was not released by failure",
+     f"SELECT c.identity FROM charges c WHERE c.identity IS NOT NULL AND NOT ({_FAILED})"
+     " GROUP BY c.identity HAVING count(*) > 1"),
+    ("payment", "has no payment",
+     "SELECT c.id FROM charges c WHERE c.identity IS NOT NULL AND NOT EXISTS (SELECT 1 FROM payments p"
+     " WHERE p.identity = c.identity AND p.payer = c.payer AND p.network || '/' || p.token = c.asset)"),
+    ("payment", "and its charge tell different stories",
+     "SELECT p.identity FROM payments p JOIN charges c ON c.id = p.charge_id WHERE c.identity <> p.identity OR"
+     f" p.state <> CASE WHEN c.state = 'held' THEN 'claimed' WHEN {_FAILED} THEN 'open' ELSE 'spent' END"),
+    ("payment", "has more than one settlement",
+     "SELECT identity FROM settlements GROUP BY identity HAVING count(*) > 1"),
+    ("payment", "collects another payment than its charge was paid by",
+     "SELECT s.id FROM settlements s JOIN charges c ON c.id = s.subject"
+     " WHERE s.purpose = 'charge' AND s.identity <> c.identity"),
+    ("proof", "is proven without exactly one proof, or has one without being proven",
+     "SELECT s.id FROM settlements s WHERE (s.state = 'proven') <> (SELECT count(*) FROM proofs f"
+     " WHERE f.settlement_id = s.id AND f.taken_back_ms IS NULL)"),
+    ("proof", "says less or more than its settlement",
+     "SELECT f.transaction_hash FROM proofs f JOIN settlements s ON s.id = f.settlement_id"
+     " WHERE f.taken_back_ms IS NULL AND (s.proven_micros = s.amount_micros) <>"
+     " (length(f.amount_atomic) > length(s.amount_atomic) OR"
+     " (length(f.amount_atomic) = length(s.amount_atomic) AND f.amount_atomic >= s.amount_atomic))"),
+    ("proof", "is one log and proves more than one thing",
+     "SELECT transaction_hash FROM proofs WHERE taken_back_ms IS NULL"
+     " GROUP BY network, transaction_hash, log_index HAVING count(*) > 1"),
+    ("attempt", "is sent, and no transaction is stored for it",
+     "SELECT s.id FROM settlements s WHERE s.state = 'sent' AND NOT EXISTS"
+     " (SELECT 1 FROM attempt_settlements l WHERE l.settlement_id = s.id)"),
+    ("attempt", "was abandoned, and a stored transaction could still pay it",
+     f"SELECT l.settlement_id FROM settlements s, {_ALIVE} AND l.settlement_id = s.id AND s.abandoned = 1"
+     " AND s.state IN ('queued', 'sent')"),
+    ("attempt", "is under way at more than one nonce",
+     f"SELECT l.settlement_id FROM {_ALIVE} GROUP BY l.settlement_id"
+     " HAVING count(DISTINCT l.network || '/' || l.key || '/' || l.nonce) > 1"),
+    ("attempt", "was mined at a nonce where it was never sent",
+     "SELECT n.mined_hash FROM closed_nonces n WHERE n.mined_hash IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attempts a"
+     " WHERE a.network = n.network AND a.key = n.key AND a.nonce = n.nonce AND a.hash = n.mined_hash)"),
+    ("key", "belongs to a charge that failed",
+     f"SELECT k.key FROM idempotency_keys k JOIN charges c ON c.id = k.charge_id WHERE {_FAILED}"),
+)  # fmt: skip
+
+
+def _questions(tx: Tx) -> Iterator[Finding]:
+    for rule, message, sql in _QUESTIONS:
+        for row in tx.execute(sql):
+            yield Finding(rule, _text(row), message)
+
+
+def _text(row: Row) -> str:
+    return str(row[0])
+
+
+_CHECKS = (_integrity, _replay, _accounts, _questions)
