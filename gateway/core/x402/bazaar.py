@@ -6,9 +6,14 @@ validate, when its method is missing, or when a schema refers to another one; so
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gateway.core.catalogue import Operation
 from gateway.core.x402.messages import Json
+
+Block = dict[str, Any]
+"""An extension as it is sent: {info, schema}, and what its kind has beside them. Whoever takes it apart knows its
+shape, which is the standard's."""
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _DEFINITIONS = "#/$defs/"
@@ -17,13 +22,13 @@ _BY_NAME = frozenset(("properties", "patternProperties", "dependentSchemas"))
 _VALUES = frozenset(("const", "enum", "default", "example", "examples"))
 
 
-def extension(operation: Operation) -> dict[str, Json]:
+def extension(operation: Operation) -> Block:
     """`extensions.bazaar` of an operation: {info, schema}, and routeTemplate where its path has parameters.
 
     Raises ValueError for an input that refers to itself or to a schema elsewhere: no catalogue would read it.
     """
     call, members = _call(operation)
-    block: dict[str, Json] = {
+    block: Block = {
         "info": {"input": call, "output": {"type": "json", "example": dict(operation.example_output)}},
         "schema": {
             "$schema": _DRAFT,
@@ -49,7 +54,7 @@ def extension(operation: Operation) -> dict[str, Json]:
     return block
 
 
-def payment_identifier_extension(required: bool = False) -> dict[str, Json]:
+def payment_identifier_extension(required: bool = False) -> Block:
     """`extensions["payment-identifier"]`: the client may (or must) choose an idempotency key for its payment."""
     return {
         "info": {"required": required},
@@ -77,7 +82,7 @@ def inlined(schema: Mapping[str, Json]) -> dict[str, Json]:
 
 def _call(operation: Operation) -> tuple[dict[str, Json], dict[str, Json]]:
     """`info.input` of the example call, and the schemas of its members."""
-    fields = inlined(operation.input.model_json_schema())
+    fields = inlined(_undocumented(operation.input.model_json_schema()))
     path = operation.path_parameters
     example = {name: value for name, value in operation.example.items() if name not in path}
     call: dict[str, Json] = {"type": "http", "method": operation.method}
@@ -93,6 +98,19 @@ def _call(operation: Operation) -> tuple[dict[str, Json], dict[str, Json]]:
         call["pathParams"] = {name: values.get(name, "x") for name in path}
         members["pathParams"] = _part(fields, lambda name: name in path)
     return call, members
+
+
+def _undocumented(schema: Mapping[str, Json]) -> dict[str, Json]:
+    """A model's schema without the docstrings of its classes: they are written for whoever reads the code. What a
+    field says of itself stays."""
+    definitions = schema.get("$defs", {})
+    named = definitions if isinstance(definitions, Mapping) else {}
+    told = {name: _without_description(each) for name, each in named.items() if isinstance(each, Mapping)}
+    return {**_without_description(schema), "$defs": told}
+
+
+def _without_description(schema: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in schema.items() if key != "description"}
 
 
 def _only(value: str) -> dict[str, Json]:

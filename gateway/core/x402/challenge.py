@@ -34,7 +34,7 @@ def build(
     extensions: Mapping[str, Json],
     error: str,
     code: str,
-    fields: Mapping[str, Json] | None = None,
+    fields: Mapping[str, object] | None = None,
 ) -> Challenge:
     """The 402 with this offer. `error` is a sentence, `code` one of core/errors.py, `fields` are further members of
     the body (price_usd, request_id ...), which never take the place of the standard's own.
@@ -54,5 +54,6 @@ def build(
     if len(header) > HEADER_BYTES_MAX:
         header = encode(required)
     envelope: dict[str, Json] = {"x402Version": VERSION, "error": error, "code": code}
-    body = orjson.dumps({**(fields or {}), **envelope, **offer, **listed})
+    # `envelope` twice: first for its place, last for its word.
+    body = orjson.dumps({**envelope, **(fields or {}), **envelope, **offer, **listed})
     return Challenge(header.encode(), body, TABLE[Code(code)].status)
