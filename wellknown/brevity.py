@@ -6,9 +6,8 @@ request always stay: a catalogue refuses a block without them, and /openapi.json
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-Json = Any
+from gateway.core.upstream import Json
 
 _WORDS = frozenset(("title", "description", "examples", "default"))
 _BY_NAME = frozenset(("properties", "patternProperties", "$defs", "dependentSchemas"))

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
+from gateway.core.upstream import Json
 from wellknown.identity import Identity
 from wellknown.offer import challenge_parts
 
-Json = Any
 Parameters = Iterable[tuple[str, str]]
 """A query string's names and values, decoded, in their order."""
 
@@ -215,8 +214,8 @@ def _filtered(listed: Iterable[Json], given: Mapping[str, str]) -> list[Json]:
 
 
 def _ranked(listed: Iterable[Json], query: str) -> list[Json]:
-    """Items with any word of the query, those with more of them first; an address or a piece of one counts too."""
-    words = re.findall(r"\w+", query.lower())[:WORDS_MAX] or [query.lower()]
+    """Items with any word of the query, those with more of them first. One or two letters alone say nothing."""
+    words = [word for word in re.findall(r"\w+", query.lower()) if len(word.encode()) > 2][:WORDS_MAX]
     scores = [(sum(word in _text(item) for word in words), item) for item in listed]
     return [item for score, item in sorted(scores, key=lambda pair: -pair[0]) if score]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from gateway.core.catalogue import Catalogue
+from gateway.core.upstream import Json
 from wellknown import discovery, free, words
 from wellknown.free import Free
 from wellknown.identity import Identity
@@ -34,11 +34,11 @@ class Document:
     cache_s: int = 300
 
 
-def _json(build: Callable[[Catalogue, Identity], Any]) -> Build:
+def _json(build: Callable[[Catalogue, Identity], Json]) -> Build:
     return lambda catalogue, identity: orjson.dumps(build(catalogue, identity), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _openapi(catalogue: Catalogue, identity: Identity) -> Any:
+def _openapi(catalogue: Catalogue, identity: Identity) -> Json:
     return openapi(catalogue, identity, free_routes())
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from gateway.core.upstream import Json
 
 Access = Literal["open", "agent", "charge"]
 """Who may ask: anybody; an agent with its bearer token; the agent, or whoever has the charge's token."""
@@ -17,7 +19,7 @@ class Free:
     id: str
     path: str
     summary: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Json]
     media_type: str = "application/json"
     access: Access = "open"
     parameters: tuple[Parameter, ...] = ()
@@ -27,7 +29,7 @@ class Free:
     """Those that are answered with the error envelope."""
 
 
-def _object(**properties: Any) -> dict[str, Any]:
+def _object(**properties: Json) -> dict[str, Json]:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 

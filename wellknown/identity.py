@@ -54,6 +54,11 @@ class Identity:
         return self.public_url + path
 
     @property
+    def docs(self) -> str:
+        """Where a human or an agent reads on."""
+        return self.docs_url or self.url("/llms.txt")
+
+    @property
     def updated_s(self) -> int:
         """`updated` in unix seconds."""
         return int(datetime.fromisoformat(self.updated).timestamp())

@@ -5,16 +5,13 @@ strings, and by directories that look for `routes`; the second carries whole off
 answer: an operation with `{name}` segments is listed by its example.
 """
 
-from typing import Any
-
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.money import format_usd
+from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
 from wellknown.identity import Identity
 from wellknown.offer import Offer, challenge_parts, requirements
 from wellknown.prices import notes
-
-Json = Any
 
 
 def manifest(catalogue: Catalogue, identity: Identity) -> Json:
@@ -30,8 +27,8 @@ def manifest(catalogue: Catalogue, identity: Identity) -> Json:
         **({"network": identity.terms[0].network} if identity.terms else {}),
         "networks": list(dict.fromkeys(terms.network for terms in identity.terms)),
         "updated": identity.updated,
-        "contact": identity.contact_email or identity.url("/"),
-        "docs": identity.docs_url or identity.url("/llms.txt"),
+        "contact": identity.contact_email or identity.docs,
+        "docs": identity.docs,
         "resources": [f"{operation.method} {_url(operation, identity)}" for operation in payable],
         "routes": [_route(operation, identity) for operation in payable],
         "prices": [_price(operation, identity) for operation in payable],

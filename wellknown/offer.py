@@ -6,14 +6,16 @@ Whoever needs a price, a payee or a schema of an operation takes it from here. T
 
 from collections.abc import Mapping
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from gateway.core.catalogue import Operation
 from gateway.core.money import micros_to_atomic_up
 from gateway.core.networks import Token
+from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
+from gateway.core.x402.headers import HEADER_BYTES_MAX
 from gateway.core.x402.messages import Requirements, Resource
 from gateway.core.x402.offers import offers
 from wellknown.brevity import SHORTER
@@ -24,10 +26,6 @@ TIMEOUT_MIN_S = 60
 SETTLE_SLACK_S = 30
 DESCRIPTION_MAX = 500
 TAGS_MAX = 5
-HEADER_MAX_BYTES = 8 * 1024
-"""Where proxies begin to cut headers."""
-HEADER_LIMIT_BYTES = 16 * 1024
-"""Node's default for all headers together: beyond it no client can read the answer."""
 ERROR_ROOM_BYTES = 512
 """What a 402's own sentence may take of the header."""
 
@@ -38,7 +36,7 @@ class Offer(NamedTuple):
     resource: Resource
     accepts: tuple[Requirements, ...]
     """In the order clients should prefer them; empty when the operator takes no x402 payments."""
-    extensions: Mapping[str, Any]
+    extensions: Mapping[str, Json]
 
 
 def requirements(operation: Operation, identity: Identity) -> tuple[Requirements, ...]:
@@ -52,7 +50,7 @@ def max_timeout_s(operation: Operation, identity: Identity) -> int:
 
 
 def challenge_parts(operation: Operation, identity: Identity) -> Offer:
-    """The whole offer, short enough for a header. Raises ValueError for one that no header can carry."""
+    """The whole offer, short enough for a header: in fewer words where it must be, in the last resort unlisted."""
     listing = bazaar.extension(operation)
     offer = Offer(
         resource_of(operation, identity),
@@ -60,13 +58,14 @@ def challenge_parts(operation: Operation, identity: Identity) -> Offer:
         {"bazaar": listing, "payment-identifier": bazaar.payment_identifier_extension()},
     )
     for shorter in SHORTER:
-        if header_bytes(offer) <= HEADER_MAX_BYTES:
+        if header_bytes(offer) <= HEADER_BYTES_MAX:
             return offer
         listing = shorter(listing)
         offer = offer._replace(extensions={**offer.extensions, "bazaar": listing})
-    if header_bytes(offer) > HEADER_LIMIT_BYTES:
-        raise ValueError(f"operation {operation.id}: its offer takes {header_bytes(offer)} bytes of header; shorten it")
-    return offer
+    if header_bytes(offer) <= HEADER_BYTES_MAX:
+        return offer
+    # A client pays without the listing; one that cannot read the header cannot pay at all.
+    return offer._replace(extensions={name: value for name, value in offer.extensions.items() if name != "bazaar"})
 
 
 def header_bytes(offer: Offer) -> int:

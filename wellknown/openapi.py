@@ -9,24 +9,27 @@ gateway/core/errors.py.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
 
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import TABLE, Code
+from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
-from wellknown.free import Free
+from wellknown.free import Access, Free
 from wellknown.identity import Identity, ascii_label
 from wellknown.offer import TAGS_MAX, requirements
 from wellknown.prices import SPEND_CONTROLS, in_words, needs_spend_controls, price_json
 from wellknown.words import guidance
 
-Json = Any
-
 BEARER = "apiKey"
 CHARGE_TOKEN = "chargeToken"
 
+_SECURITY: Mapping[Access, Json] = {
+    "open": [],
+    "agent": [{BEARER: []}],
+    "charge": [{BEARER: []}, {CHARGE_TOKEN: []}],
+}
 _NOT_OF_A_PAID_CALL = (Code.NOT_FOUND,)
 _PAYMENT_STATUSES = (402, 412)
 
@@ -47,7 +50,7 @@ def openapi(catalogue: Catalogue, identity: Identity, free: Iterable[Free]) -> J
         "x-service-info": {
             "categories": _categories(catalogue),
             "docs": {
-                "homepage": identity.docs_url or identity.url("/"),
+                "homepage": identity.docs,
                 "apiReference": identity.url("/openapi.json"),
                 "llms": identity.url("/llms.txt"),
             },
@@ -68,7 +71,7 @@ def openapi(catalogue: Catalogue, identity: Identity, free: Iterable[Free]) -> J
 
 
 def _info(catalogue: Catalogue, identity: Identity) -> Json:
-    contact = {"name": identity.name, "url": identity.docs_url or identity.url("/")}
+    contact = {"name": identity.name, "url": identity.docs}
     return {
         "title": identity.name,
         "version": identity.version,
@@ -121,7 +124,7 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
     described["responses"] = {
         "200": _matched(operation),
         "202": _PENDING_RESPONSE,
-        **_problems(status for status in _statuses(set(TABLE) - set(_NOT_OF_A_PAID_CALL))),
+        **_problems(_statuses(set(TABLE) - set(_NOT_OF_A_PAID_CALL))),
     }
     return described
 
@@ -160,12 +163,11 @@ def _matched(operation: Operation) -> Json:
 
 
 def _free(route: Free) -> Json:
-    security = {"open": [], "agent": [{BEARER: []}], "charge": [{BEARER: []}, {CHARGE_TOKEN: []}]}[route.access]
     answer = {"description": route.summary, "content": {route.media_type: {"schema": dict(route.schema)}}}
     return {
         "operationId": route.id,
         "summary": route.summary,
-        "security": security,
+        "security": _SECURITY[route.access],
         "parameters": [
             {"name": name, "in": where, "required": required, "schema": {"type": "string"}, "description": what}
             for name, where, required, what in route.parameters

@@ -1,13 +1,10 @@
 """What an operation costs, in numbers and in words; and /pricing."""
 
-from typing import Any
-
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.money import MICROS_PER_USD, format_usd
+from gateway.core.upstream import Json
 from wellknown.identity import Identity
 from wellknown.offer import requirements
-
-Json = Any
 
 SPEND_CONTROL_MICROS = MICROS_PER_USD
 """What official clients pay at most until their user says otherwise."""

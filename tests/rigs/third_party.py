@@ -1,0 +1,226 @@
+"""What third parties say of a running gateway: their tools, unchanged, as functions (origin) -> findings.
+
+    conformance     x402-conformance's check_402, on every listed address
+    lint            x402lint, as a command
+    sdk             the official Python SDK: its parser, its bazaar validators, its discovery client
+    agentcash       @agentcash/discovery and the official TypeScript SDK, by tests/chain/discover.mjs
+    schemathesis    requests made up from /openapi.json; looks for server errors and undocumented answers
+    vectors         the Bazaar's filter-honesty vectors V0 to V7
+    dead_links      every address of ours that any document names
+
+The addresses come from /.well-known/x402, as a crawler would find them, and are asked unpaid and without a body.
+"""
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from x402.extensions.bazaar.facilitator import validate_discovery_extension, validate_discovery_extension_spec
+from x402.extensions.bazaar.facilitator_client import _parse_list_response
+from x402.schemas import PaymentRequired
+from x402conf.harness import check_402
+
+SCHEMATHESIS_CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
+NODE = Path(__file__).parents[1] / "chain"
+"""Where Node's packages are installed, by scripts/setup."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    tool: str
+    severity: str
+    """error, warn or info"""
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One unpaid answer."""
+
+    method: str
+    url: str
+    status: int
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    @property
+    def where(self) -> str:
+        return f"{self.method} {self.url}"
+
+    @property
+    def required(self) -> dict[str, Any]:
+        decoded: dict[str, Any] = json.loads(base64.b64decode(self.headers["payment-required"], validate=True))
+        return decoded
+
+
+def probes(origin: str) -> list[Probe]:
+    """Every address of /.well-known/x402, asked without payment and without a body."""
+    with httpx.Client() as client:
+        listed = client.get(f"{origin}/.well-known/x402").json()["resources"]
+        return [_probe(client, *resource.split(" ", 1)) for resource in listed]
+
+
+def _probe(client: httpx.Client, method: str, url: str) -> Probe:
+    response = client.request(method, url)
+    return Probe(method, url, response.status_code, dict(response.headers), response.content)
+
+
+def conformance(origin: str) -> list[Finding]:
+    found = []
+    for probe in probes(origin):
+        for check in check_402({"status": probe.status, "headers": probe.headers, "body": probe.body}):
+            if not check["pass"]:
+                found.append(
+                    Finding("x402-conformance", check["severity"], probe.where, f"{check['check']}: {check['detail']}")
+                )
+    return found
+
+
+def dead_links(origin: str) -> list[Finding]:
+    """Crawls from the documents that everybody knows to all that they name: whatever is listed answers (F-168)."""
+    known = ["/openapi.json", "/llms.txt", "/robots.txt", "/.well-known/x402", "/.well-known/x402.json", "/pricing"]
+    waiting, seen, found = [origin + path for path in known], set[str](), []
+    with httpx.Client() as client:
+        while waiting:
+            url = waiting.pop()
+            if url in seen:
+                continue
+            seen.add(url)
+            response = client.get(url)
+            if response.status_code not in (200, 402):
+                found.append(Finding("dead_links", "error", url, f"status {response.status_code}"))
+            elif response.status_code == 200 and "svg" not in response.headers["content-type"]:
+                waiting += re.findall(re.escape(origin) + r"/[^\s\"')>,]*[^\s\"')>,.:]", response.text)
+    return found
+
+
+def lint_is_installed() -> bool:
+    return importlib.util.find_spec("x402lint") is not None
+
+
+def lint(origin: str) -> list[Finding]:
+    found = []
+    for probe in probes(origin):
+        command = [sys.executable, "-m", "x402lint", "check", probe.url, "--method", probe.method, "--json"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        if run.returncode not in (0, 1) or not run.stdout:
+            raise RuntimeError(f"x402lint did not run: {run.stderr}")
+        for check in json.loads(run.stdout)["checks"]:
+            if check["level"] in ("FAIL", "WARN"):
+                severity = "error" if check["level"] == "FAIL" else "warn"
+                found.append(Finding("x402lint", severity, probe.where, f"{check['id']}: {check['message']}"))
+    return found
+
+
+def sdk(origin: str) -> list[Finding]:
+    found = []
+    for probe in probes(origin):
+        offered = PaymentRequired.model_validate(probe.required)
+        if not offered.accepts:
+            found.append(Finding("x402 sdk", "error", probe.where, "nothing to accept"))
+        block = probe.required["extensions"]["bazaar"]
+        for verdict in (validate_discovery_extension(block), validate_discovery_extension_spec(block)):
+            found += [Finding("x402 sdk bazaar", "error", probe.where, message) for message in verdict.errors]
+    listing = _parse_list_response(httpx.get(f"{origin}/discovery/resources").json())
+    if {item.resource for item in listing.items} != {probe.url for probe in probes(origin)}:
+        found.append(Finding("x402 sdk", "error", "/discovery/resources", "lists other addresses than the manifest"))
+    return found
+
+
+def node_is_ready() -> bool:
+    return (NODE / "node_modules" / "@agentcash" / "discovery").exists()
+
+
+def agentcash(origin: str) -> list[Finding]:
+    command = ["node", str(NODE / "discover.mjs"), origin]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=NODE)
+    if run.returncode != 0:
+        raise RuntimeError(f"discover.mjs failed: {run.stderr}")
+    return [
+        Finding(each["tool"], each["severity"], each["where"], f"{each['code']}: {each['message']}")
+        for each in json.loads(run.stdout)
+    ]
+
+
+def schemathesis(origin: str, *, examples_max: int = 5, seed: int = 1) -> list[Finding]:
+    """Made-up requests, unpaid. What they may be answered with is the contract's business, not theirs: whether data
+    is accepted cannot be seen before it is paid for."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{origin}/openapi.json", "--url", origin]
+    command += [
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples_max), "--seed", str(seed)]
+    command += ["--no-color", "--generation-deterministic", "--continue-on-failure"]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "", "COLUMNS": "200"}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    if run.returncode == 0:
+        return []
+    return [Finding("schemathesis", "error", origin, run.stdout[-6000:] + run.stderr[-2000:])]
+
+
+def vectors(origin: str) -> list[Finding]:
+    """V0 to V6 over HTTP; V7 where one network is offered by some but not by all."""
+    with httpx.Client(base_url=origin) as client:
+        baseline = client.get("/discovery/resources", params={"limit": "50"}).json()["items"]
+        return [Finding("vectors", "error", vector, message) for vector, message in _vectors(client, baseline)]
+
+
+_HOLDS: dict[str, Callable[[dict[str, Any], str], bool]] = {
+    "type": lambda item, value: item["type"] == value,
+    "payTo": lambda item, value: any(a["payTo"].lower() == value.lower() for a in item["accepts"]),
+    "scheme": lambda item, value: any(a["scheme"] == value for a in item["accepts"]),
+    "network": lambda item, value: any(a["network"] == value for a in item["accepts"]),
+    "extensions": lambda item, value: value in item.get("extensions", {}),
+}
+
+
+def _vectors(client: httpx.Client, baseline: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    if not baseline:
+        yield "V0", "nothing is listed"
+    asked = [
+        ("V1", "type", "mcp", True),
+        ("V2", "payTo", "0x0000000000000000000000000000000000000001", True),
+        ("V3", "scheme", "batch-settlement", True),
+        ("V4", "network", "eip155:999999999", True),
+        ("V5", "extensions", "payment-identifier", True),
+        ("V6", "network", "!!!", False),
+    ]
+    networks = [{accepted["network"] for accepted in item["accepts"]} for item in baseline]
+    for network in sorted(set().union(*networks)):
+        if not all(network in each for each in networks):
+            asked.append(("V7", "network", network, True))
+    for vector, name, value, well_formed in asked:
+        response = client.get("/discovery/resources", params={name: value})
+        message = _dishonest(response, name, value, well_formed)
+        if message is not None:
+            yield vector, message
+
+
+def _dishonest(response: httpx.Response, name: str, value: str, well_formed: bool) -> str | None:
+    page = response.json()
+    if response.status_code == 400 and not well_formed:
+        return None if isinstance(page.get("error"), str) and page["error"] else "400 without a string `error`"
+    if response.status_code != 200:
+        return f"status {response.status_code}"
+    if name in page.get("unappliedFilters", ()):
+        return None
+    if not all(_HOLDS[name](item, value) for item in page["items"]):
+        return "an item that the filter excludes"
+    return "a total above an empty page" if not page["items"] and page["pagination"]["total"] else None

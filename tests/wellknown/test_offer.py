@@ -1,0 +1,180 @@
+import base64
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field, create_model
+from rigs import shop
+from x402.extensions.bazaar.facilitator import (
+    _is_valid_route_template,
+    _sanitize_resource_service_metadata,
+    validate_discovery_extension,
+    validate_discovery_extension_spec,
+)
+
+from gateway.core.catalogue import Operation, Price
+from gateway.core.networks import Token
+from gateway.core.x402 import challenge
+from gateway.core.x402.headers import HEADER_BYTES_MAX
+from gateway.core.x402.offers import Terms
+from wellknown.identity import Identity
+from wellknown.offer import challenge_parts, max_timeout_s, requirements
+
+OPERATIONS = shop.catalogue().operations
+
+
+def header(operation: Operation, identity: Identity) -> dict[str, Any]:
+    """The PaymentRequired of a live 402."""
+    resource, accepts, extensions = challenge_parts(operation, identity)
+    built = challenge.build(
+        resource=resource, accepts=accepts, extensions=extensions, error="pay first", code="AGENT_TOKEN_REQUIRED"
+    )
+    decoded: dict[str, Any] = json.loads(base64.b64decode(built.header, validate=True))
+    return decoded
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "settle_wait_s", "expected"),
+    [(1, 15, 60), (15, 15, 60), (30, 15, 75), (90.5, 15, 136), (30, 40, 100)],
+)
+def test_a_signature_must_hold_for_the_work_and_its_settlement(
+    timeout_s: float, settle_wait_s: int, expected: int
+) -> None:
+    operation = dataclasses.replace(shop.PHONE, timeout_s=timeout_s)
+    assert max_timeout_s(operation, shop.identity(settle_wait_s=settle_wait_s)) == expected
+    assert {r.max_timeout_s for r in requirements(operation, shop.identity(settle_wait_s=settle_wait_s))} == {expected}
+
+
+def test_the_first_offer_is_the_one_most_clients_can_pay() -> None:
+    first, *others = requirements(shop.PHONE, shop.identity())
+    assert (first.scheme, first.network, first.amount, first.pay_to) == ("exact", shop.BASE, "330000", shop.PAYEE)
+    assert first.extra["name"] == "USD Coin"
+    assert "permit2" not in first.extra.values()
+    assert [(other.network, other.extra.get("assetTransferMethod")) for other in others] == [
+        (shop.AVALANCHE, None),
+        (shop.BASE, "permit2"),
+    ]
+
+
+def test_a_metered_operation_sells_its_base_price() -> None:
+    assert {r.amount for r in requirements(shop.QUOTE, shop.identity())} == {"20000"}
+
+
+def test_without_terms_there_is_nothing_to_pay_by() -> None:
+    assert challenge_parts(shop.PHONE, shop.identity(terms=())).accepts == ()
+
+
+@pytest.mark.parametrize(("decimals", "amount", "said"), [(2, "34", "0.34"), (1, "4", "0.4"), (0, "1", "1")])
+def test_a_coarse_token_takes_more_and_says_so(decimals: int, amount: str, said: str) -> None:
+    token = Token(shop.BASE, "0x" + "11" * 20, "CRS", "Coarse", "1", decimals)
+    coarse = Terms(
+        network=shop.BASE, token=token, pay_to=shop.PAYEE, methods=("eip3009",), facilitator=None, sandbox=False
+    )
+    operation = dataclasses.replace(shop.PHONE, price=Price(330_001))
+    offer = challenge_parts(operation, shop.identity(terms=(shop.terms(shop.BASE), coarse)))
+    assert [accepted.amount for accepted in offer.accepts if accepted.extra["name"] == "Coarse"] == [amount]
+    assert offer.resource.description.endswith(f"In CRS the price is rounded up to {said}.")
+    assert "USDC" not in offer.resource.description
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.id)
+def test_the_resource_names_the_route_and_nobody_who_called_it(operation: Operation) -> None:
+    """F-175, F-159: the address comes from the configuration and the example, never from a request."""
+    resource = challenge_parts(operation, shop.identity()).resource
+    assert resource.url == "https://api.corner.example.com" + operation.example_url_path
+    assert not set("?{:") & set(resource.url.removeprefix("https://"))
+
+
+def test_a_dynamic_route_gives_its_template_and_the_examples_values() -> None:
+    block = challenge_parts(shop.PARCEL, shop.identity()).extensions["bazaar"]
+    assert block["routeTemplate"] == "/api/v1/parcels/:parcel_id"
+    assert block["info"]["input"]["pathParams"] == {"parcel_id": "AB-1234"}
+    assert block["info"]["input"]["queryParams"] == {"history": True}
+    assert _is_valid_route_template(block["routeTemplate"])
+    assert "routeTemplate" not in challenge_parts(shop.WEATHER, shop.identity()).extensions["bazaar"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.id)
+@pytest.mark.parametrize("identity", [shop.identity(), shop.sandbox()], ids=["real", "sandbox"])
+def test_the_official_validators_take_every_offer(operation: Operation, identity: Identity) -> None:
+    sent = header(operation, identity)
+    block = sent["extensions"]["bazaar"]
+    for verdict in (validate_discovery_extension(block), validate_discovery_extension_spec(block)):
+        assert verdict.valid, verdict.errors
+    assert block["info"]["input"]["method"] == operation.method
+    assert block["schema"]["properties"]["input"]["properties"]["method"]["enum"] == [operation.method]
+    assert set(sent["extensions"]["payment-identifier"]) >= {"info", "schema"}
+    kept = _sanitize_resource_service_metadata(sent["resource"])
+    told = sent["resource"]
+    assert (kept.service_name, kept.tags, kept.icon_url) == (told.get("serviceName"), told["tags"], told.get("iconUrl"))
+
+
+def test_tags_are_cut_to_five_and_none_is_told_twice() -> None:
+    assert challenge_parts(shop.PHONE, shop.identity()).resource.tags == (
+        "people",
+        "phone",
+        "enrichment",
+        "crm",
+        "leads",
+    )
+
+
+def test_a_long_description_is_cut() -> None:
+    description = challenge_parts(
+        dataclasses.replace(shop.PHONE, description="x" * 900), shop.identity()
+    ).resource.description
+    assert len(description) == 500
+    assert description.endswith("…")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.id)
+def test_a_usual_offer_fits_into_a_header_with_everything(operation: Operation) -> None:
+    resource, accepts, extensions = challenge_parts(operation, shop.identity())
+    built = challenge.build(
+        resource=resource, accepts=accepts, extensions=extensions, error="e" * 300, code="PAYMENT_REQUIRED"
+    )
+    assert len(built.header) <= HEADER_BYTES_MAX
+    assert extensions["bazaar"]["info"]["output"]["example"] == operation.example_output
+
+
+def wordy(fields: int, words: int) -> type[BaseModel]:
+    return create_model("Wordy", **{f"field_{n}": (str, Field("", description="w" * words)) for n in range(fields)})
+
+
+def wide_answer(fields: int) -> dict[str, object]:
+    properties = {f"column_{n}": {"type": "string", "description": "what it is " * 3} for n in range(fields)}
+    return shop.answer_schema({"type": "object", "properties": properties})
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "answer_fields"),
+    [(2, 60), (2, 200), (30, 10), (30, 200)],
+    ids=["answer", "wide", "words", "both"],
+)
+def test_a_long_offer_is_told_in_fewer_words_and_stays_valid(request_fields: int, answer_fields: int) -> None:
+    operation = dataclasses.replace(
+        shop.PHONE,
+        input=wordy(request_fields, 150),
+        example={"field_0": "x"},
+        output=wide_answer(answer_fields),
+        example_output=shop.answer({f"column_{n}": "value" for n in range(answer_fields)}),
+    )
+    resource, accepts, extensions = challenge_parts(operation, shop.identity())
+    built = challenge.build(
+        resource=resource, accepts=accepts, extensions=extensions, error="e" * 300, code="PAYMENT_REQUIRED"
+    )
+    assert len(built.header) <= HEADER_BYTES_MAX
+    block = extensions["bazaar"]
+    assert validate_discovery_extension(block).valid
+    body = block["schema"]["properties"]["input"]["properties"]["body"]
+    assert set(body["properties"]) == {f"field_{n}" for n in range(request_fields)}
+
+
+def test_an_offer_too_long_for_any_words_is_payable_but_not_listed() -> None:
+    operation = dataclasses.replace(shop.PHONE, input=wordy(400, 1), example={})
+    sent = header(operation, shop.identity())
+    assert (
+        set(sent["extensions"]) == {"payment-identifier"} == set(challenge_parts(operation, shop.identity()).extensions)
+    )
+    assert len(sent["accepts"]) == 3
