@@ -81,6 +81,11 @@ def watched(tx: Tx) -> list[Settlement]:
     return [from_row(row) for row in tx.execute(_SELECT + "WHERE s.state = 'proven' AND s.final = 0 ORDER BY s.id")]
 
 
+def counts(tx: Tx) -> dict[State, int]:
+    """How many there are, by state."""
+    return {State(state): number for state, number in tx.execute("SELECT state, count(*) FROM settlements GROUP BY state")}
+
+
 def from_row(row: Row) -> Settlement:
     """A row of COLUMNS."""
     (
