@@ -25,8 +25,9 @@ from gateway.settings.tables import SANDBOX_NETWORK, SANDBOX_PAY_TO, Settings
 
 Tables = dict[str, Any]
 Loc = tuple[int | str, ...]
-Check = Callable[[Sequence[Mapping[str, Any]]], Iterable[str]]
-"""Looks at the [[http_upstreams]] tables, secrets resolved -> one sentence for each mistake, naming its table."""
+Check = Callable[[Settings], Iterable[str]]
+"""Looks further, at what only others understand (tables of upstreams, prices of their operations), in what is left
+when the mistakes found so far are left out -> one line a mistake: its place, a colon, what is wrong and its mend."""
 
 ENV_PREFIX = "FAREGATE_"
 _REFERENCE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -36,14 +37,14 @@ _OWN_FIELDS = ("source", "changed_s")
 """Of Settings: not the operator's to set."""
 
 
-def _no_more(tables: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _nothing(settings: Settings) -> Iterable[str]:
     return ()
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, upstreams: Check = _no_more) -> Settings:
+def load(path: Path | None, environ: Mapping[str, str], *, also: Check = _nothing) -> Settings:
     """Reads `path` (None: no file, the defaults) and `environ`. Raises SettingsError with every mistake there is."""
     if path is None:
-        return parse({}, environ, upstreams=upstreams)
+        return parse({}, environ, also=also)
     try:
         text = path.read_text(encoding="utf-8")
         changed_s = path.stat().st_mtime
@@ -53,7 +54,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, upstreams: Check = _n
         raise SettingsError((f"{path}: byte {error.start + 1} is no UTF-8; save the file as UTF-8",)) from None
     tables, broken, unread = _read_toml(text, path)
     return parse(
-        tables, environ, base=path.absolute().parent, upstreams=upstreams, source=path, changed_s=changed_s,
+        tables, environ, base=path.absolute().parent, also=also, source=path, changed_s=changed_s,
         broken=broken, unread=unread,
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ def parse(
     environ: Mapping[str, str] = {},
     *,
     base: Path = Path(),
-    upstreams: Check = _no_more,
+    also: Check = _nothing,
     source: Path | None = None,
     changed_s: float = 0.0,
     broken: Sequence[Mistake] = (),
@@ -77,7 +78,7 @@ def parse(
     settings = _validated(tables, base, unread, report)
     if settings is not None:
         report.follow(dangers(settings))
-        report.follow(Mistake("[[http_upstreams]]", text) for text in upstreams(settings.http_upstreams))
+        report.follow(Mistake(where, what) for where, _, what in (line.partition(": ") for line in also(settings)))
     if report.mistakes or settings is None:
         raise SettingsError(tuple(str(mistake) for mistake in report.mistakes))
     return settings.model_copy(update={"source": source, "changed_s": changed_s})
