@@ -32,7 +32,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from gateway.core.addresses import refuse_address, refuse_url
-from gateway.core.http import HttpFailure, HttpResponse
+from gateway.core.http import CONNECTION_HEADERS, HttpFailure, HttpResponse
 
 USER_AGENT: Final = "faregate/0.1"
 ACCEPT: Final = "application/json, */*;q=0.5"
@@ -50,14 +50,6 @@ RATIO_FLOOR_BYTES: Final = 256 * 1024
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 """host name -> its addresses. Raises OSError."""
 
-# Who writes them here is this file or the connection itself: a caller's value would be a second opinion.
-_NEVER_PASSED_ON = frozenset(
-    {
-        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "http2-settings", "expect", "host", "content-length", "accept-encoding",
-        "forwarded", "via",
-    }
-)  # fmt: skip
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -242,7 +234,7 @@ def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise HttpFailure("bad_header", "a request header has characters that no header may have", sent=False)
-        if name.lower() not in _NEVER_PASSED_ON:
+        if name.lower() not in CONNECTION_HEADERS:
             passed_on[name] = value
     return passed_on
 

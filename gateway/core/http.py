@@ -4,6 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+CONNECTION_HEADERS = frozenset(
+    {
+        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade", "http2-settings", "expect", "host", "content-length", "accept-encoding",
+        "forwarded", "via",
+    }
+)  # fmt: skip
+"""Request headers that belong to the connection: the client writes them or nobody does; a caller's are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
