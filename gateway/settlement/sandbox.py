@@ -1,0 +1,247 @@
+"""SANDBOX: no chain at all. Balances in memory, real signatures, and everything a chain would refuse is refused.
+
+It stands on a network of its own (`eip155:31337`), so nothing signed for it is worth anything anywhere. What it
+remembers is made again at start from the settlements that were proven: the store is its disk. The same contract
+tests run on it and on a real EVM, which keeps it honest.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+import orjson
+
+from gateway.core.networks import NETWORKS, SANDBOX, Network, keccak
+from gateway.core.settlement import ProofKind, Settled, Settlement
+from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
+from gateway.core.x402.typed_data import eip3009_digest, permit2_digest, recover
+from gateway.core.x402.verify import Verified
+from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
+
+FACILITATOR = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+"""The first of the well-known development keys: `upto` names it."""
+
+PREFUNDED: Mapping[str, str] = MappingProxyType(
+    {
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8": (
+            "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
+        ),
+        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC": (
+            "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a"
+        ),
+        "0x90F79bf6EB2c4f870365E785982E1f101E93b906": (
+            "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"
+        ),
+    }
+)
+"""Addresses and their private keys, known to every developer in the world: play money only."""
+
+PREFUNDED_ATOMIC = 1_000_000_000
+_UNLIMITED = 2**256 - 1
+
+
+class Weather(StrEnum):
+    """What a test or a curious operator may ask for."""
+
+    FAIR = "fair"
+    UNREACHABLE = "unreachable"
+    """Nothing is known and nothing is done."""
+    LOST_REPLY = "lost_reply"
+    """It is done, and the answer gets lost."""
+    STUCK = "stuck"
+    """It is taken, and not done until the weather is fair."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """Of a stored payment: what moves from whom, and by whose signature."""
+
+    identity: str
+    payer: str
+    amount: int
+    valid_before_s: int
+    by_permit2: bool
+
+
+class Sandbox:
+    sandbox = True
+
+    def __init__(
+        self,
+        *,
+        pay_to: str,
+        clock: Callable[[], float],
+        network: Network = NETWORKS[SANDBOX],
+        balances: Mapping[str, int] | None = None,
+        settled: Iterable[Settlement] = (),
+    ) -> None:
+        """`balances` in atomic units by address, of every token; `settled`: what was proven in earlier runs."""
+        self.networks = (network.id,)
+        self.weather = Weather.FAIR
+        self._network = network
+        self._pay_to = pay_to.lower()
+        self._clock = clock
+        self._tokens = {token.address.lower(): token for token in network.tokens}
+        self._opening = {
+            address.lower(): amount
+            for address, amount in (balances or dict.fromkeys(PREFUNDED, PREFUNDED_ATOMIC)).items()
+        }
+        self._balances: dict[tuple[str, str], int] = {}
+        self._allowances: dict[tuple[str, str], int] = {}
+        self._proofs: dict[str, Settled] = {}
+        self._cancelled: set[str] = set()
+        self._frozen: set[str] = set()
+        self._block = 0
+        for settlement in settled:
+            self._move(settlement.token, settlement.payer, settlement.pay_to, settlement.amount_atomic)
+            self._prove(settlement.identity, settlement.amount_atomic)
+
+    # the world, for tests and the curious
+
+    def balance(self, address: str, token: str | None = None) -> int:
+        """Atomic units; of the network's first token where none is named."""
+        address, token = address.lower(), (token or self._network.tokens[0].address).lower()
+        return self._balances.get((token, address), self._opening.get(address, 0))
+
+    def fund(self, address: str, amount: int, token: str | None = None) -> None:
+        """Sets a balance."""
+        self._balances[((token or self._network.tokens[0].address).lower(), address.lower())] = amount
+
+    def allow_permit2(self, address: str, amount: int, token: str | None = None) -> None:
+        """Sets the allowance; without it, everybody has approved Permit2 without a limit."""
+        self._allowances[((token or self._network.tokens[0].address).lower(), address.lower())] = amount
+
+    def cancel(self, identity: str) -> None:
+        """The payer takes a signature back: its nonce is used, and nothing moved."""
+        self._cancelled.add(identity)
+
+    def freeze(self, address: str) -> None:
+        self._frozen.add(address.lower())
+
+    # gateway.settlement.protocol.Settler
+
+    def facilitator_addresses(self, network: str) -> tuple[str, ...]:
+        return (FACILITATOR,) if network in self.networks else ()
+
+    def serves(self, requirements: Requirements) -> bool:
+        return (
+            requirements.network in self.networks
+            and requirements.asset.lower() in self._tokens
+            and requirements.pay_to.lower() == self._pay_to
+        )
+
+    async def start(self) -> None:
+        """There is nothing to connect to."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
+        if self.weather is Weather.UNREACHABLE:
+            return Unknown("the sandbox is out of reach, as it was told to be")
+        asked = payment.requirements
+        if not self.serves(asked):
+            return Refused("invalid_payment_requirements", "this is not asked for here")
+        by_permit2 = payment.method == "permit2"
+        if not payment.recovered:
+            return Refused(_signature_reason(by_permit2), "an account without code signs with its own key")
+        terms = _Terms(payment.identity, payment.payer, payment.value_atomic, payment.valid_before_s, by_permit2)
+        refused = self._refusal(asked.asset, terms)
+        if refused is not None:
+            return refused
+        balance = self.balance(payment.payer, asked.asset)
+        spendable = min(balance, self._allowance(asked.asset, payment.payer)) if by_permit2 else balance
+        return Admitted(self._block, int(self._clock()), spendable)
+
+    async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        if self.weather in (Weather.UNREACHABLE, Weather.STUCK):
+            return Unknown(f"the sandbox is {self.weather}, as it was told to be")
+        proof = self._proofs.get(settlement.identity)
+        if proof is None:
+            payment = parse_payment(orjson.loads(settlement.payment))
+            by_permit2 = isinstance(payment.authorization, Permit2)
+            terms = _Terms(
+                settlement.identity, settlement.payer, settlement.amount_atomic, settlement.valid_before_s, by_permit2
+            )
+            refused = self._unsigned(payment, settlement) or self._refusal(settlement.token, terms)
+            if refused is not None:
+                return refused
+            self._move(settlement.token, settlement.payer, settlement.pay_to, settlement.amount_atomic)
+            proof = self._prove(settlement.identity, settlement.amount_atomic)
+        if self.weather is Weather.LOST_REPLY:
+            return Unknown("the sandbox lost its answer, as it was told to", proof.transaction)
+        return proof
+
+    async def find(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        if self.weather is Weather.UNREACHABLE:
+            return Unknown("the sandbox is out of reach, as it was told to be")
+        proof = self._proofs.get(settlement.identity)
+        if proof is not None:
+            return proof
+        if settlement.identity in self._cancelled:
+            return Refused("invalid_exact_evm_nonce_already_used", "used, and nothing came")
+        if settlement.valid_before_s <= self._clock():
+            return Refused("transaction_failed", "it expired unused")
+        return Unknown("not settled yet")
+
+    async def health(self) -> Health:
+        reachable = self.weather is not Weather.UNREACHABLE
+        return Health(ready=reachable, alarms=() if reachable else ("sandbox_unreachable",), facts={"sandbox": True})
+
+    # the rules of the chain
+
+    def _refusal(self, token: str, terms: _Terms) -> Refused | None:
+        by_permit2 = terms.by_permit2
+        if terms.identity in self._proofs or terms.identity in self._cancelled:
+            return Refused("invalid_exact_evm_nonce_already_used", "its nonce was used before", final=True)
+        if terms.valid_before_s <= self._clock():
+            reason = "permit2_deadline_expired" if by_permit2 else _EXPIRED
+            return Refused(reason, "it has expired", final=True)
+        if {terms.payer, self._pay_to} & self._frozen:
+            return Refused("transaction_failed", "the token has frozen the payer or the receiver", final=False)
+        if by_permit2 and self._allowance(token, terms.payer) < terms.amount:
+            return Refused("permit2_allowance_required", "approve Permit2 on the token first", final=False)
+        if self.balance(terms.payer, token) < terms.amount:
+            reason = "permit2_insufficient_balance" if by_permit2 else "invalid_exact_evm_insufficient_balance"
+            return Refused(reason, "the payer has less than that", final=False)
+        return None
+
+    def _unsigned(self, payment: Payment, settlement: Settlement) -> Refused | None:
+        signed = payment.authorization
+        if isinstance(signed, Eip3009):
+            token = self._tokens[settlement.token.lower()]
+            digest = eip3009_digest(
+                signed, name=token.name, version=token.version, chain_id=self._network.chain_id, token=token.address
+            )
+            due = signed.value
+        else:
+            digest = permit2_digest(signed, chain_id=self._network.chain_id)
+            due = settlement.amount_atomic if signed.facilitator else signed.amount
+            if due > signed.amount:
+                return Refused("upto_amount_exceeds_permitted", "more than was signed for")
+        if recover(digest, payment.signature) != signed.from_ or due != settlement.amount_atomic:
+            return Refused(_signature_reason(isinstance(signed, Permit2)), "the signature is not the payer's")
+        return None
+
+    def _allowance(self, token: str, payer: str) -> int:
+        return self._allowances.get((token.lower(), payer), _UNLIMITED)
+
+    def _move(self, token: str, payer: str, pay_to: str, amount: int) -> None:
+        token, payer, pay_to = token.lower(), payer.lower(), pay_to.lower()
+        self._balances[token, payer] = self.balance(payer, token) - amount
+        self._balances[token, pay_to] = self.balance(pay_to, token) + amount
+
+    def _prove(self, identity: str, amount: int) -> Settled:
+        self._block += 1
+        transaction = "0x" + keccak(b"sandbox " + identity.encode()).hex()
+        proof = Settled(ProofKind.SANDBOX, transaction, 0, self._block, amount, final=True)
+        self._proofs[identity] = proof
+        return proof
+
+
+_EXPIRED = "invalid_exact_evm_payload_authorization_valid_before"
+
+
+def _signature_reason(by_permit2: bool) -> str:
+    return "invalid_permit2_signature" if by_permit2 else "invalid_exact_evm_payload_signature"
