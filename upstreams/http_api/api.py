@@ -1,7 +1,7 @@
 """Serves the configured HTTP APIs: one request to the vendor a call, its answer classified and relayed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import structlog
@@ -22,6 +22,7 @@ from upstreams.http_api.answers import (
     retry_after_s,
 )
 from upstreams.http_api.breaker import Breaker
+from upstreams.http_api.reading import read
 from upstreams.http_api.settings import HttpUpstream
 
 log = structlog.get_logger("upstreams.http_api")
@@ -43,6 +44,11 @@ class HttpApi:
 
     def __init__(self, settings: Sequence[HttpUpstream] = ()) -> None:
         self._lines = {each.id: _Line(each) for each in settings}
+
+    @classmethod
+    def from_tables(cls, tables: Sequence[Mapping[str, Any]]) -> Self:
+        """`[[http_upstreams]]` with its `${NAME}` resolved. Raises SettingsError with every mistake."""
+        return cls(read(tables))
 
     def offerings(self) -> Sequence[Offering]:
         return tuple(Offering(line.operation, line.fulfil) for line in self._lines.values())

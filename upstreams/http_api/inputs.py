@@ -20,7 +20,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    create_model,
+    field_validator,
+)
+from pydantic_core import SchemaError
 
 Kind = Literal["string", "integer", "number", "boolean", "array", "object"]
 _TYPES: Mapping[str, Any] = {
@@ -63,6 +73,15 @@ class InputField(BaseModel):
     maximum: float | None = None
     items: "InputField | None" = None
     example: Any = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _can_be_checked(cls, pattern: str | None) -> str | None:
+        try:
+            TypeAdapter(Annotated[str, Field(pattern=pattern)])
+        except SchemaError:
+            raise ValueError("is no regular expression without look-around and back-references") from None
+        return pattern
 
     @property
     def is_required(self) -> bool:
