@@ -40,10 +40,11 @@ class FileLock:
 
 
 class ProcessOwner:
-    """This process, as charges name it. `directory` exists and is shared with the other processes on the database."""
+    """This process, as charges name it. `directory` is shared with the other processes on the database."""
 
     def __init__(self, directory: Path | str) -> None:
         self._directory = Path(directory)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.id = f"own_{os.getpid()}_{secrets.token_hex(6)}"
         self._lock = FileLock(self._file(self.id))
         if not self._lock.acquire():

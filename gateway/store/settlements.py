@@ -81,9 +81,18 @@ def watched(tx: Tx) -> list[Settlement]:
     return [from_row(row) for row in tx.execute(_SELECT + "WHERE s.state = 'proven' AND s.final = 0 ORDER BY s.id")]
 
 
+def proven_on(tx: Tx, network: str) -> list[Settlement]:
+    """Everything proven on a network: what a sandbox remembers its chain by."""
+    return [
+        from_row(row)
+        for row in tx.execute(_SELECT + "WHERE s.state = 'proven' AND p.network = :network", {"network": network})
+    ]
+
+
 def counts(tx: Tx) -> dict[State, int]:
     """How many there are, by state."""
-    return {State(state): number for state, number in tx.execute("SELECT state, count(*) FROM settlements GROUP BY state")}
+    rows = tx.execute("SELECT state, count(*) FROM settlements GROUP BY state")
+    return {State(state): number for state, number in rows}
 
 
 def from_row(row: Row) -> Settlement:

@@ -175,11 +175,14 @@ class SqliteDatabase:
         if self._closed:
             return
         self._closed = True
-        for _ in range(self._readers):
+        writer, *readers = self._threads
+        for _ in readers:
             self._reads.put(None)
+        for reader in readers:
+            await self._loop.run_in_executor(None, reader.join)
+        # The writer is last: only a connection that may write leaves no WAL behind.
         self._writes.put(None)
-        for thread in self._threads:
-            await self._loop.run_in_executor(None, thread.join)
+        await self._loop.run_in_executor(None, writer.join)
 
     def _queued(
         self,

@@ -1,4 +1,4 @@
-"""Full holds from balance, counted: ours by group commit, and a peer that runs the very same statements one commit each.
+"""Full holds from balance, counted: ours by group commit, and a peer with the very same statements one commit each.
 
 `scripts/bench debits` and tests/store/test_debits.py both come here. A hold is the whole transaction of a paid call
 from balance: agent checked, balances read, charge and transfer written, both balances moved.
@@ -7,6 +7,7 @@ from balance: agent checked, balances read, charge and transfer written, both ba
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.core.charge import Charge, Source
@@ -61,7 +62,7 @@ class _Recorder:
     def __init__(self, tx: Tx, kept: list[tuple[str, Mapping[str, object]]]) -> None:
         self._tx, self._kept, self.now_ms = tx, kept, tx.now_ms
 
-    def execute(self, sql: str, params: Mapping[str, object] = {}) -> list[Row]:  # noqa: B006 never written
+    def execute(self, sql: str, params: Mapping[str, object] = {}) -> list[Row]:
         self._kept.append((sql, params))
         return self._tx.execute(sql, params)
 
@@ -77,10 +78,8 @@ async def statements(path: Path, *, holds: int) -> list[list[tuple[str, Mapping[
             charges.hold(_Recorder(tx, kept[-1]), charge(number), work(number), None, None)
         raise _Rehearsed
 
-    try:
+    with suppress(_Rehearsed):
         await db.write(rehearse)
-    except _Rehearsed:
-        pass
     await db.close()
     return kept
 

@@ -1,0 +1,220 @@
+"""Charges as they are told about, who may fetch them, and what is kept of them."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from rigs import books
+from rigs.books import Clock
+from rigs.money_table import play
+
+from gateway.core.agent import TokenKind
+from gateway.core.charge import Event, State
+from gateway.core.errors import Conflict, IllegalMove, Problem
+from gateway.store import agents, charges
+from gateway.store.charges import Held, KeyUse, PaymentKnown, Short
+from gateway.store.sqlite import SqliteDatabase
+
+
+async def test_a_hundred_at_once_on_a_balance_for_ten(db: SqliteDatabase) -> None:
+    """F-085"""
+    await books.agent(db, "ann", own=3000)
+    outcomes = await asyncio.gather(
+        *(db.write(charges.hold, books.charge(f"c{n}", "ann", 300), books.work("ann"), None, None) for n in range(100))
+    )
+    assert sum(isinstance(outcome, Held) for outcome in outcomes) == 10
+    assert sum(outcome == Short(0) for outcome in outcomes) == 90
+    assert await db.read(agents.balance, "ann") == agents.Balance(available=0, held=3000, bonus=0, bonus_held=0)
+
+
+async def test_a_hundred_at_once_with_one_authorization(db: SqliteDatabase) -> None:
+    """F-070: exactly one is admitted, the others are told which."""
+    claim = books.claim("n", 300)
+    outcomes = await asyncio.gather(
+        *(db.write(charges.hold, books.signed(f"c{n}", 300), books.work(), claim, None) for n in range(100))
+    )
+    (winner,) = [outcome.charge.id for outcome in outcomes if isinstance(outcome, Held)]
+    assert sum(isinstance(o, PaymentKnown) and o.charge_id == winner for o in outcomes) == 99
+
+
+async def test_failures_strand_nothing(db: SqliteDatabase) -> None:
+    """F-099: fifty failed calls, then the next one works with the same money and the same authorization."""
+    await books.agent(db, "ann", own=300)
+    claim = books.claim("n", 300, spendable=300)
+    for n in range(50):
+        held = await db.write(charges.hold, books.charge(f"b{n}", "ann", 300), books.work("ann"), None, None)
+        assert isinstance(held, Held)
+        await db.write(charges.record, f"b{n}", Event.FAILED)
+        held = await db.write(charges.hold, books.signed(f"s{n}", 300), books.work(), claim, None)
+        assert isinstance(held, Held)
+        await db.write(charges.record, f"s{n}", Event.EXPIRED)
+    assert await db.read(charges.held) == []
+    assert (await db.read(agents.balance, "ann")).available == 300
+
+
+async def test_a_charge_is_told_with_everything_around_it(db: SqliteDatabase, clock: Clock) -> None:
+    claim, work = books.claim("n", 300), books.work(request="q")
+    await db.write(charges.hold, books.signed("c1", 300), work, claim, None)
+    clock.ms += 1000
+    await db.write(
+        charges.record, "c1", Event.MATCHED, 300, cost_micros=40, result=b"{}", result_ttl_ms=5, settlement_id="stl_c1"
+    )
+    view = await db.read(charges.find, "c1")
+    assert view is not None
+    assert (view.charge.state, view.charge.captured_micros) == (State.CAPTURED, 300)
+    assert (view.created_ms, view.ended_ms) == (clock.ms - 1000, clock.ms)
+    assert (view.request_id, view.request_hash, view.agent_id) == (work.request_id, work.request_hash, None)
+    assert (view.identity, view.payer, view.cost_micros) == (claim.identity, claim.payer, 40)
+    assert (view.result, view.result_expires_ms) == (b"{}", clock.ms + 5)
+    assert (view.owner, view.work_deadline_ms, view.token_only) == (work.owner, work.work_deadline_ms, False)
+    assert view.settlement is not None
+    assert view.settlement.subject == "c1"
+    assert await db.read(charges.find_by_identity, claim.identity) == (view, claim.payment_hash)
+    assert await db.read(charges.find, "c9") is None
+
+
+async def test_an_open_payment_is_nobodys(db: SqliteDatabase) -> None:
+    claim = books.claim("n", 300)
+    await db.write(charges.hold, books.signed("c1", 300), books.work(), claim, None)
+    await db.write(charges.record, "c1", Event.FAILED)
+    assert await db.read(charges.find_by_identity, claim.identity) is None
+    assert await db.read(charges.find_by_identity, "unheard of") is None
+
+
+async def test_three_strangers_close_an_identity(db: SqliteDatabase) -> None:
+    claim = books.claim("n", 300)
+    await db.write(charges.hold, books.signed("c1", 300), books.work(), claim, None)
+    for count in (1, 2, 3):
+        view = await db.read(charges.find, "c1")
+        assert view is not None
+        assert not view.token_only
+        assert await db.write(charges.note_wrong_request, claim.identity) == count
+    view = await db.read(charges.find, "c1")
+    assert view is not None
+    assert view.token_only
+    await db.write(charges.record, "c1", Event.MISSED)
+    assert await db.write(charges.note_wrong_request, claim.identity) == 4  # counted after it was spent, too
+
+
+async def test_charge_tokens(db: SqliteDatabase) -> None:
+    """F-176: a token opens its own charge and no other."""
+    first, second, third = (bytes([n]) * 32 for n in (1, 2, 3))
+    await db.write(charges.hold, books.signed("c1", 300), books.work(token_hash=first), books.claim("n", 300), None)
+    await db.write(charges.hold, books.signed("c2", 300), books.work(token_hash=third), books.claim("m", 300), None)
+    await db.write(charges.add_token, "c1", second)
+    matches = [await db.read(charges.token_matches, "c1", token) for token in (first, second, third, b"")]
+    assert matches == [True, True, False, False]
+    assert not await db.read(charges.token_matches, "c9", first)
+
+
+async def test_a_result_expires_for_good(db: SqliteDatabase, clock: Clock, tmp_path: Path) -> None:
+    canary = b"canary-" + bytes(range(200)).hex().encode()
+    await books.agent(db, "ann", own=600)
+    for id in ("c1", "c2"):
+        await db.write(charges.hold, books.charge(id, "ann", 300), books.work("ann"), None, None)
+    await db.write(charges.record, "c1", Event.MATCHED, 300, result=canary, result_ttl_ms=1000)
+    await db.write(charges.record, "c2", Event.MATCHED, 300, result=b"{}", result_ttl_ms=2000)
+    assert canary in books.bytes_of(tmp_path)
+    clock.ms += 999
+    assert await db.write(charges.expire_results) == 0
+    clock.ms += 1
+    view = await db.read(charges.find, "c1")
+    assert view is not None
+    assert (view.result, view.result_expires_ms) == (None, clock.ms)  # gone for readers before anybody swept
+    assert await db.write(charges.expire_results) == 1
+    assert await db.write(charges.expire_results) == 0
+    other = await db.read(charges.find, "c2")
+    assert other is not None
+    assert other.result == b"{}"
+    await db.close()
+    assert canary not in books.bytes_of(tmp_path)
+    await db.open()
+
+
+async def test_a_withheld_result_is_found_once(db: SqliteDatabase, clock: Clock) -> None:
+    await play(
+        db,
+        """
+        sign  c1 bob 300     -> held       | bob.authorized 300, due -300
+        match c1 300         -> captured   | bob.authorized 0, revenue 300
+        """,
+    )
+    wanted = ("bob", "enrich/phone", books.work().request_hash)
+    assert await db.read(charges.find_withheld, *wanted) is None  # its payment is still under way
+    await play(db, "abandon c1 -> yes")
+    view = await db.read(charges.find_withheld, *wanted)
+    assert view is not None
+    assert (view.charge.id, view.result, view.resold_by) == ("c1", b"{}", None)
+    assert await db.read(charges.find_withheld, "eve", *wanted[1:]) is None
+    assert await db.read(charges.find_withheld, "bob", "enrich/email", wanted[2]) is None
+    assert await db.read(charges.find_withheld, "bob", wanted[1], b"other") is None
+    await play(db, "lose c1 -> lost | due 0, loss -300")
+    assert await db.read(charges.find_withheld, *wanted) is not None
+    await play(db, "sign c2 bob 300 -> held | bob.authorized 300, due -300")
+    await db.write(charges.mark_resold, "c1", "c2")
+    with pytest.raises(Conflict):
+        await db.write(charges.mark_resold, "c1", "c2")
+    assert await db.read(charges.find_withheld, *wanted) is None
+
+
+async def test_a_withheld_result_is_not_found_after_its_time(db: SqliteDatabase, clock: Clock) -> None:
+    await play(
+        db,
+        """
+        sign  c1 bob 300     -> held       | bob.authorized 300, due -300
+        match c1 300         -> captured   | bob.authorized 0, revenue 300
+        lose  c1             -> lost       | due 0, loss -300
+        """,
+    )
+    clock.ms += books.DAY_MS
+    assert await db.read(charges.find_withheld, "bob", "enrich/phone", books.work().request_hash) is None
+
+
+async def test_listing_goes_from_new_to_old(db: SqliteDatabase) -> None:
+    await books.agent(db, "ann", own=3000)
+    await books.agent(db, "eve", own=3000)
+    for n in range(6):
+        name = "ann" if n % 2 else "eve"
+        await db.write(charges.hold, books.charge(f"c{n}", name, 300), books.work(name), None, None)
+    await db.write(charges.record, "c3", Event.MISSED)
+
+    async def listed(*args: object, **kwargs: object) -> list[str]:
+        return [view.charge.id for view in await db.read(charges.listing, *args, **kwargs)]
+
+    assert await listed(4) == ["c5", "c4", "c3", "c2"]
+    assert await listed(4, "c2") == ["c1", "c0"]
+    assert await listed(10, party="ann") == ["c5", "c3", "c1"]
+    assert await listed(10, state=State.HELD, party="ann") == ["c5", "c1"]
+    assert [view.charge.id for view in await db.read(charges.held)] == ["c0", "c1", "c2", "c4", "c5"]
+
+
+async def test_a_revoked_bearer_opens_nothing(db: SqliteDatabase) -> None:
+    """F-133: revoked between authentication and the hold."""
+    await books.agent(db, "ann", own=300)
+    await db.write(agents.add_token, "key_1", "ann", TokenKind.ADMIN, b"1" * 32, "411_...abc")
+    await db.write(agents.revoke, "ann")
+    work = books.work("ann", bearer_id="key_1")
+    with pytest.raises(Problem, match="revoked"):
+        await db.write(charges.hold, books.charge("c1", "ann", 300), work, None, None)
+    with pytest.raises(Problem, match="no such agent"):
+        await db.write(charges.hold, books.charge("c1", "bob", 300), books.work("bob"), None, None)
+
+
+async def test_a_hold_and_its_claim_must_fit(db: SqliteDatabase) -> None:
+    for charge, claim in (
+        (books.signed("c1", 300), books.claim("n", 299)),
+        (books.signed("c1", 300), None),
+        (books.charge("c1", "ann", 300), books.claim("n", 300)),
+    ):
+        with pytest.raises(IllegalMove):
+            await db.write(charges.hold, charge, books.work(), claim, None)
+
+
+async def test_a_key_is_found_before_any_hold(db: SqliteDatabase) -> None:
+    await books.agent(db, "ann", own=300)
+    key = KeyUse("ann", "k", b"f")
+    assert await db.read(charges.find_by_key, key) is None
+    await db.write(charges.hold, books.charge("c1", "ann", 300), books.work("ann"), None, key)
+    assert await db.read(charges.find_by_key, key) == charges.KeyKnown("c1", True)
+    assert await db.read(charges.find_by_key, KeyUse("ann", "k", b"g")) == charges.KeyKnown("c1", False)
+    assert await db.read(charges.find_by_key, KeyUse("eve", "k", b"f")) is None
