@@ -10,7 +10,7 @@ Tests call the same function and give what is fake by name: the clock, the entro
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,14 +20,13 @@ from typing import cast
 import structlog
 from starlette.types import ASGIApp
 
-import upstreams
 from gateway import __version__
 from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.charge import Charge, Event
-from gateway.core.errors import Code, Problem, SettingsError
+from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
-from gateway.core.settlement import Settled, State
+from gateway.core.settlement import State
 from gateway.core.upstream import Offering, Upstream
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
@@ -42,17 +41,19 @@ from gateway.edge.paid import Paid
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import RequestIds
 from gateway.flows.alarms import Alarms
-from gateway.flows.collecting import Collecting, StoredJournal
+from gateway.flows.collecting import Collecting
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.outbound import OutboundClient
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK, SANDBOX_PAY_TO
+from gateway.settings.tables import SANDBOX_NETWORK
 from gateway.settlement.protocol import Settler
+from gateway.settlement.sandbox import Sandbox
 from gateway.store import settlements
 from gateway.store.database import Database
-from gateway.store.owners import FileLock, ProcessOwner
+from gateway.store.owners import ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
+from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
@@ -160,9 +161,7 @@ async def assemble(
             loops.append(asyncio.create_task(collecting.run()))
         stack.push_async_callback(_cancelled, loops)
         stack.push_async_callback(purchase.drain)
-        yield Gateway(
-            settings, app, db, catalogue, identity, settler, purchase, recovery, alarms, metrics
-        )
+        yield Gateway(settings, app, db, catalogue, identity, settler, purchase, recovery, alarms, metrics)
 
 
 async def open_database(settings: Settings, clock: Callable[[], float] = time.time) -> SqliteDatabase:
@@ -185,33 +184,47 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             person_price_micros=settings.prices.get("enrich/person", 500_000),
         )
     )
-    sold: list[Upstream] = [people, HttpApi.from_tables(settings.http_upstreams)]
-    assert tuple(type(upstream) for upstream in sold) == upstreams.ALL, "every upstream of ALL is configured here"
+    sold: list[Upstream] = [people, HttpApi(http_api.read(settings.http_upstreams))]
+    assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
     for plugin in entry_points(group="faregate.upstreams"):
         sold.append(cast("Upstream", plugin.load()()))
-    known = {o.id for upstream in sold for o in (*(p.operation for p in upstream.offerings()), *upstream.offline())}
-    strange = sorted(set(settings.prices) - known)
-    if strange:
-        raise SettingsError(tuple(f'[prices] "{id}": no such operation; there are {", ".join(known)}' for id in strange))
     return sold
+
+
+def mistakes(settings: Settings) -> Iterator[str]:
+    """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
+    found = http_api.mistakes(settings.http_upstreams)
+    yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
+    if found:
+        return
+    sold = configured_upstreams(settings)
+    known = sorted(
+        operation.id
+        for upstream in sold
+        for operation in (*(offering.operation for offering in upstream.offerings()), *upstream.offline())
+    )
+    for id in sorted(set(settings.prices) - set(known)):
+        yield f'[prices] "{id}": there is no such operation; there are {", ".join(known)}'
 
 
 async def open_settler(
     settings: Settings, db: Database, clock: Callable[[], float], http: HttpClient
 ) -> Settler | None:
-    """Whoever collects signed payments here; None where only balances pay. Imported when needed: chains cost memory."""
-    raise NotImplementedError
+    """Whoever collects signed payments here; None where only balances pay."""
+    match settings.settlement.kind:
+        case "none":
+            return None
+        case "sandbox":
+            proven = await db.read(settlements.proven_on, SANDBOX_NETWORK)
+            return Sandbox(pay_to=settings.networks[0].pay_to, clock=clock, settled=proven)
+        case kind:
+            raise NotImplementedError(kind)
 
 
 def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepted, ...]:
     """What is accepted, in the order of the configuration: one entry a network and token."""
     if settler is None:
         return ()
-    if settler.sandbox:
-        from gateway.core.networks import NETWORKS
-
-        (token,) = NETWORKS[SANDBOX_NETWORK].tokens
-        return (Accepted(SANDBOX_NETWORK, token, SANDBOX_PAY_TO, ("eip3009", "permit2"), None, True),)
     return tuple(
         Accepted(
             network=table.id,
@@ -219,7 +232,7 @@ def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepte
             pay_to=table.pay_to,
             methods=table.methods,
             facilitator=next(iter(settler.facilitator_addresses(table.id)), None),
-            sandbox=False,
+            sandbox=settler.sandbox,
         )
         for table in settings.networks
         for token in table.network.tokens
@@ -256,7 +269,7 @@ def resting(sold: Sequence[Upstream], offerings: Mapping[str, Offering]) -> Call
     serving = {o.operation.id: upstream for upstream in sold for o in upstream.offerings()}
 
     def available(operation: str, now: float) -> int | None:
-        return serving[operation].resting_s(operation, now) if operation in offerings else None
+        return serving[operation].available(operation, now) if operation in offerings else None
 
     return available
 

@@ -51,6 +51,10 @@ class People:
     def offline(self) -> Sequence[Operation]:
         return () if self.offerings() else self._operations
 
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        """A file beside us needs no rest."""
+        return None
+
     async def start(self) -> None:
         """Opens the directory. Raises DirectoryError where the file is none."""
         if self.offerings():

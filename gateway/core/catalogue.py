@@ -1,7 +1,7 @@
 """The catalogue: every operation on sale. Routing, 402s, OpenAPI and every other document are functions of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,7 @@ class Catalogue:
         if len(self._by_id) != len(self.operations):
             raise ValueError("two operations have one id")
 
-    def __iter__(self) -> "Iterable[Operation]":  # type: ignore[misc]
+    def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
 
     def get(self, id: str) -> Operation | None:

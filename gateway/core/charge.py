@@ -133,9 +133,7 @@ def hold(charge: Charge) -> tuple[Transfer, ...]:
         raise IllegalMove(f"{charge.id} is {charge.state}: only a new charge is held")
     party = charge.party
     if charge.asset is not None:
-        return transfers(
-            (Kind.HOLD, chain_due(charge.asset), account(party, Part.AUTHORIZED), charge.held_micros)
-        )
+        return transfers((Kind.HOLD, chain_due(charge.asset), account(party, Part.AUTHORIZED), charge.held_micros))
     own = charge.held_micros - charge.held_bonus_micros
     return transfers(
         (Kind.HOLD, account(party, Part.AVAILABLE), account(party, Part.HELD), own),
@@ -164,14 +162,17 @@ def advance(charge: Charge, event: Event, amount_micros: int = 0) -> tuple[Charg
             if amount_micros:
                 raise IllegalMove(f"{event} takes no amount")
     target = TRANSITIONS.get((charge.state, event))
-    if target is None:
-        raise IllegalMove(f"{charge.id} is {charge.state}: no {event}")
-    if event in (Event.PAID, Event.GIVEN_UP) and charge.source is not Source.SIGNATURE:
-        raise IllegalMove(f"{charge.id} is paid from balance: no {event}")
-    if charge.state is State.CAPTURED and target in (State.REFUNDED, State.CAPTURED):
-        if charge.source is not Source.BALANCE:
-            raise IllegalMove(f"{charge.id} has not been settled: nothing to refund yet")
-    return _MOVES[target if event is not Event.REFUND_PART else State.REFUNDED](charge, event, target, amount_micros)
+    if target is None or not _suits(charge, event):
+        raise IllegalMove(f"{charge.id} is {charge.state} and paid from {charge.source}: no {event}")
+    return _MOVES[event](charge, event, target, amount_micros)
+
+
+def _suits(charge: Charge, event: Event) -> bool:
+    """PAID and GIVEN_UP speak of signatures alone; what a signature bought is refunded once it was paid."""
+    signed = charge.source is Source.SIGNATURE
+    if event in (Event.PAID, Event.GIVEN_UP):
+        return signed
+    return not (signed and event in (Event.REFUND, Event.REFUND_PART) and charge.state is State.CAPTURED)
 
 
 def _capture(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:
@@ -220,9 +221,13 @@ def _from_hold(charge: Charge, kind: Kind, own: int, bonus: int) -> tuple[Transf
 
 
 _MOVES = {
-    State.CAPTURED: _capture,
-    State.RELEASED: _release,
-    State.REFUNDED: _refund,
-    State.SETTLED: _nothing_moves,
-    State.UNPAID: _nothing_moves,
+    Event.MATCHED: _capture,
+    Event.MATCHED_FREE: _release,
+    Event.MISSED: _release,
+    Event.FAILED: _release,
+    Event.EXPIRED: _release,
+    Event.PAID: _nothing_moves,
+    Event.GIVEN_UP: _nothing_moves,
+    Event.REFUND: _refund,
+    Event.REFUND_PART: _refund,
 }

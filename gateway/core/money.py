@@ -18,14 +18,12 @@ class MoneyError(ValueError):
 
 
 def parse_usd(text: object) -> int:
-    """"0.330" or an int of whole USD -> micros. No sign, no exponent, at most six decimals, below 1e9 USD."""
+    """ "0.330" or an int of whole USD -> micros. No sign, no exponent, at most six decimals, below 1e9 USD."""
     if isinstance(text, bool) or not isinstance(text, (str, int)):
-        raise MoneyError("an amount of USD is a decimal string such as \"0.330\"")
+        raise MoneyError('an amount of USD is a decimal string such as "0.330"')
     match = _USD.fullmatch(str(text))
     if match is None:
-        raise MoneyError(
-            "an amount of USD has digits, at most six decimals, no sign and no exponent, such as \"0.330\""
-        )
+        raise MoneyError('an amount of USD has digits, at most six decimals, no sign and no exponent, such as "0.330"')
     whole, fraction = match.groups()
     return int(whole) * MICROS_PER_USD + int((fraction or "").ljust(6, "0"))
 

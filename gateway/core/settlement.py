@@ -119,9 +119,7 @@ class Attempt:
     sent_ms: int
 
 
-def advance(
-    settlement: Settlement, event: Event, proven_micros: int = 0
-) -> tuple[Settlement, tuple[Transfer, ...]]:
+def advance(settlement: Settlement, event: Event, proven_micros: int = 0) -> tuple[Settlement, tuple[Transfer, ...]]:
     """The settlement after `event` and its transfers; `proven_micros` goes with PROVEN alone and is what came.
 
     What came short is loss. What came beyond the amount asked is booked too: it lies in our treasury, as revenue

@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
 from gateway.core.catalogue import Operation
 from gateway.core.http import HttpClient
 
@@ -24,7 +22,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Found. `data` is the answer's body under `data`, `metadata` its free facts; `cost_micros` what the vendor took."""
+    """Found. `data` and `metadata` go into the answer under their names; `cost_micros` is what the vendor took."""
 
     data: Json = field(repr=False)
     metadata: Mapping[str, Json] = field(default_factory=dict, repr=False)
@@ -102,14 +100,10 @@ class Upstream(Protocol):
         """Operations to answer 503 ROUTE_OFFLINE: announced by the contract, sold by nobody here yet."""
         ...
 
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        """Seconds for which the vendor behind an operation wants to be left alone; None: ask it. Heard before any
+        money is held."""
+        ...
+
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-
-
-def empty_model() -> type[BaseModel]:
-    """The input model of an operation that takes nothing."""
-
-    class Nothing(BaseModel):
-        model_config = {"extra": "forbid"}
-
-    return Nothing

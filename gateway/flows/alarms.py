@@ -70,7 +70,7 @@ class Alarms:
             started = self._clock()
             try:
                 findings = await self._db.read(audit)
-            except Exception:  # noqa: BLE001 an audit that cannot run is told; the next one tries again
+            except Exception:
                 log.exception("audit_failed")
                 findings = []
                 self.tell("audit_failed", "")

@@ -205,9 +205,7 @@ class Purchase:
         if earlier is not None:
             return earlier
         admitted = await self._check(call, verified)
-        withheld = await self._db.read(
-            charges.find_withheld, verified.payer, call.operation.id, call.request_hash
-        )
+        withheld = await self._db.read(charges.find_withheld, verified.payer, call.operation.id, call.request_hash)
         agent_id = call.principal.agent_id if call.principal else None
         token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
         claim = self._claim(verified, admitted, call.operation.price.base_micros)
@@ -433,7 +431,7 @@ class Purchase:
                 return await self._offerings[operation.id].fulfil(call.query, context)
         except TimeoutError:
             return Failure("the upstream did not answer in time", timeout=True)
-        except Exception as error:  # noqa: BLE001 an upstream's bug is its failure, never the caller's charge
+        except Exception as error:
             log.error("upstream_bug", operation=operation.id, error=type(error).__name__, exc_info=True)
             return Failure("the upstream failed")
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import structlog
 
 from gateway.core.charge import Event
-from gateway.core.settlement import State
+from gateway.core.settlement import Settled, State
 from gateway.flows.collecting import Collecting
-from gateway.settlement.protocol import Refused, Settled, Settler
+from gateway.settlement.protocol import Refused, Settler
 from gateway.store import charges, settlements
 from gateway.store.database import Database
 
@@ -46,7 +46,7 @@ class Recovery:
         while True:
             try:
                 await self.once()
-            except Exception:  # noqa: BLE001 the next round tries again; the operator sees this one
+            except Exception:
                 log.exception("recovery_failed")
                 self._alarm("recovery_failed", "")
             await asyncio.sleep(EVERY_S)

@@ -97,8 +97,13 @@ class Health:
 class Settler(Protocol):
     """Collects payments on the networks it serves."""
 
-    networks: tuple[str, ...]
-    sandbox: bool
+    @property
+    def networks(self) -> tuple[str, ...]: ...
+
+    @property
+    def sandbox(self) -> bool:
+        """No real money: every 402, receipt and document says so."""
+        ...
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         """Addresses that may settle `upto` here, the one to offer first. Empty: `upto` is not offered."""

@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
         self._load.latencies.append(time.perf_counter() - self._sent)
         status = int(head[9:12])
         self._load.statuses[status] = self._load.statuses.get(status, 0) + 1
-        if len(self._load.bodies) < 3 or status >= 400 and len(self._load.bodies) < 6:
+        if len(self._load.bodies) < 3 or (status >= 400 and len(self._load.bodies) < 6):
             self._load.bodies.append(self._buffer[:2000])
         self._buffer = b""
         self._next()
@@ -119,5 +119,3 @@ def resident_mb(pid: int) -> float:
 def median(values: Iterable[float]) -> float:
     ordered = sorted(values)
     return ordered[len(ordered) // 2]
-
-

@@ -1,8 +1,8 @@
 """The peer: the official Python x402 SDK as its own examples use it. Runs in a virtual environment of its own.
 
-    peer.py facilitator PORT RPC_URL KEY      the SDK's facilitator behind POST /verify, POST /settle, GET /supported
-    peer.py server PORT FACILITATOR PAY_TO    one paid route, GET /paid at $0.001, behind the SDK's FastAPI middleware
-    peer.py verify < payload.json             us for one signature check without RPC: decode, typed data, recovery
+peer.py facilitator PORT RPC_URL KEY      the SDK's facilitator behind POST /verify, POST /settle, GET /supported
+peer.py server PORT FACILITATOR PAY_TO    one paid route, GET /paid at $0.001, behind the SDK's FastAPI middleware
+peer.py verify < payload.json             us for one signature check without RPC: decode, typed data, recovery
 """
 
 import json

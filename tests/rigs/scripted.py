@@ -61,6 +61,7 @@ class Scripted:
     name: str = "scripted"
     script: dict[str, Step] = field(default_factory=dict)
     journal: list[tuple[str, str]] = field(default_factory=list)
+    rests: dict[str, int] = field(default_factory=dict)
     timeout_s: float = 5.0
 
     def offerings(self) -> Sequence[Offering]:
@@ -72,6 +73,9 @@ class Scripted:
 
     def offline(self) -> Sequence[Operation]:
         return ()
+
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        return self.rests.get(operation_id)
 
     async def start(self) -> None:
         pass

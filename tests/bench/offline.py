@@ -1,0 +1,78 @@
+"""Figures without a network: checking a signature, and holding money in the store."""
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.figures import Figure, Plan
+from bench.load import median
+from rigs import debits as holds
+from rigs.chain import PAYER_KEYS
+from rigs.payer import Payer
+
+from gateway.core.networks import NETWORKS
+from gateway.core.x402.headers import decode_payment
+from gateway.core.x402.offers import Terms, offers
+from gateway.core.x402.verify import Verified
+from gateway.core.x402.verify import verify as check
+
+
+async def verify(plan: Plan) -> dict[str, Figure]:
+    """One payment by EIP-3009: decode, match, window, digest, recovery. The SDK: decode, typed data, recovery."""
+    network = NETWORKS["eip155:84532"]
+    terms = Terms(network.id, network.tokens[0], "0x" + "c0ffee01".rjust(40, "0"), ("eip3009",), None, False)
+    asked = offers(1000, 60, [terms])
+    payload = Payer(PAYER_KEYS[0]).eip3009(asked[0].to_json())
+    header = base64.b64encode(json.dumps(payload).encode())
+    now = int(time.time())
+
+    def once() -> None:
+        verdict = check(decode_payment(header), asked, now_s=now, work_s=5, settle_margin_s=5)
+        assert isinstance(verdict, Verified), verdict
+        assert verdict.recovered
+
+    text = json.dumps(payload).encode()
+    mine, theirs, coincurve = [], [], []
+    for _ in range(plan.rounds(5)):
+        mine.append(median(_timed(once, 500) for _ in range(5)))
+        theirs.append(_peer(plan, text, {}))
+        coincurve.append(_peer(plan, text, {"PYTHONPATH": str(plan.peer_python.parents[1] / "coincurve")}))
+    return {
+        "verify": Figure(median(mine), median(theirs), "us", "x80", lower_is_better=True),
+        "verify_coincurve": Figure(median(mine), median(coincurve), "us", "x3", lower_is_better=True),
+    }
+
+
+def _timed(work: object, times: int) -> float:
+    assert callable(work)
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times * 1e6
+
+
+def _peer(plan: Plan, payload: bytes, env: dict[str, str]) -> float:
+    script = Path(__file__).with_name("peer.py")
+    ran = subprocess.run(
+        [plan.peer_python, script, "verify"], input=payload, capture_output=True, check=True, env={**os.environ, **env}
+    )
+    return float(ran.stdout)
+
+
+async def debits(plan: Plan) -> dict[str, Figure]:
+    """Full holds a second with 64 waiting; the same statements one commit each through aiosqlite."""
+    if str(found := plan.peer_python.parents[1] / "aiosqlite") not in sys.path:
+        sys.path.append(str(found))
+    mine, theirs = [], []
+    for _ in range(plan.rounds(5)):
+        with tempfile.TemporaryDirectory(dir=".cache") as folder:
+            mine.append(await holds.ours(Path(folder) / "ours.db", holds=20_000, waiting=64))
+            theirs.append(await holds.peer(Path(folder) / "peer.db", holds=1_500))
+        await asyncio.sleep(0.2)
+    return {"debits": Figure(median(mine), median(theirs), "1/s", ">=20000 x10")}
