@@ -16,6 +16,8 @@ Json = Any
 @dataclass(frozen=True, slots=True)
 class Limits:
     bytes_max: int = 65_536
+    depth_max: int = 64
+    """Levels of nesting. What is deeper is read by some JSON libraries and written by none."""
     deadline_s: float = 10.0
     """For the whole body, however it dribbles in."""
 
@@ -25,10 +27,29 @@ async def read_json(request: Request, limits: Limits) -> Json:
     check_media_type(request)
     body = await read(request, limits)
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
         # orjson's own sentence would do no harm, but it differs between versions; this one can be relied on.
         raise Problem(Code.BAD_JSON, "the body is not JSON" if body else "the body is empty; send JSON") from None
+    # Without that many brackets there cannot be that many levels, and nearly all bodies have few.
+    if body.count(b"[") + body.count(b"{") > limits.depth_max and _is_deeper(value, limits.depth_max):
+        raise Problem(Code.BAD_JSON, f"the body is nested deeper than {limits.depth_max} levels")
+    return value
+
+
+def _is_deeper(value: Json, levels: int) -> bool:
+    """Level by level, without recursion."""
+    containers = [value]
+    for _ in range(levels):
+        containers = [
+            inner
+            for outer in containers
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not containers:
+            return False
+    return True
 
 
 async def read(request: Request, limits: Limits) -> bytes:

@@ -16,6 +16,7 @@ from gateway.edge.bodies import declared_length
 from gateway.edge.cors import HeaderList, Origins
 from gateway.edge.metrics import Metrics
 from gateway.edge.paths import Paths, raw_path
+from gateway.edge.server import PREPARED
 from gateway.edge.visit import SECURITY_HEADERS, RequestIds, carries_token
 
 PLACEHOLDER_ID = "req_00000000000000000000000000"
@@ -25,11 +26,14 @@ Unpaid = Callable[[Operation, str], Challenge | None]
 """(operation, request id) -> the 402 of a caller without credentials; None where its amount depends on the body."""
 
 _CREDENTIALS = frozenset({b"authorization", b"payment-signature", b"x-payment"})
+_LOOKED_AT = frozenset({b"content-length", b"referer"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     headers: HeaderList
+    head: bytes
+    """Status line and `headers`, ready to be sent."""
     before_id: bytes
     after_id: bytes
     has_id: bool
@@ -69,7 +73,7 @@ class Challenges:
             return
         origin = theirs = None
         for name, value in scope["headers"]:
-            if name in _CREDENTIALS or self._needs_a_look(name, value):
+            if name in _CREDENTIALS or (name in _LOOKED_AT and self._is_odd(name, value)):
                 await self._app(scope, receive, send)
                 return
             if name == b"origin":
@@ -77,29 +81,39 @@ class Challenges:
             elif name == b"x-request-id":
                 theirs = value
         prepared.count()
+        grant = self._origins.grant(origin)
         request_id = self._request_ids.choose(theirs).encode()
         body = prepared.before_id + request_id + prepared.after_id if prepared.has_id else prepared.before_id
-        headers = [
-            *prepared.headers,
-            *self._origins.headers(origin),
-            (b"x-request-id", request_id),
-            (b"content-length", b"%d" % len(body)),
-        ]
+        extensions = scope.get("extensions")
+        if extensions and PREPARED in extensions:
+            head = b"%s%sx-request-id: %s\r\ncontent-length: %d\r\n" % (
+                prepared.head,
+                grant.lines,
+                request_id,
+                len(body),
+            )
+            await extensions[PREPARED](head, body)
+            return
+        own = [(b"x-request-id", request_id), (b"content-length", b"%d" % len(body))]
+        headers = [*prepared.headers, *grant.headers, *own]
         await send({"type": "http.response.start", "status": 402, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _for(self, scope: Scope) -> _Prepared | None:
         if scope["type"] != "http" or scope["method"] == "OPTIONS":
             return None
-        found = self._paths.find(raw_path(scope))
+        raw = raw_path(scope)
+        found = self._paths.find(raw)
         if found is None or (scope["query_string"] and carries_token(scope["query_string"])):
+            return None
+        if found.parameters and carries_token(raw):
             return None
         return self._prepared.get(found.operation.id) if found.online else None
 
-    def _needs_a_look(self, name: bytes, value: bytes) -> bool:
+    def _is_odd(self, name: bytes, value: bytes) -> bool:
         if name == b"content-length":
             return declared_length(value) > self._body_bytes_max
-        return name == b"referer" and carries_token(value)
+        return carries_token(value)
 
 
 def _prepare(challenge: Challenge, count: Callable[[], None]) -> _Prepared:
@@ -110,4 +124,5 @@ def _prepare(challenge: Challenge, count: Callable[[], None]) -> _Prepared:
         (b"cache-control", b"no-store"),
         *SECURITY_HEADERS,
     ]
-    return _Prepared(headers, before, after, len(before) < len(challenge.body), count)
+    head = b"HTTP/1.1 402 Payment Required\r\n" + b"".join(b"%s: %s\r\n" % header for header in headers)
+    return _Prepared(headers, head, before, after, len(before) < len(challenge.body), count)

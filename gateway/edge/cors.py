@@ -5,6 +5,7 @@ sends a header of his own making. The origin "null", which any sandboxed frame h
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,43 +24,49 @@ MAX_AGE_S = 7200
 
 HeaderList = list[tuple[bytes, bytes]]
 
-_VARY: HeaderList = [(b"vary", b"Origin")]
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one origin is told: as headers, and as the same lines ready to be sent."""
+
+    origin: bytes | None
+    """None: nothing is granted."""
+    headers: HeaderList
+    lines: bytes
+
+    @classmethod
+    def to(cls, origin: bytes | None) -> "Grant":
+        headers: HeaderList = [(b"vary", b"Origin")]
+        if origin is not None:
+            headers += [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", EXPOSE_HEADERS.encode()),
+            ]
+        return cls(origin, headers, b"".join(b"%s: %s\r\n" % header for header in headers))
 
 
 class Origins:
-    """Which headers an answer to an origin has."""
+    """Which origin gets what; everything is made by the constructor."""
 
     def __init__(self, allowed: Iterable[str] = ("*",)) -> None:
         """`allowed`: origins as browsers spell them ("https://app.example.com"), or "*"."""
-        origins = frozenset(origin.encode() for origin in allowed)
-        self._any = b"*" in origins
-        self._allowed = origins - {b"*", b"null"}
-        self._wildcard = self._grant(b"*")
+        origins = {origin.encode() for origin in allowed}
+        nothing = Grant.to(None)
+        self._known = {origin: Grant.to(origin) for origin in origins - {b"*"}} | {b"null": nothing}
+        self._others = Grant.to(b"*") if b"*" in origins else nothing
 
-    def headers(self, origin: bytes | None) -> HeaderList:
-        """The same list object for the same case: to be read, not to be changed."""
-        if origin == b"null":
-            return _VARY
-        if self._any:
-            return self._wildcard
-        return self._grant(origin) if origin in self._allowed and origin is not None else _VARY
+    def grant(self, origin: bytes | None) -> Grant:
+        return self._known.get(origin, self._others) if origin is not None else self._others
 
     def preflight(self, origin: bytes | None) -> HeaderList:
-        granted = self.headers(origin)
-        if granted is _VARY:
-            return granted
+        grant = self.grant(origin)
+        if grant.origin is None:
+            return grant.headers
         return [
-            *granted,
+            *grant.headers,
             (b"access-control-allow-methods", ALLOW_METHODS.encode()),
             (b"access-control-allow-headers", ALLOW_HEADERS.encode()),
             (b"access-control-max-age", str(MAX_AGE_S).encode()),
-        ]
-
-    def _grant(self, origin: bytes) -> HeaderList:
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", EXPOSE_HEADERS.encode()),
-            *_VARY,
         ]
 
 
@@ -82,7 +89,7 @@ class Cors:
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        granted = self._origins.headers(origin)
+        granted = self._origins.grant(origin).headers
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":

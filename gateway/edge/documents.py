@@ -9,10 +9,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from wellknown.documents import DOCUMENTS, Document
 
 from gateway.core.catalogue import Catalogue
 from wellknown.discovery import QUERIES, Query
+from wellknown.documents import DOCUMENTS, Document
 from wellknown.identity import Identity
 
 
@@ -24,12 +24,6 @@ class Made:
     media_type: str
     tag: str
     cache_s: int
-
-    @classmethod
-    def of(cls, document: Document, catalogue: Catalogue, identity: Identity) -> "Made":
-        content = document.build(catalogue, identity)
-        content = content.encode() if isinstance(content, str) else content
-        return cls(content, document.media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"', document.cache_s)
 
     async def answer(self, request: Request) -> Response:
         headers = {"ETag": self.tag, "Cache-Control": f"public, max-age={self.cache_s}"}
@@ -44,7 +38,8 @@ class Documents:
     def __init__(self, catalogue: Catalogue, identity: Identity) -> None:
         self._catalogue = catalogue
         self._identity = identity
-        self._made = {document.path: Made.of(document, catalogue, identity) for document in DOCUMENTS}
+        built = ((document, document.build(catalogue, identity)) for document in DOCUMENTS)
+        self._made = {document.path: _made(document, content) for document, content in built if content is not None}
 
     def routes(self) -> list[Route]:
         return [
@@ -56,6 +51,10 @@ class Documents:
         value = query.build(self._catalogue, self._identity, request.query_params.multi_items())
         headers = {"Cache-Control": f"public, max-age={query.cache_s}"}
         return Response(orjson.dumps(value), media_type="application/json", headers=headers)
+
+
+def _made(document: Document, content: bytes) -> Made:
+    return Made(content, document.media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"', document.cache_s)
 
 
 def _has(if_none_match: str, tag: str) -> bool:

@@ -30,8 +30,9 @@ Ready = Callable[[], Awaitable[Sequence[Fact]]]
 
 
 class Health:
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: Ready, timeout_s: float = TIMEOUT_S) -> None:
         self._ready = ready
+        self._timeout_s = timeout_s
         self._asking = asyncio.Lock()
         self._known: Sequence[Fact] = ()
         self._asked_s = -CACHE_S
@@ -60,7 +61,7 @@ class Health:
 
     async def _ask(self) -> Sequence[Fact]:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 return await self._ready()
         except Exception:  # noqa: BLE001 - a part that raises or hangs is not ready; that is the answer
             return [Fact("parts", False, "a part did not answer")]

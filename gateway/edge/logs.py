@@ -1,4 +1,4 @@
-"""The log: one line for each request but the unpaid 402s, which are counted only; JSON for machines, colours for people.
+"""The log: one line for each request but the unpaid 402s, which are only counted. JSON for machines, colours for us.
 
 What must never be in it: tokens, keys, signatures, bodies, query strings, and whatever could name a person. The first
 line of defence is not to hand such things to a logger: a request is told by its route's template, never by its path.

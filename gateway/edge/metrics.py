@@ -28,7 +28,7 @@ class Vitals:
     """What is asked for only when somebody looks."""
 
     alarms: Mapping[str, float] = field(default_factory=dict)
-    """By name, 0 while all is well: payment_pending_too_long, audit_difference, relayer_funds_low, queue_stuck (F-182)."""
+    """By name, 0 while all is well: payment_pending_too_long, audit_difference, relayer_funds_low, queue_stuck."""
     settlements: Mapping[str, int] = field(default_factory=dict)
     """How many there are, by state."""
 

@@ -10,7 +10,7 @@ mess at once, in front of the answer that is still being worked on. `Connection`
     reading     whoever stops reading his answer is cut off after `stalled_s`
     number      `connections_max`; a new one takes the place of one that waits for a request, else it gets a 503
 
-Deadlines are no timers: each connection notes when its time is up, and one sweep twice a second looks at all.
+Deadlines are no timers: each connection notes when its time is up, and one sweep ten times a second looks at all.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -28,14 +28,18 @@ from typing import Any, cast
 import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.core.errors import Code, Problem
 from gateway.edge import problems
 from gateway.edge.visit import RequestIds
 
-SWEEP_EVERY_S = 0.5
+PREPARED = "faregate.prepared"
+"""ASGI extension: `await scope["extensions"][PREPARED](head, body)` answers with a status line and header lines that
+were checked when they were made. uvicorn looks through every header's bytes for each answer: 30 us for a 402's."""
+
 TICK_S = 0.1
+DRAIN_POLL_S = 0.01
 BACKLOG = 2048
 EVICT_AMONG = 64
 
@@ -50,7 +54,7 @@ class ServerLimits:
     drain_s: float = 5.0
     drain_bytes_max: int = 262_144
     stalled_s: float = 30.0
-    grace_s: int = 60
+    grace_s: float = 60.0
     """From SIGTERM to the end: what calls in flight have to come to theirs."""
 
 
@@ -74,15 +78,18 @@ class Connection(HttpToolsProtocol):
         self._head_begun = False
         self._head_bytes = 0
         self._discarded = 0
-        self._verdict: Problem | None = None
+        self._verdict: tuple[str, Problem] | None = None
         self._upgrading = False
+        self._running: RequestResponseCycle | None = None
+        # Of the connection, not of the request: a scope that leads back to its own request is work for the collector.
+        self._extensions: dict[str, Any] = {PREPARED: self._answer}
 
     # the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self._limits.connections_max and not self._make_room():
             self.transport = transport
-            self._refuse("full", Problem(Code.RATE_LIMITED, "too many connections; try again soon", retry_after_s=1))
+            self._refuse("full", Problem(Code.OVERLOADED, "too many connections; try again soon", retry_after_s=1))
             return
         super().connection_made(transport)
         self._due_s = self.loop.time() + self._limits.head_deadline_s
@@ -102,10 +109,10 @@ class Connection(HttpToolsProtocol):
     @property
     def is_waiting(self) -> bool:
         """Nothing that it asked for is under way."""
-        return not self._in_body and (self.cycle is None or self.cycle.response_complete)
+        return self._over or (not self._in_body and (self.cycle is None or self.cycle.response_complete))
 
     def sweep(self, now_s: float) -> None:
-        """Called twice a second."""
+        """Called at every tick."""
         if self._write_due_s is not None and self._write_due_s < now_s:
             self._refused("stalled")
             self.transport.abort()
@@ -113,7 +120,9 @@ class Connection(HttpToolsProtocol):
             # Closed, but its last answer is not taken: uvicorn would wait for ever.
             self._write_due_s = self._write_due_s or now_s + self._limits.drain_s
         elif self._due_s is not None and self._due_s < now_s:
-            if self._in_body:
+            if self._over:
+                self.transport.close()
+            elif self._in_body:
                 self._end("drain")
             elif self._head_bytes:
                 self._refuse("head_timeout", Problem(Code.REQUEST_TIMEOUT, "the request's head came too slowly"))
@@ -137,6 +146,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._over:
+            self._discard(data)
             return
         self._unset_keepalive_if_required()
         if not self._in_body:
@@ -147,7 +157,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse("malformed", self._verdict or Problem(Code.BAD_REQUEST, "this is no HTTP/1.1 request"))
+            self._refuse(*(self._verdict or ("malformed", Problem(Code.BAD_REQUEST, "this is no HTTP/1.1 request"))))
         else:
             if not self._in_body and self._head_bytes > self._limits.head_bytes_max:
                 self._refuse("head_too_large", _head_too_large(self._limits))
@@ -170,6 +180,7 @@ class Connection(HttpToolsProtocol):
         self._due_s = None
         self._discarded = 0
         super().on_headers_complete()
+        self.scope["extensions"] = self._extensions
 
     def _check_head(self) -> None:
         """What httptools lets pass and a proxy in front of us might read in another way."""
@@ -177,7 +188,7 @@ class Connection(HttpToolsProtocol):
         if not 0 < self._head_bytes <= self._limits.head_bytes_max:
             length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if length > self._limits.head_bytes_max:
-                self._stop(_head_too_large(self._limits))
+                self._stop(_head_too_large(self._limits), "head_too_large")
         hosts = lengths = codings = 0
         for name, value in self.headers:
             if name == b"host":
@@ -186,7 +197,10 @@ class Connection(HttpToolsProtocol):
                 lengths += 1
             elif name == b"transfer-encoding":
                 codings += 1 if value.lower() == b"chunked" else 2
-        old = self.parser.get_http_version() != "1.1"
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._stop(Problem(Code.BAD_REQUEST, "this server speaks HTTP/1.1"))
+        old = version == "1.0"
         if hosts > 1 or (not hosts and not old):
             self._stop(Problem(Code.BAD_REQUEST, "a request names one Host"))
         if lengths + codings > 1 or (codings and old):
@@ -194,8 +208,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_method() == b"CONNECT":
             self._stop(Problem(Code.METHOD_NOT_ALLOWED, "this is no proxy"))
 
-    def _stop(self, verdict: Problem) -> None:
-        self._verdict = verdict
+    def _stop(self, problem: Problem, reason: str = "malformed") -> None:
+        self._verdict = (reason, problem)
         raise _Malformed
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -212,8 +226,11 @@ class Connection(HttpToolsProtocol):
         if not self.cycle.response_complete:
             super().on_body(body)
             return
-        self._discarded += len(body)
-        if self._discarded > self._limits.drain_bytes_max and not self._over:
+        self._discard(body)
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > self._limits.drain_bytes_max and not self.transport.is_closing():
             self._end("drain")
 
     def on_message_complete(self) -> None:
@@ -226,6 +243,25 @@ class Connection(HttpToolsProtocol):
             self._due_s = self.loop.time() + self._limits.idle_s
 
     # what goes out
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    async def _answer(self, head: bytes, body: bytes) -> None:
+        cycle = self._running
+        if self.flow.write_paused:
+            await self.flow.drain()
+        if cycle is None or cycle.disconnected:
+            return
+        lines = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((head, lines, end, b"" if cycle.scope["method"] == "HEAD" else body)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -247,7 +283,11 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
                 return
         self.transport.write(_raw(problem, self._request_ids.new()))
-        self.transport.close()
+        # Closing on bytes that were not read would be a reset, which can take the answer away from whoever reads it:
+        # so our side ends here, and what still comes is thrown away for a while.
+        self.transport.write_eof()
+        self._discarded = 0
+        self._due_s = self.loop.time() + self._limits.drain_s
 
 
 def _head_too_large(limits: ServerLimits) -> Problem:
@@ -263,7 +303,11 @@ def _raw(problem: Problem, request_id: str) -> bytes:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with the sweep; started and stopped by `serving`."""
+    """uvicorn's server, with the sweep, and an end that is over when the last call is; used by `serving`."""
+
+    def __init__(self, config: uvicorn.Config, grace_s: float) -> None:
+        super().__init__(config)
+        self._grace_s = grace_s
 
     async def tick(self) -> None:
         """Keeps the Date header and the deadlines, until cancelled."""
@@ -271,11 +315,30 @@ class Server(uvicorn.Server):
         ticks = 0
         while True:
             await self.on_tick(ticks)
-            if ticks % round(SWEEP_EVERY_S / TICK_S) == 0:
-                for connection in list(self.server_state.connections):
-                    cast(Connection, connection).sweep(loop.time())
+            for connection in list(self.server_state.connections):
+                cast(Connection, connection).sweep(loop.time())
             ticks = (ticks + 1) % 864_000
             await asyncio.sleep(TICK_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """No new connections; no new requests on those there are; what is in flight has the grace period."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_s):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn keeps sets of them, no event
+                    await asyncio.sleep(DRAIN_POLL_S)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        tasks = list(state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _nothing(reason: str) -> None:
@@ -295,7 +358,7 @@ async def serving(
     """Serves `app` in the running loop; gives its URL. At the end: no new connections, then `grace_s` for the calls in
     flight. `refused` hears why connections were closed, as gateway.edge.metrics counts it. Raises OSError."""
     listener = listener or bind(host, port)
-    server = Server(_config(app, limits, refused))
+    server = Server(_config(app, limits, refused), limits.grace_s)
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     await server.startup([listener])
@@ -306,9 +369,7 @@ async def serving(
         await asyncio.sleep(0)  # the first tick: from the first answer on there is a Date
         yield f"http://{shown}:{bound[1]}"
     finally:
-        tasks = set(server.server_state.tasks)
         await server.shutdown([listener])
-        await asyncio.gather(*tasks, return_exceptions=True)
         ticking.cancel()
 
 
@@ -332,7 +393,6 @@ def _config(app: ASGIApp, limits: ServerLimits, refused: Callable[[str], None]) 
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=limits.idle_s,
-        timeout_graceful_shutdown=limits.grace_s,
     )
 
 

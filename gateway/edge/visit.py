@@ -57,7 +57,7 @@ class Visit:
         address = _address(self.client)
         if isinstance(address, IPv6Address):
             return str(IPv6Network((int(address) >> 64 << 64, 64)))
-        return self.client
+        return self.client if address is None else str(address)
 
 
 def visit_of(request: Request) -> Visit:
