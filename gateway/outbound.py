@@ -8,8 +8,8 @@ opened for `private` targets live in a pool of their own: one opened under one r
 One request out, at most one: no redirects, no cookies, no proxies or .netrc from the environment, no second attempt.
 aiohttp would silently repeat a GET whose reused connection broke, though the first may have been executed and billed;
 the connector below hands out one connection for each exchange and refuses a second. Nor is a reused connection taken
-that spoke without being asked: bytes that trail after an answer would be taken for the answer to the next request,
-which is another tenant's.
+on which something arrived unasked: aiohttp would take what trails behind one answer for the answer to the next
+request, which is another tenant's.
 
 Bytes are counted while they arrive, before and after decompression, and the deadline is absolute, so an answer that
 drips for ever ends like one that never comes.

@@ -93,6 +93,7 @@ class ScriptedUpstream:
     _server: asyncio.Server | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def on(self, path: str, *behaviours: Behaviour) -> Self:
         self._scripts[path] = list(behaviours)
@@ -100,6 +101,11 @@ class ScriptedUpstream:
 
     def url(self, path: str = "/", host: str | None = None) -> str:
         return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}{path}"
+
+    async def arrived(self, count: int) -> None:
+        """Waits until `count` requests have come in."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.seen) >= count)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, self.host, self.port, ssl=self.tls)
@@ -134,6 +140,8 @@ class ScriptedUpstream:
         while wire.keep:
             request = await self._read(number, reader)
             self.seen.append(request)
+            async with self._news:
+                self._news.notify_all()
             await self._behaviour(request.path)(request, wire)
 
     async def _read(self, number: int, reader: asyncio.StreamReader) -> Seen:
@@ -275,10 +283,12 @@ def interim_for_ever() -> Behaviour:
     return behave
 
 
-def bomb(size: int, *, packing: str = "gzip") -> Behaviour:
-    """`size` spaces that travel as a thousandth of that."""
-    body = gzip.compress(b" " * size) if packing == "gzip" else zlib.compress(b" " * size)
-    return reply(body=body, headers={"Content-Encoding": packing})
+def bomb(size: int, *, members: int = 1) -> Behaviour:
+    """`size` spaces that travel as a thousandth of that, made without ever holding them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b" " * 65536
+    body = b"".join([*(packer.compress(block) for _ in range(size // len(block))), packer.flush()]) * members
+    return reply(body=body, headers={"Content-Encoding": "gzip"})
 
 
 def packed(value: object) -> Behaviour:
