@@ -106,7 +106,7 @@ def quote(response: HttpResponse) -> Quote:
     header = response.headers.get("payment-required")
     if response.status not in (402, 412) or header is None:
         raise CannotPay(f"the answer is {response.status} without a PAYMENT-REQUIRED header: there is nothing to pay")
-    required = _decoded(header)
+    required = decoded(header)
     if not isinstance(required, Mapping) or required.get("x402Version") != VERSION:
         raise CannotPay("the PAYMENT-REQUIRED header is no offer of x402 version 2")
     accepts = required.get("accepts")
@@ -176,7 +176,7 @@ class Payer:
             await self.sleep(_retry_after_s(response))
         if response is None:
             raise HttpFailure("timeout", "no answer to the payment; it may have been taken", sent=True)
-        receipt = _decoded(response.headers.get("payment-response", ""))
+        receipt = decoded(response.headers.get("payment-response", ""))
         return Reply(response, receipt if isinstance(receipt, Mapping) else None)
 
     async def _send(self, call: Call, more: Mapping[str, str], timeout_s: float) -> HttpResponse:
@@ -280,7 +280,7 @@ def _permit2(offer: Offer, key: Key, now_s: int, entropy: Callable[[int], bytes]
     }
 
 
-def _decoded(header: str) -> Json:
+def decoded(header: str) -> Json:
     """Base64 of JSON; None for anything else."""
     try:
         value: Json = orjson.loads(binascii.a2b_base64(header, strict_mode=True))

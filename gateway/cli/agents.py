@@ -1,0 +1,203 @@
+"""`faregate agents`: who may buy from a balance, and how much is on it. Works beside a running gateway."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from gateway.cli import terminal
+
+if TYPE_CHECKING:
+    from gateway.core.transfer import Kind
+    from gateway.settings import Settings
+    from gateway.store.agents import Agent
+    from gateway.store.database import Database, Tx
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, revoke.")
+
+Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
+
+
+def with_database(config: Path | None, work: "Callable[[Settings, Database], Awaitable[T]]") -> T:
+    """Opens the ledger of this configuration for one piece of work."""
+    settings = terminal.read_settings(config)
+
+    async def opened() -> T:
+        from gateway.assemble import open_database
+
+        db = await open_database(settings)
+        try:
+            return await work(settings, db)
+        finally:
+            await db.close()
+
+    return asyncio.run(opened())
+
+
+def micros(text: str, what: str = "amount") -> int:
+    from gateway.core.money import MoneyError, parse_usd
+
+    try:
+        amount = parse_usd(text)
+    except MoneyError as error:
+        terminal.fail(f"{what}: {error}", terminal.MISUSED)
+    if amount == 0:
+        terminal.fail(f"{what}: it is zero; nothing would change", terminal.MISUSED)
+    return amount
+
+
+@app.command("create")
+def create(
+    label: Annotated[str, typer.Argument(help="A name by which you know this agent.")],
+    credit: Usd = None,
+    grant: Annotated[str | None, typer.Option(metavar="USD", help="Bonus money, spent after own money.")] = None,
+    config: terminal.Config = None,
+) -> None:
+    """Create an agent. Its token is printed once and kept nowhere."""
+    from gateway.core.transfer import Kind
+
+    amounts = [(Kind.CREDIT, micros(credit, "--credit"))] if credit else []
+    amounts += [(Kind.GRANT, micros(grant, "--grant"))] if grant else []
+
+    async def work(settings: "Settings", db: "Database") -> tuple[str, str]:
+        return await new_agent(db, settings.service.token_prefix, label, amounts)
+
+    agent_id, token = with_database(config, work)
+    terminal.say(f"agent  {agent_id}")
+    terminal.say(f"token  {token}")
+    terminal.note("Keep the token: it is not stored and cannot be shown again.")
+
+
+async def new_agent(
+    db: "Database", token_prefix: str, label: str, amounts: "Sequence[tuple[Kind, int]]"
+) -> tuple[str, str]:
+    """An agent with one token and this money (micro-USD) -> (its id, the token)."""
+    from gateway.core import ids
+    from gateway.core.agent import TokenKind
+    from gateway.store import agents
+
+    agent_id, key_id = new_id("agt_"), new_id("key_")
+    token = ids.new_token(f"{token_prefix}_", os.urandom(ids.ENTROPY_TOKEN_BYTES))
+    credits = [(kind, amount, new_id("crd_")) for kind, amount in amounts]
+
+    def write(tx: "Tx") -> None:
+        agents.create(tx, agent_id, label)
+        agents.add_token(tx, key_id, agent_id, TokenKind.ADMIN, ids.token_hash(token), ids.token_hint(token))
+        for kind, amount, credit_id in credits:
+            agents.credit(tx, agent_id, amount, kind, "at creation", credit_id)
+
+    await db.write(write)
+    return agent_id, token
+
+
+@app.command("list")
+def listing(config: terminal.Config = None, as_json: terminal.AsJson = False) -> None:
+    """List all agents with their balances."""
+    from gateway.store import agents
+
+    async def work(settings: "Settings", db: "Database") -> "list[Agent]":
+        return await db.read(agents.listing)
+
+    rows = [_row(agent) for agent in with_database(config, work)]
+    if as_json:
+        for row in rows:
+            terminal.say(json.dumps(row))
+    elif rows:
+        terminal.table(list(rows[0]), [list(map(str, row.values())) for row in rows], right=(5, 6, 7))
+    else:
+        terminal.note("There are no agents yet: `faregate agents create LABEL --credit 5.00`")
+
+
+def _row(agent: "Agent") -> dict[str, object]:
+    from gateway.core.answer import iso
+    from gateway.core.money import format_usd
+
+    balance = agent.balance
+    return {
+        "agent": agent.id,
+        "label": agent.label,
+        "status": agent.status.value,
+        "created": iso(agent.created_ms),
+        "tokens": agent.tokens,
+        "available_usd": format_usd(balance.available),
+        "held_usd": format_usd(balance.held + balance.bonus_held),
+        "bonus_usd": format_usd(balance.bonus),
+    }
+
+
+@app.command("credit")
+def credit(
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    amount: Annotated[str, typer.Argument(metavar="USD", help='As "5.00".')],
+    bonus: Annotated[bool, typer.Option("--bonus", help="As bonus money, spent after own money.")] = False,
+    message: Annotated[str, typer.Option("--note", help="For the books: why.")] = "",
+    credit_id: Annotated[
+        str | None, typer.Option("--id", help="Your own id of this credit: the same id never credits twice.")
+    ] = None,
+    config: terminal.Config = None,
+) -> None:
+    """Put money on an agent's balance."""
+    from gateway.core.errors import Conflict
+    from gateway.core.money import format_usd
+    from gateway.core.transfer import Kind
+    from gateway.store import agents
+
+    amount_micros = micros(amount, "USD")
+    kind = Kind.GRANT if bonus else Kind.CREDIT
+
+    async def work(settings: "Settings", db: "Database") -> "agents.Balance":
+        def write(tx: "Tx") -> "agents.Balance":
+            _require(tx, agent_id)
+            agents.credit(tx, agent_id, amount_micros, kind, message, credit_id or new_id("crd_"))
+            return agents.balance(tx, agent_id)
+
+        return await db.write(write)
+
+    try:
+        balance = with_database(config, work)
+    except Conflict:
+        terminal.fail(f"--id: {credit_id} was another credit; nothing was changed", 4)
+    terminal.say(f"{agent_id} has ${format_usd(balance.available)} of its own and ${format_usd(balance.bonus)} bonus")
+
+
+@app.command("revoke")
+def revoke(
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    yes: terminal.Yes = False,
+    config: terminal.Config = None,
+) -> None:
+    """Revoke every token of an agent. Its balance stays; calls under way end well."""
+    from gateway.store import agents
+
+    async def work(settings: "Settings", db: "Database") -> int:
+        def write(tx: "Tx") -> int:
+            _require(tx, agent_id)
+            return agents.revoke(tx, agent_id)
+
+        return await db.write(write)
+
+    if not yes:
+        typer.confirm(f"Revoke every token of {agent_id}?", abort=True)
+    count = with_database(config, work)
+    terminal.say(f"{count} token{'' if count == 1 else 's'} revoked")
+
+
+def _require(tx: "Tx", agent_id: str) -> None:
+    from gateway.core.errors import Code, Problem
+    from gateway.store import agents
+
+    if all(agent.id != agent_id for agent in agents.listing(tx)):
+        raise Problem(Code.NOT_FOUND, f"there is no agent {agent_id}; `faregate agents list` shows all")
+
+
+def new_id(prefix: str) -> str:
+    from gateway.core import ids
+
+    return ids.new_id(prefix, time.time_ns() // 1_000_000, os.urandom(ids.ENTROPY_ID_BYTES))

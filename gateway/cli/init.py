@@ -1,0 +1,112 @@
+"""`faregate init`: a configuration in which everything is explained and nothing is switched on."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import terminal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+HEAD = """\
+# The configuration of a Faregate gateway. Everything is optional: a line that begins with "# key =" shows the default,
+# or an example where there is none. Check it with `faregate check`.
+#
+# Secrets belong in the environment: "${NAME}" in any string is the variable NAME.
+# FAREGATE_<TABLE>__<KEY>, as FAREGATE_SERVICE__PORT=9000, stands above this file.
+"""
+
+NETWORKS = """\
+# Chains on which payments are taken; one table for each.
+# [[networks]]
+# id = "eip155:8453"                          # Base
+# rpc_urls = ["${BASE_RPC_URL}"]
+# pay_to = "0x..."                            # your address, not the relayer's
+# methods = ["eip3009", "permit2"]
+# confirmations = 1
+# A token other than the network's USDC:
+# tokens = [{ address = "0x...", name = "Name", version = "1", decimals = 6 }]
+"""
+
+PRICES = """\
+# What an operation costs, in USD, in quotes.
+[prices]
+# "enrich/phone" = "0.330"
+# "enrich/person" = "0.500"
+"""
+
+UPSTREAMS = """\
+# Any HTTP API as an operation: README.md, "Selling an HTTP API".
+# [[http_upstreams]]
+# id = "weather/now"
+# url = "https://api.example.com/v1/weather?city={city}"
+# price = "0.010"
+# headers = { Authorization = "Bearer ${WEATHER_KEY}" }
+# input = { city = "string" }
+# example = { city = "Erie" }
+"""
+
+EXAMPLES = {
+    ("service", "public_url"): "https://api.example.com",
+    ("service", "contact_email"): "you@example.com",
+    ("service", "operator_token"): "${OPERATOR_TOKEN}",
+    ("relayer", "key"): "${RELAYER_KEY}",
+    ("relayer", "key_file"): "/run/secrets/relayer_key",
+    ("facilitator", "url"): "https://facilitator.example.com",
+    ("facilitator", "bearer"): "${FACILITATOR_TOKEN}",
+    ("directory", "path"): "data/directory.db",
+}
+
+
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = terminal.DEFAULT_CONFIG) -> None:
+    """Write a commented faregate.toml. Never writes over an existing file."""
+    text = template()
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        terminal.fail(f"{path} exists already and was left as it is; name another file, or remove it")
+    terminal.say(f"{path} written. Next: edit it, then `faregate check`, then `faregate serve`.")
+
+
+def template() -> str:
+    """The file's text, made from the tables of the settings themselves."""
+    from gateway.settings.tables import Settings
+
+    parts = [HEAD]
+    for name, field in Settings.model_fields.items():
+        if name == "networks":
+            parts.append(NETWORKS)
+        elif isinstance(field.default, tuple | dict) or field.description is not None:
+            parts.append({"prices": PRICES, "http_upstreams": UPSTREAMS}[name])
+        elif name not in ("source", "changed_s"):
+            parts.append("\n".join(_table(name, type(field.default))))
+    return "\n".join(parts)
+
+
+def _table(name: str, model: "type[BaseModel]") -> Iterator[str]:
+    yield f"# {(model.__doc__ or '').strip()}"
+    yield f"[{name}]"
+    for key, field in model.model_fields.items():
+        yield f"# {field.description}"
+        yield f"# {key} = {_toml(EXAMPLES.get((name, key), field.default))}"
+    yield ""
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return "[" + ", ".join(_toml(each) for each in value) + "]"
+        case int() | float() | Decimal():
+            return str(value)
+        case str() | PurePath():
+            return json.dumps(str(value))
+        case _:
+            return '""'

@@ -1,0 +1,181 @@
+"""`faregate pay`: a paying x402 client, to try a gateway out: this one or any other."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import orjson
+import typer
+
+from gateway.cli import terminal
+
+if TYPE_CHECKING:
+    from gateway.core.http import HttpResponse
+    from gateway.core.keys import Key
+    from gateway.flows.paying import Call, Offer, Quote, Reply
+
+KEY_VARIABLE = "FAREGATE_PAY_KEY"
+MONEY, NO_ANSWER = 3, 5
+
+
+def pay(
+    url: Annotated[str, typer.Argument(help="What to buy, as http://127.0.0.1:8402/api/v1/enrich/phone")],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="The JSON body; makes it a POST.")] = None,
+    method: Annotated[str | None, typer.Option("--method", "-X", help="GET or POST by default.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="A further header, as 'Name: value'.")
+    ] = None,
+    most: Annotated[str, typer.Option("--max", metavar="USD", help="The most to pay.")] = "1.00",
+    network: Annotated[str | None, typer.Option(help="Only on this network, as eip155:8453.")] = None,
+    by: Annotated[Literal["eip3009", "permit2"] | None, typer.Option(help="Only in this way.")] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help=f"A private key or a keystore; {KEY_VARIABLE} otherwise."),
+    ] = None,
+    yes: terminal.Yes = False,
+) -> None:
+    """Call a URL and pay for it: shows the offer, asks, signs, pays, prints the answer and the receipt."""
+    from gateway.cli.agents import micros
+    from gateway.core.http import HttpFailure
+    from gateway.flows.paying import Call, CannotPay
+
+    cap = micros(most, "--max")
+    if data is not None:
+        _require_json(data)
+    call = Call(
+        (method or ("GET" if data is None else "POST")).upper(),
+        url,
+        data.encode() if data is not None else None,
+        _headers(header or ()),
+    )
+    try:
+        asyncio.run(_pay(call, cap, network, by, key_file, yes))
+    except CannotPay as error:
+        terminal.fail(f"Nothing was paid: {error}", MONEY)
+    except HttpFailure as failure:
+        terminal.fail(str(failure), NO_ANSWER)
+
+
+async def _pay(call: "Call", cap: int, network: str | None, by: str | None, key_file: Path | None, yes: bool) -> None:
+    from gateway.flows import paying
+    from gateway.outbound import OutboundClient
+
+    async with OutboundClient() as http:
+        payer = paying.Payer(http)
+        response = await payer.ask(call)
+        if response.status not in (402, 412):
+            terminal.note(f"{response.status}: nothing to pay")
+            _print_body(response)
+            raise typer.Exit(0 if response.status < 400 else terminal.WRONG)
+        quote = paying.quote(response)
+        offer = paying.choose(quote, cap_micros=cap, network=network, method=by)
+        key = read_key(key_file)
+        _show(offer, quote, key)
+        if not yes:
+            typer.confirm("Pay?", abort=True)
+        payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
+        reply = await payer.pay(call, payment)
+    _tell(call, reply)
+
+
+def read_key(key_file: Path | None) -> "Key":
+    """From the file (64 hexadecimal digits, or an encrypted keystore, whose password is asked for), else from the
+    environment."""
+    from gateway.core.keys import Key
+
+    text = key_file.read_text(encoding="utf-8") if key_file else os.environ.get(KEY_VARIABLE, "")
+    if not text.strip():
+        terminal.fail(f"No key to pay with: set {KEY_VARIABLE}, or name a --key-file", terminal.MISUSED)
+    try:
+        return Key(_decrypted(text)) if text.lstrip().startswith("{") else Key.from_hex(text)
+    except ValueError as error:
+        terminal.fail(f"{key_file or KEY_VARIABLE}: {error}", terminal.MISUSED)
+
+
+def _decrypted(keystore: str) -> bytes:
+    from eth_account import Account
+
+    return bytes(Account.decrypt(keystore, typer.prompt("Password", hide_input=True, err=True)))
+
+
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            terminal.fail(f"--header {line}: write 'Name: value'", terminal.MISUSED)
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _require_json(data: str) -> None:
+    try:
+        orjson.loads(data)
+    except ValueError as error:
+        terminal.fail(f"--data is no JSON: {error}", terminal.MISUSED)
+
+
+def _show(offer: "Offer", quote: "Quote", key: "Key") -> None:
+    from gateway.core.money import format_usd
+    from gateway.core.networks import NETWORKS
+
+    resource = quote.resource if isinstance(quote.resource, dict) else {}
+    description = resource.get("description")
+    if isinstance(description, str):
+        terminal.note(f"Offer     {_plain(description)}")
+    network = NETWORKS[offer.token.network]
+    terminal.note(f"Price     ${format_usd(offer.price_micros)} in {offer.token.symbol}, by {offer.method}")
+    terminal.note(f"Network   {network.name} ({network.id}){', play money' if network.testnet else ''}")
+    terminal.note(f"To        {_plain(str(offer.accepted['payTo']))}")
+    terminal.note(f"From      {key.address}")
+
+
+def _tell(call: "Call", reply: "Reply") -> None:
+    from gateway.flows.paying import status_url
+
+    response = reply.response
+    _print_body(response)
+    terminal.note(f"Status    {response.status}")
+    if reply.receipt is not None:
+        terminal.note(f"Receipt   {json.dumps(reply.receipt)}")
+    elif response.status == 200:
+        terminal.note("Receipt   none: nothing was settled, nothing was charged")
+    if reply.charge_id:
+        terminal.note(f"Charge    {_plain(reply.charge_id)}")
+    if reply.pending:
+        token = response.headers.get("x-charge-token")
+        terminal.note(f"Still under way; ask {_plain(status_url(call, reply) or call.url)}")
+        terminal.note(f"with the header X-Charge-Token: {_plain(token)}" if token else "with the same payment")
+        raise typer.Exit(4)
+    if response.status in (402, 412):
+        terminal.note(f"Refused   {_plain(_reason(response))}")
+        raise typer.Exit(MONEY)
+    if response.status >= 400:
+        raise typer.Exit(NO_ANSWER if response.status >= 500 else terminal.MISUSED)
+
+
+def _reason(response: "HttpResponse") -> str:
+    try:
+        error = orjson.loads(response.body).get("error")
+    except (ValueError, AttributeError):
+        return "without a reason"
+    if error == "permit2_allowance_required":
+        return "this wallet has not approved Permit2 for this token yet; approve it once, or pay --by eip3009"
+    return str(error)
+
+
+def _print_body(response: "HttpResponse") -> None:
+    try:
+        text = orjson.dumps(orjson.loads(response.body), option=orjson.OPT_INDENT_2).decode()
+    except ValueError:
+        text = response.body.decode("utf-8", "replace")
+    terminal.say(_plain(text, keep="\n"))
+
+
+def _plain(text: str, keep: str = "") -> str:
+    """What another server wrote, without what would steer a terminal."""
+    return "".join(char if char.isprintable() or char in keep else "?" for char in text)

@@ -1,0 +1,112 @@
+"""What every command shares: the terminal, the settings, and words for errors.
+
+Answers go to standard output, everything about the way there to standard error.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from gateway.core.errors import TABLE, Problem, SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.settings import Settings
+
+DEFAULT_CONFIG = Path("faregate.toml")
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", envvar="FAREGATE_CONFIG", help="The configuration; ./faregate.toml if there is one."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+WRONG, MISUSED, OURS = 1, 2, 5
+
+
+def read_settings(config: Path | None, *, whole: bool = False) -> "Settings":
+    """The settings; `whole` also looks into what is sold, and loads it. Raises SettingsError."""
+    from gateway.settings import load
+
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    return load(path, os.environ, also=_of_what_is_sold) if whole else load(path, os.environ)
+
+
+def _of_what_is_sold(settings: "Settings") -> Iterable[str]:
+    from gateway.assemble import configured_upstreams
+
+    try:
+        configured_upstreams(settings)
+    except SettingsError as error:
+        return error.mistakes
+    return ()
+
+
+def say(text: str = "") -> None:
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def fail(text: str, status: int = WRONG) -> NoReturn:
+    note(text)
+    raise typer.Exit(status)
+
+
+def console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Rows in columns. Columns in `right` hold amounts."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, header in enumerate(headers):
+        shown.add_column(header, justify="right" if place in set(right) else "left", no_wrap=place == 0)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console().print(shown)
+
+
+def tell(error: Exception) -> int | None:
+    """Prints an error that has words for whoever sits at the terminal; its exit status, or None for any other."""
+    match error:
+        case SettingsError():
+            count = len(error.mistakes)
+            note(f"The configuration has {count} mistake{'s' if count > 1 else ''}:")
+            for mistake in error.mistakes:
+                note(f"  - {mistake}")
+            return MISUSED
+        case Problem():
+            note(f"{error.message} ({error.code})")
+            return TABLE[error.code].exit
+        case OSError():
+            what = error.strerror or str(error)
+            note(f"{error.filename}: {what}" if error.filename is not None else what)
+            return OURS
+    return _tell_of_files(error)
+
+
+def _tell_of_files(error: Exception) -> int | None:
+    from gateway.store.database import OpenRefused
+    from upstreams.directory.database import DirectoryError
+    from upstreams.directory.reading import LoadError
+
+    if isinstance(error, OpenRefused | DirectoryError | LoadError):
+        note(str(error))
+        return OURS if isinstance(error, OpenRefused) else WRONG
+    return None
