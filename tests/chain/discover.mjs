@@ -2,7 +2,8 @@
 //
 // Reads the OpenAPI as agentcash and x402scan do, probes every address of /.well-known/x402 unpaid and without a
 // body, and gives each 402 to their validator and to the official SDK's. Prints a JSON array of
-// {tool, severity, code, where, message}; nothing but findings, so an empty array is a clean bill.
+// {tool, severity, code, where, message}; nothing but findings, so an empty array is a clean bill. Whatever origin the
+// documents name, the one given is asked: nothing here leaves the machine.
 
 import {
   checkEndpointSchema,
@@ -66,7 +67,8 @@ async function endpoint(method, url) {
 await documents();
 const manifest = await (await fetch(`${origin}/.well-known/x402`)).json();
 for (const resource of manifest.resources) {
-  const [method, url] = resource.split(" ");
+  const [method, listed] = resource.split(" ");
+  const url = origin + new URL(listed).pathname;
   await offer(method, url);
   await endpoint(method, url);
 }

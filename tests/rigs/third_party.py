@@ -9,6 +9,7 @@
     dead_links      every address of ours that any document names
 
 The addresses come from /.well-known/x402, as a crawler would find them, and are asked unpaid and without a body.
+Whatever origin they name, the one under test is asked: nothing here leaves the machine.
 """
 
 import base64
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from x402.extensions.bazaar.facilitator import validate_discovery_extension, validate_discovery_extension_spec
@@ -72,8 +74,13 @@ class Probe:
 def probes(origin: str) -> list[Probe]:
     """Every address of /.well-known/x402, asked without payment and without a body."""
     with httpx.Client() as client:
-        listed = client.get(f"{origin}/.well-known/x402").json()["resources"]
-        return [_probe(client, *resource.split(" ", 1)) for resource in listed]
+        listed = [each.split(" ", 1) for each in client.get(f"{origin}/.well-known/x402").json()["resources"]]
+        return [_probe(client, method, here(origin, url)) for method, url in listed]
+
+
+def here(origin: str, url: str) -> str:
+    """The same path at the origin under test."""
+    return origin + urlsplit(url).path
 
 
 def _probe(client: httpx.Client, method: str, url: str) -> Probe:
@@ -97,6 +104,7 @@ def dead_links(origin: str) -> list[Finding]:
     known = ["/openapi.json", "/llms.txt", "/robots.txt", "/.well-known/x402", "/.well-known/x402.json", "/pricing"]
     waiting, seen, found = [origin + path for path in known], set[str](), []
     with httpx.Client() as client:
+        public = client.get(f"{origin}/openapi.json").json()["servers"][0]["url"]
         while waiting:
             url = waiting.pop()
             if url in seen:
@@ -106,7 +114,8 @@ def dead_links(origin: str) -> list[Finding]:
             if response.status_code not in (200, 402):
                 found.append(Finding("dead_links", "error", url, f"status {response.status_code}"))
             elif response.status_code == 200 and "svg" not in response.headers["content-type"]:
-                waiting += re.findall(re.escape(origin) + r"/[^\s\"')>,]*[^\s\"')>,.:]", response.text)
+                named = re.findall(re.escape(public) + r"/[^\s\"')>,]*[^\s\"')>,.:]", response.text)
+                waiting += [here(origin, each) for each in named]
     return found
 
 
@@ -138,7 +147,7 @@ def sdk(origin: str) -> list[Finding]:
         for verdict in (validate_discovery_extension(block), validate_discovery_extension_spec(block)):
             found += [Finding("x402 sdk bazaar", "error", probe.where, message) for message in verdict.errors]
     listing = _parse_list_response(httpx.get(f"{origin}/discovery/resources").json())
-    if {item.resource for item in listing.items} != {probe.url for probe in probes(origin)}:
+    if {here(origin, item.resource) for item in listing.items} != {probe.url for probe in probes(origin)}:
         found.append(Finding("x402 sdk", "error", "/discovery/resources", "lists other addresses than the manifest"))
     return found
 

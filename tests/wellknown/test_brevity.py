@@ -1,7 +1,7 @@
 import jsonschema
 import pytest
 
-from wellknown.brevity import SHORTER, wordless
+from wellknown.brevity import SHORTER, shallow, wordless
 
 SCHEMA = {
     "title": "Order",
@@ -48,6 +48,53 @@ def test_only_annotations_go() -> None:
 def test_it_accepts_what_it_accepted_before(value: object) -> None:
     told, terse = (jsonschema.Draft202012Validator(schema) for schema in (SCHEMA, wordless(SCHEMA)))
     assert terse.is_valid(value) == told.is_valid(value)
+
+
+ANSWER = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": ["object", "null"],
+            "required": ["people"],
+            "properties": {
+                "people": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string", "maxLength": 9},
+                            "phones": {"type": "array", "items": {"type": "object", "properties": {"e164": {}}}},
+                        },
+                    },
+                }
+            },
+        },
+        "kind": {"anyOf": [{"type": "object", "properties": {"a": {"const": 1}}}, {"enum": ["x"]}]},
+    },
+}
+
+
+def test_a_shallow_schema_has_types_alone_below_its_depth() -> None:
+    assert shallow(ANSWER, 0) == {"type": "object"}
+    assert shallow(ANSWER, 1) == {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": ["object", "null"]}, "kind": {}},
+    }
+    people = shallow(ANSWER, 3)["properties"]["data"]["properties"]["people"]
+    assert people["items"]["properties"] == {"name": {"type": "string"}, "phones": {"type": "array"}}
+    assert shallow(ANSWER, 9) == ANSWER
+
+
+@pytest.mark.parametrize("levels", range(5))
+@pytest.mark.parametrize(
+    "value", [{"data": None}, {"data": {"people": [{"name": "Dana"}]}}, {"data": {"people": []}, "kind": "x"}]
+)
+def test_a_shallow_schema_takes_all_that_the_whole_one_takes(levels: int, value: object) -> None:
+    assert jsonschema.Draft202012Validator(ANSWER).is_valid(value)
+    assert jsonschema.Draft202012Validator(shallow(ANSWER, levels)).is_valid(value)
 
 
 def test_a_block_without_an_answer_stays_as_it_is() -> None:

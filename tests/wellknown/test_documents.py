@@ -199,3 +199,8 @@ def test_llms_txt_has_one_heading_a_summary_and_every_operation() -> None:
 
 def test_robots_may_read_everything() -> None:
     assert "Disallow" not in everything(shop.identity())["/robots.txt"]
+
+
+def test_the_icon_is_where_readers_look_for_it() -> None:
+    icons = {each.path: each.media_type for each in DOCUMENTS if each.media_type.startswith("image/")}
+    assert icons == {"/favicon.ico": "image/svg+xml", "/favicon.svg": "image/svg+xml"}

@@ -15,7 +15,7 @@ from x402.extensions.bazaar.facilitator import (
 
 from gateway.core.catalogue import Operation, Price
 from gateway.core.networks import Token
-from gateway.core.x402 import challenge
+from gateway.core.x402 import bazaar, challenge
 from gateway.core.x402.headers import HEADER_BYTES_MAX
 from gateway.core.x402.offers import Terms
 from wellknown.identity import Identity
@@ -25,11 +25,12 @@ OPERATIONS = shop.catalogue().operations
 
 
 def header(operation: Operation, identity: Identity) -> dict[str, Any]:
-    """The PaymentRequired of a live 402."""
+    """The PaymentRequired of a live 402 with a long sentence. An offer too long for it would be cut."""
     resource, accepts, extensions = challenge_parts(operation, identity)
     built = challenge.build(
-        resource=resource, accepts=accepts, extensions=extensions, error="pay first", code="AGENT_TOKEN_REQUIRED"
+        resource=resource, accepts=accepts, extensions=extensions, error="e" * 300, code="PAYMENT_REQUIRED"
     )
+    assert len(built.header) <= HEADER_BYTES_MAX
     decoded: dict[str, Any] = json.loads(base64.b64decode(built.header, validate=True))
     return decoded
 
@@ -130,12 +131,8 @@ def test_a_long_description_is_cut() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.id)
 def test_a_usual_offer_fits_into_a_header_with_everything(operation: Operation) -> None:
-    resource, accepts, extensions = challenge_parts(operation, shop.identity())
-    built = challenge.build(
-        resource=resource, accepts=accepts, extensions=extensions, error="e" * 300, code="PAYMENT_REQUIRED"
-    )
-    assert len(built.header) <= HEADER_BYTES_MAX
-    assert extensions["bazaar"]["info"]["output"]["example"] == operation.example_output
+    block = header(operation, shop.identity())["extensions"]["bazaar"]
+    assert block == bazaar.extension(operation)
 
 
 def wordy(fields: int, words: int) -> type[BaseModel]:
@@ -160,12 +157,9 @@ def test_a_long_offer_is_told_in_fewer_words_and_stays_valid(request_fields: int
         output=wide_answer(answer_fields),
         example_output=shop.answer({f"column_{n}": "value" for n in range(answer_fields)}),
     )
-    resource, accepts, extensions = challenge_parts(operation, shop.identity())
-    built = challenge.build(
-        resource=resource, accepts=accepts, extensions=extensions, error="e" * 300, code="PAYMENT_REQUIRED"
-    )
-    assert len(built.header) <= HEADER_BYTES_MAX
-    block = extensions["bazaar"]
+    sent = header(operation, shop.identity())
+    assert sent["extensions"] == challenge_parts(operation, shop.identity()).extensions
+    block = sent["extensions"]["bazaar"]
     assert validate_discovery_extension(block).valid
     body = block["schema"]["properties"]["input"]["properties"]["body"]
     assert set(body["properties"]) == {f"field_{n}" for n in range(request_fields)}
