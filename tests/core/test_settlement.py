@@ -32,7 +32,8 @@ LEGAL = {
 
 NEW = Settlement(
     id="stl_1", purpose=Purpose.CHARGE, subject="chg_1", identity="one", network=NETWORK, token=TOKEN,
-    payer="0x" + "aa" * 20, pay_to="0x" + "bb" * 20, amount_atomic=100, amount_micros=100, valid_before_s=1, payment=b"",
+    payer="0x" + "aa" * 20, pay_to="0x" + "bb" * 20, amount_atomic=100, amount_micros=100,
+    valid_before_s=1, payment=b"",
 )  # fmt: skip
 
 
