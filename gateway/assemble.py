@@ -90,6 +90,7 @@ async def assemble(
     http: HttpClient | None = None,
     settler: Settler | None = None,
     sold: Sequence[Upstream] | None = None,
+    drain_s: float = DRAIN_S,
 ) -> AsyncIterator[Gateway]:
     """Opens everything in order and closes it in reverse. Raises SettingsError, OpenRefused, StoreUnavailable."""
     async with AsyncExitStack() as stack:
@@ -121,7 +122,7 @@ async def assemble(
         alarms = Alarms(db=db, settler=settler, clock=clock)
         collecting = None
         if settler is not None:
-            collecting = Collecting(db=db, settler=settler, decimals=decimals, clock=clock, alarm=alarms.tell)
+            collecting = Collecting(db=db, settler=settler, decimals=decimals, alarm=alarms.tell)
         recovery = Recovery(
             db=db, settler=settler, collecting=collecting, clock=clock, alive=owner.alive, alarm=alarms.tell
         )
@@ -157,7 +158,7 @@ async def assemble(
         await recovery.once()
         loops = [asyncio.create_task(recovery.run()), asyncio.create_task(alarms.run())]
         if collecting is not None:
-            stack.push_async_callback(collecting.drain, DRAIN_S)
+            stack.push_async_callback(collecting.drain, drain_s)
             loops.append(asyncio.create_task(collecting.run()))
         stack.push_async_callback(_cancelled, loops)
         stack.push_async_callback(purchase.drain)

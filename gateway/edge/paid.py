@@ -105,11 +105,13 @@ class Paid:
                     details={"charge_id": bought.view.charge.id},
                 )
                 response = refusal(self.challenge(operation, problem, request_id), problem)
+                _mark(response, bought.view, bought.token)
                 response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
                 return response
             case Disclosure.NOTHING:
                 raise Problem(
-                    Code.UPSTREAM_ERROR, "the work was given up; nothing was charged, the same payment may be used again"
+                    Code.UPSTREAM_ERROR,
+                    "the work was given up; nothing was charged, the same payment may be used again",
                 )
 
 

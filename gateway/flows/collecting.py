@@ -28,6 +28,8 @@ POLL_S = 0.1
 """How often a settlement that another process owns is looked at while a caller waits."""
 PAUSE_S = 1.0
 """How often the loop looks for queued settlements that nobody waits for."""
+PAUSES_S = (0.5, 1, 2, 4, 8, 15, 30)
+"""Between two looks at one settlement; after the last, recovery looks once a minute."""
 
 ENDED = (State.PROVEN, State.LOST)
 
@@ -67,14 +69,12 @@ class Collecting:
         db: Database,
         settler: Settler,
         decimals: Mapping[str, int],
-        clock: Callable[[], float],
         alarm: Callable[[str, str], None] = lambda name, subject: None,
     ) -> None:
         """`decimals` by asset; `alarm(name, subject)` is told of what an operator must look at."""
         self._db = db
         self._settler = settler
         self._decimals = decimals
-        self._clock = clock
         self._alarm = alarm
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -105,21 +105,25 @@ class Collecting:
         return task
 
     async def _collect(self, settlement_id: str) -> None:
-        settlement = await self._db.read(settlements.find, settlement_id)
-        if settlement is None or settlement.state in ENDED or settlement.abandoned:
-            return
-        outcome = await self._settler.settle(settlement)
-        if not await self.book(settlement, outcome):
-            await self._watch(settlement_id)
-
-    async def _watch(self, settlement_id: str) -> None:
-        """Not known yet, or another process sends it: read on until it has ended there or recovery has found it."""
-        deadline = self._clock() + 60
-        while self._clock() < deadline:
-            await asyncio.sleep(POLL_S)
+        """Until it has ended, with growing pauses. What was only queued is settled, which is idempotent by its id;
+        what was sent is looked for, never sent again from here."""
+        for pause_s in PAUSES_S:
             settlement = await self._db.read(settlements.find, settlement_id)
             if settlement is None or settlement.state in ENDED or settlement.abandoned:
                 return
+            ask = self._settler.settle if settlement.state is State.QUEUED else self._settler.find
+            if await self.book(settlement, await ask(settlement)) or await self._ends_within(settlement_id, pause_s):
+                return
+
+    async def _ends_within(self, settlement_id: str, seconds: float) -> bool:
+        """Whether somebody else, another process or recovery, brings it to its end meanwhile."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_S)
+            settlement = await self._db.read(settlements.find, settlement_id)
+            if settlement is None or settlement.state in ENDED or settlement.abandoned:
+                return True
+        return False
 
     async def book(self, settlement: Settlement, outcome: Settled | Refused | Unknown) -> bool:
         """Writes what came of it; answers whether it is at an end. Booking the same thing twice changes nothing."""

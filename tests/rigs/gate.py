@@ -83,7 +83,7 @@ class Gate:
         upstream = upstream or Scripted()
         settings = parse(tomllib.loads(SETTINGS + toml), {}, base=home)
         async with (
-            assemble(settings, settler=settler, sold=[upstream], **parts) as gateway,
+            assemble(settings, settler=settler, sold=[upstream], drain_s=0.2, **parts) as gateway,
             serving(gateway.app) as url,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
@@ -174,7 +174,7 @@ def header(payment: Json) -> str:
 SETTINGS = """
 [settlement]
 kind = "sandbox"
-wait_s = 2
+wait_s = 1
 [store]
 path = "gate.db"
 """
