@@ -15,6 +15,7 @@ from gateway.core.money import micros_to_atomic_up
 from gateway.core.networks import Token
 from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
+from gateway.core.x402.challenge import ROOM_BYTES
 from gateway.core.x402.headers import HEADER_BYTES_MAX
 from gateway.core.x402.messages import Requirements, Resource
 from gateway.core.x402.offers import offers
@@ -26,8 +27,6 @@ TIMEOUT_MIN_S = 60
 SETTLE_SLACK_S = 30
 DESCRIPTION_MAX = 500
 TAGS_MAX = 5
-ERROR_ROOM_BYTES = 512
-"""What a 402's own sentence may take of the header."""
 
 
 class Offer(NamedTuple):
@@ -69,14 +68,14 @@ def challenge_parts(operation: Operation, identity: Identity) -> Offer:
 
 
 def header_bytes(offer: Offer) -> int:
-    """The length of PAYMENT-REQUIRED with this offer, the sentence of the 402 included."""
+    """The length of PAYMENT-REQUIRED with this offer, the sentence of the 402 or a client's signature included."""
     value = {
         "x402Version": 2,
         "resource": offer.resource.to_json(),
         "accepts": [accepted.to_json() for accepted in offer.accepts],
         "extensions": offer.extensions,
     }
-    return ceil((len(orjson.dumps(value)) + ERROR_ROOM_BYTES) / 3) * 4
+    return ceil((len(orjson.dumps(value)) + ROOM_BYTES) / 3) * 4
 
 
 def resource_of(operation: Operation, identity: Identity) -> Resource:
