@@ -184,7 +184,7 @@ def revoke(
         return await db.write(write)
 
     if not yes:
-        typer.confirm(f"Revoke every token of {agent_id}?", abort=True)
+        typer.confirm(f"Revoke every token of {agent_id}?", abort=True, err=True)
     count = with_database(config, work)
     terminal.say(f"{count} token{'' if count == 1 else 's'} revoked")
 

@@ -95,7 +95,7 @@ def refund(
 
     amount = with_database(config, left) if amount is None else amount
     if not yes:
-        typer.confirm(f"Refund ${format_usd(amount)} of {charge_id}?", abort=True)
+        typer.confirm(f"Refund ${format_usd(amount)} of {charge_id}?", abort=True, err=True)
     try:
         charge = with_database(config, work)
     except (IllegalMove, Conflict) as error:
@@ -132,7 +132,10 @@ def _row(view: "ChargeView") -> dict[str, object]:
 
 
 def audit(config: terminal.Config = None, as_json: terminal.AsJson = False) -> None:
-    """Check every promise of the ledger. Silent gaps are findings, too; exit status 1 if there is any."""
+    """Check every promise of the ledger.
+
+    Exit status 1 if there is any finding.
+    """
     from gateway.store.audit import audit as run
 
     async def work(settings: "Settings", db: "Database") -> "list[Finding]":
@@ -156,7 +159,10 @@ def backup(
     ] = None,
     config: terminal.Config = None,
 ) -> None:
-    """Copy the ledger while the gateway runs: one whole moment of it, checked."""
+    """Copy the ledger while the gateway runs.
+
+    The copy is one whole moment of it, and checked.
+    """
     from gateway.store.backup import backup as copy
 
     path = terminal.read_settings(config).store.path

@@ -28,12 +28,15 @@ class Finding(NamedTuple):
 
 
 def check(config: terminal.Config = None) -> None:
-    """Check configuration, ledger, chains, tokens, gas and facilitator; exit status 1 if anything would not work."""
+    """Check that this configuration works.
+
+    Looks at ledger, chains, tokens, gas and facilitator; exit status 1 if anything must be mended.
+    """
     import structlog
 
     settings = terminal.read_settings(config, whole=True)
     # What the parts would log, the report says.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(60))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     bad = asyncio.run(_all(settings))
     if bad:
         terminal.fail(f"{bad} of these must be mended before `faregate serve` works as configured.")

@@ -43,7 +43,10 @@ def demo(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after the show.")] = False,
 ) -> None:
-    """Show a gateway at work, with play money and invented people; then stay up to be tried."""
+    """Show a gateway at work, with play money.
+
+    The people are invented. After the show it stays up to be tried.
+    """
     from gateway.edge import logs
 
     logs.configure("console", "warning")

@@ -39,7 +39,7 @@ def load(
     preview = loading.preview(file, delimiter=delimiter)
     _show(preview, preview.mapping if mapping is None else mapping)
     if not yes and _interactive():
-        typer.confirm("Load it so?", default=True, abort=True)
+        typer.confirm("Load it so?", default=True, abort=True, err=True)
     with _progress(file) as progress:
         report = loading.load(
             file,

@@ -43,12 +43,14 @@ PRICES = """\
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
-# id = "weather/now"
-# url = "https://api.example.com/v1/weather?city={city}"
+# id = "weather/now"                          # sold at /api/v1/weather/now
+# summary = "The weather in a city"
 # price = "0.010"
+# url = "https://api.example.com/v1/cities/{city}/weather"
 # headers = { Authorization = "Bearer ${WEATHER_KEY}" }
-# input = { city = "string" }
-# example = { city = "Erie" }
+# match = { pointer = "/temperature", exists = true }
+# input = { city = { type = "string", example = "Springfield" } }
+# example_output = { temperature = 21.5 }
 """
 
 EXAMPLES = {

@@ -38,7 +38,10 @@ def pay(
     ] = None,
     yes: terminal.Yes = False,
 ) -> None:
-    """Call a URL and pay for it: shows the offer, asks, signs, pays, prints the answer and the receipt."""
+    """Call a URL and pay for it by x402.
+
+    Shows the offer, asks, signs, pays, prints the answer and the receipt.
+    """
     from gateway.cli.agents import micros
     from gateway.core.http import HttpFailure
     from gateway.flows.paying import Call, CannotPay
@@ -76,7 +79,7 @@ async def _pay(call: "Call", cap: int, network: str | None, by: str | None, key_
         key = read_key(key_file)
         _show(offer, quote, key)
         if not yes:
-            typer.confirm("Pay?", abort=True)
+            typer.confirm("Pay?", abort=True, err=True)
         payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
         reply = await payer.pay(call, payment)
     _tell(call, reply)

@@ -25,7 +25,10 @@ def serve(
     log: Annotated[LogFormat, typer.Option(help="How to log: JSON for machines, console for people.")] = "auto",
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What to log.")] = "info",
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    Calls in flight are finished first.
+    """
     import sys
 
     from gateway.edge import logs

@@ -36,17 +36,11 @@ def read_settings(config: Path | None, *, whole: bool = False) -> "Settings":
     from gateway.settings import load
 
     path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    return load(path, os.environ, also=_of_what_is_sold) if whole else load(path, os.environ)
+    if not whole:
+        return load(path, os.environ)
+    from gateway.assemble import mistakes
 
-
-def _of_what_is_sold(settings: "Settings") -> Iterable[str]:
-    from gateway.assemble import configured_upstreams
-
-    try:
-        configured_upstreams(settings)
-    except SettingsError as error:
-        return error.mistakes
-    return ()
+    return load(path, os.environ, also=mistakes)
 
 
 def say(text: str = "") -> None:
@@ -69,17 +63,16 @@ def console() -> "Console":
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
-    """Rows in columns. Columns in `right` hold amounts."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, header in enumerate(headers):
-        shown.add_column(header, justify="right" if place in set(right) else "left", no_wrap=place == 0)
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    console().print(shown)
+    """Rows in columns, each as wide as it must be: nothing is cut or wrapped. Columns in `right` hold amounts."""
+    lines = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    amounts = set(right)
+    for line in lines:
+        cells = [
+            cell.rjust(width) if place in amounts else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        say("  ".join(cells).rstrip())
 
 
 def tell(error: Exception) -> int | None:
