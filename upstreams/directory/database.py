@@ -11,7 +11,10 @@ loaded again at any time.
     finder_terms   the words in it, for last names that are spelled differently
 """
 
+import os
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypedDict
 
 import apsw
@@ -19,6 +22,8 @@ import apsw
 # "Fgdr" in ASCII: tells our file from any other SQLite file.
 _APPLICATION_ID = 0x46676472
 _VERSION = 1
+_READER_WAIT_MS = 200
+_WRITER_WAIT_MS = 60_000
 
 SCHEMA = """
 CREATE TABLE source(
@@ -66,52 +71,60 @@ class Stats(TypedDict):
 
 
 def open_writer(path: Path) -> apsw.Connection:
-    """A connection for loading; makes the file where there is none. Raises DirectoryError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    """A connection for loading, whose transactions wait for another load to end; makes the file where there is none.
+
+    Raises DirectoryError, and touches no file but a directory's own.
+    """
     try:
-        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536")
-        with connection:  # two first loads at once: the second waits here, then finds the schema
-            connection.execute("PRAGMA user_version")
-            if connection.pragma("application_id") == 0 and not connection.execute("SELECT * FROM sqlite_schema").get:
-                connection.execute(SCHEMA)
-                connection.pragma("application_id", _APPLICATION_ID)
-                connection.pragma("user_version", _VERSION)
-        _check(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        if not path.exists():
+            _create(path)
+        connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    except OSError as error:
+        raise DirectoryError(f"the directory {path} cannot be made: {error.strerror}") from None
+    connection.set_busy_timeout(_WRITER_WAIT_MS)
+    connection.pragma("synchronous", "NORMAL")  # a load that a power cut takes away is loaded again
+    connection.pragma("cache_size", -65_536)
     return connection
+
+
+def _create(path: Path) -> None:
+    """An empty directory, made apart and put in its place whole: two first loads at once never see half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as apart:
+        new = Path(apart, "new.db")
+        connection = apsw.Connection(str(new))
+        connection.pragma("journal_mode", "wal")
+        connection.execute(SCHEMA)
+        connection.pragma("application_id", _APPLICATION_ID)
+        connection.pragma("user_version", _VERSION)
+        connection.close()
+        with suppress(FileExistsError):
+            os.link(new, path)
 
 
 def open_reader(path: Path) -> apsw.Connection:
     """A read-only connection, for one thread at a time. It sees a new load as soon as that is complete."""
     connection = _open(path, apsw.SQLITE_OPEN_READONLY)
-    try:
-        connection.execute("PRAGMA mmap_size=1073741824; PRAGMA cache_size=-8192")
-        _check(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    connection.set_busy_timeout(_READER_WAIT_MS)
+    connection.pragma("mmap_size", 1 << 30)
+    connection.pragma("cache_size", -8_192)
     return connection
 
 
 def _open(path: Path, flags: int) -> apsw.Connection:
+    """An existing file, if it is a directory of this version. Raises DirectoryError."""
     try:
         connection = apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
         raise DirectoryError(f"the directory {path} cannot be opened: {error}") from None
-    connection.set_busy_timeout(2_000)
-    return connection
-
-
-def _check(connection: apsw.Connection, path: Path) -> None:
     try:
-        ours = connection.pragma("application_id") == _APPLICATION_ID and connection.pragma("user_version") == _VERSION
+        known = (connection.pragma("application_id"), connection.pragma("user_version"))
     except apsw.NotADBError:
-        ours = False
-    if not ours:
+        known = None
+    if known != (_APPLICATION_ID, _VERSION):
+        connection.close()
         raise DirectoryError(f"{path} is no directory of this version: delete it or choose another path, then load")
+    return connection
 
 
 def stats(path: Path) -> Stats:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,28 +110,36 @@ def load(
         columns = _checked(table, mapping)
         report = LoadReport(source or path_csv.name, columns, table.delimiter)
         shaper = Shaper.of(table.headers, columns, default_region)
-        connection = open_writer(database_path)
-        try:
-            with _Parsers(shaper, os.cpu_count() or 1 if workers is None else workers) as parsers, connection:
-                storage = _Storage(connection, report)
-                for done in _shaped(table, shaper, parsers, report):
-                    storage.add(*done)
-                    if report.rows % _PROGRESS_ROWS == 0:
-                        progress(table.bytes_read, table.size_bytes)
-                storage.finish()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except apsw.BusyError:
-            raise DirectoryError(f"{database_path} is being loaded by another process: try again later") from None
-        except apsw.FullError:
-            raise DirectoryError(f"no space left for {database_path}: nothing was loaded") from None
-        finally:
-            connection.close()
+        processes = os.cpu_count() or 1 if workers is None else workers
+        with _writing(database_path) as connection, _Parsers(shaper, processes) as parsers:
+            storage = _Storage(connection, report)
+            for line, record in _shaped(table, shaper, parsers, report):
+                storage.add(line, record)
+                if report.rows % _PROGRESS_ROWS == 0:
+                    progress(table.bytes_read, table.size_bytes)
+            storage.finish()
         report.rejected.sort()
         report.notes.sort()
         report.latin1_lines = table.latin1_lines
         progress(table.size_bytes, table.size_bytes)
     report.elapsed_s = time.monotonic() - started
     return report
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[apsw.Connection]:
+    """One load's transaction. SQLite's errors that an operator can mend come out as DirectoryError."""
+    connection = open_writer(path)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+    except apsw.BusyError:
+        raise DirectoryError(f"{path} is being loaded by another process: try again later") from None
+    except (apsw.FullError, apsw.IOError) as error:
+        raise DirectoryError(f"{path} cannot be written, nothing was loaded: {error}") from None
+    finally:
+        connection.close()  # without a COMMIT this rolls back
 
 
 def _checked(table: Table, mapping: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -250,12 +259,22 @@ class _Storage:
         old = run("SELECT id FROM source WHERE name = ?", (source,)).get
         if old is None:
             return 0
+        if run("SELECT count(*) FROM source").get == 1:
+            return self._empty()
         run("DELETE FROM finder WHERE rowid IN (SELECT id FROM person WHERE source = ?)", (old,))
         run("DELETE FROM phone WHERE person IN (SELECT id FROM person WHERE source = ?)", (old,))
         run("DELETE FROM email WHERE person IN (SELECT id FROM person WHERE source = ?)", (old,))
         run("DELETE FROM person WHERE source = ?", (old,))
         rows = self._connection.changes()
         run("DELETE FROM source WHERE id = ?", (old,))
+        return rows
+
+    def _empty(self) -> int:
+        """The same where the source is the only one: whole tables are emptied at once, row by row takes seconds."""
+        self._connection.execute("DELETE FROM person")
+        rows = self._connection.changes()
+        self._connection.execute("DELETE FROM phone; DELETE FROM email; DELETE FROM source")
+        self._connection.execute("INSERT INTO finder(finder) VALUES('delete-all')")
         return rows
 
     def add(self, line: int, record: Record) -> None:

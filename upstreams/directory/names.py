@@ -40,6 +40,8 @@ NOBODY = Name("", "", "")
 
 def fold(text: str) -> str:
     """Lower case without accents, apostrophes and signs, one space between words: "O'Móre-Lee" -> "omore lee"."""
+    if text.isalnum() and text.isascii():
+        return text.lower()
     text = text.lower().translate(_APOSTROPHES)
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text)

@@ -149,6 +149,7 @@ def split(text: str) -> Address:
     )
 
 
+@lru_cache(maxsize=4096)
 def city_word(city: str) -> str:
     """A city as one word of the finder: "Saint Example" and "St. Example" -> "cstexample"."""
     return "c" + street_key(city).replace(" ", "")

@@ -10,6 +10,7 @@ Text is UTF-8, with or without a byte order mark; a line that is none is read as
 
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from io import BufferedReader, FileIO
@@ -29,6 +30,12 @@ Row = tuple[int, list[str] | str]
 """(line number from 1, the cells) or (line number, why the row cannot be read)."""
 
 
+Line = tuple[int, str | None]
+"""(line number from 1, the text without its line end); None in place of a text that is too long."""
+_OVERLONG = f"a line of more than {LINE_MAX // 1024} KiB"
+_QUOTED = re.compile(r'"[^"]*"')
+
+
 class LoadError(Exception):
     """The file as a whole cannot be loaded; the text says why and how to mend it."""
 
@@ -38,30 +45,26 @@ class Lines:
 
     def __init__(self, file: "BufferedReader[FileIO]") -> None:
         self._file = file
-        self._lent: deque[tuple[int, str]] = deque()
+        self._lent: deque[Line] = deque()
         self._number = 0
         self.bytes_read = 0
         self.latin1_lines = 0
-        self.overlong: deque[int] = deque()
-        """Numbers of lines that were skipped for their length, to be reported by who reads."""
 
-    def take(self) -> tuple[int, str] | None:
-        """The next (number, text without its line end), or None at the end."""
+    def take(self) -> Line | None:
+        """The next line, or None at the end."""
         if self._lent:
             return self._lent.popleft()
-        while True:
-            raw = self._file.readline(LINE_MAX + 1)
-            if not raw:
-                return None
-            self._number += 1
-            self.bytes_read += len(raw)
-            if len(raw) > LINE_MAX:
-                self._skip_rest(raw)
-                self.overlong.append(self._number)
-                continue
-            return self._number, self._decode(raw)
+        raw = self._file.readline(LINE_MAX + 1)
+        if not raw:
+            return None
+        self._number += 1
+        self.bytes_read += len(raw)
+        if len(raw) > LINE_MAX:
+            self._skip_rest(raw)
+            return self._number, None
+        return self._number, self._decode(raw)
 
-    def give_back(self, lines: Sequence[tuple[int, str]]) -> None:
+    def give_back(self, lines: Sequence[Line]) -> None:
         self._lent.extendleft(reversed(lines))
 
     def _skip_rest(self, raw: bytes) -> None:
@@ -156,11 +159,9 @@ class Table:
         """The delimiter that parts the first line into most columns, and the next ones into as many."""
         taken = [line for line in (self._lines.take() for _ in range(10)) if line is not None]
         self._lines.give_back(taken)
-        texts = [text for _, text in taken if text.strip()]
-        if not texts:
-            return ","
-        counts = {sign: [len(next(csv.reader([text], delimiter=sign))) for text in texts] for sign in _DELIMITERS}
-        alike = {sign: (sum(c == count[0] for c in count), count[0]) for sign, count in counts.items() if count[0] > 1}
+        bare = [_QUOTED.sub("", text) for _, text in taken if text]
+        counts = {sign: [text.count(sign) for text in bare if text.strip(" \r\n")] for sign in _DELIMITERS}
+        alike = {sign: (count.count(count[0]), count[0]) for sign, count in counts.items() if count and count[0]}
         return max(alike, key=lambda sign: alike[sign]) if alike else ","
 
     def _csv_headers(self) -> list[str]:
@@ -182,33 +183,33 @@ class Table:
 
     def _csv_records(self) -> Iterator[Row]:
         sign = self.delimiter or ","
-        while (taken := self._lines.take()) is not None or self._lines.overlong:
-            while self._lines.overlong:
-                yield self._lines.overlong.popleft(), f"a line of more than {LINE_MAX // 1024} KiB"
-            if taken is None:
-                return
+        while (taken := self._lines.take()) is not None:
             line, text = taken
-            if not text or text.isspace():
+            if text is None:
+                yield line, _OVERLONG
+            elif not text or text.isspace():
                 continue
-            if "\0" in text:
+            elif "\0" in text:
                 yield line, "a NUL byte in it"
             elif '"' not in text:
                 yield line, text.split(sign)
             else:
-                yield line, self._quoted(taken, sign)
+                yield line, self._quoted(text, sign)
 
-    def _quoted(self, first: tuple[int, str], sign: str) -> list[str] | str:
-        lent: list[tuple[int, str]] = []
+    def _quoted(self, first: str, sign: str) -> list[str] | str:
+        """The cells of a record that begins with this line and may run over the next ones, or why it cannot be read."""
+        lent: list[Line] = []
 
         def lines() -> Iterator[str]:
-            yield first[1] + "\n"
-            size = len(first[1])
+            yield first + "\n"
+            size = len(first)
             while (taken := self._lines.take()) is not None:
                 lent.append(taken)
-                size += len(taken[1])
-                if len(lent) >= _RECORD_LINES_MAX or size > LINE_MAX:
+                text = taken[1]
+                size += len(text or "")
+                if text is None or len(lent) >= _RECORD_LINES_MAX or size > LINE_MAX:
                     break
-                yield taken[1] + "\n"
+                yield text + "\n"
             raise _Unclosed
 
         try:
@@ -228,7 +229,7 @@ class Table:
         self._lines.give_back(taken)
         keys: dict[str, None] = {}
         for _, text in taken:
-            value = _json_object(text)
+            value = _json_object(text or "")
             if isinstance(value, dict):
                 keys.update(dict.fromkeys(value))
         if len(keys) > _COLUMNS_MAX:
@@ -238,19 +239,13 @@ class Table:
         return list(keys)
 
     def _json_rows(self) -> Iterator[Row]:
-        while (taken := self._lines.take()) is not None or self._lines.overlong:
-            while self._lines.overlong:
-                yield self._lines.overlong.popleft(), f"a line of more than {LINE_MAX // 1024} KiB"
-            if taken is None:
-                return
+        while (taken := self._lines.take()) is not None:
             line, text = taken
-            if not text or text.isspace():
-                continue
-            value = _json_object(text)
-            if isinstance(value, str):
-                yield line, value
-            else:
-                yield line, [_text_of(value.get(header)) for header in self.headers]
+            if text is None:
+                yield line, _OVERLONG
+            elif text and not text.isspace():
+                value = _json_object(text)
+                yield line, value if isinstance(value, str) else [_text_of(value.get(key)) for key in self.headers]
 
 
 def _json_object(text: str) -> dict[str, Any] | str:

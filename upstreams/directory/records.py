@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from upstreams.directory import names, phones, places
-from upstreams.directory.mapping import MANY
-from upstreams.directory.names import Name
+from upstreams.directory.names import NOBODY, Name
 from upstreams.directory.places import Address
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}", re.ASCII)
-_FLOAT = re.compile(r"^\s*([0-9]+)\.0\s*$")  # a spreadsheet took the number for one
-_MANY_PHONES = re.compile(r"[;|\n]")
-_MANY_EMAILS = re.compile(r"[;|,\s]+")
+_PHONE_SIGNS = re.compile(r"[;|\n]")
+_EMAIL_SIGNS = re.compile(r"[;|,\s]")
 _TEXT_MAX = 400
 """Characters of one value; a longer one belongs to another column or another file."""
 
@@ -52,94 +50,90 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shaper:
-    """Cells of one file's rows -> Records. `columns`: field -> the indices of its columns."""
+    """Cells of one file's rows -> Records. `single`: (field, index of its column); the others: indices of theirs."""
 
-    columns: Mapping[str, tuple[int, ...]]
+    single: tuple[tuple[str, int], ...]
+    phones: tuple[int, ...]
+    old_phones: tuple[int, ...]
+    emails: tuple[int, ...]
     region: str
 
     @classmethod
     def of(cls, headers: Sequence[str], mapping: Mapping[str, str], region: str) -> "Shaper":
-        columns: dict[str, tuple[int, ...]] = {}
+        columns: dict[str, list[int]] = {}
         for index, header in enumerate(headers):
-            field = mapping.get(header)
-            if field is not None and (field in MANY or field not in columns):
-                columns[field] = (*columns.get(field, ()), index)
-        return cls(columns, region)
+            if header in mapping:
+                columns.setdefault(mapping[header], []).append(index)
+        phones, old_phones, emails = (tuple(columns.pop(field, ())) for field in ("phone", "old_phone", "email"))
+        return cls(tuple((field, at[0]) for field, at in columns.items()), phones, old_phones, emails, region)
 
     def shape(self, cells: Sequence[str], *, thorough: bool) -> Record | None:
         """One row -> its Record; None where it needs `thorough`. Raises RowProblem for a row of no use."""
-        name = self._name(cells, thorough)
-        address = self._address(cells, thorough)
+        values = {field: cells[index].strip() for field, index in self.single}
+        if values and max(map(len, values.values())) > _TEXT_MAX:
+            raise RowProblem(f"a value of more than {_TEXT_MAX} characters")
+        name, address = _name(values, thorough), _address(values, thorough)
         if name is None or address is None:
             return None
         notes: list[str] = []
-        numbers = self._phones("phone", cells, notes)
-        old = self._phones("old_phone", cells, notes)
-        emails = self._emails(cells, notes)
-        company, title = self._cell("company", cells), self._cell("title", cells)
-        full, business = name.full, False
+        numbers = self._numbers(cells, self.phones, notes)
+        old = self._numbers(cells, self.old_phones, notes) if self.old_phones else ()
+        emails = _addresses_of(cells, self.emails, notes)
+        full, company, business = name.full, values.get("company", ""), False
         if not full and company:
-            full, business, company = company, True, ""
+            full, company, business = company, "", True
         elif full and not name.first and names.is_business(full):
-            business, name = True, Name("", "", "")
+            name, business = NOBODY, True
         if not (full or numbers or old or emails or address.line1):
             raise RowProblem("; ".join(["nothing to find it by: no name, phone, email or street", *notes]))
-        return Record(
-            full, *name, business, company, title, *address, tuple(numbers), tuple(old), tuple(emails), tuple(notes)
-        )
+        title = values.get("title", "")
+        return Record(full, *name, business, company, title, *address, numbers, old, emails, tuple(notes))
 
-    def _cell(self, field: str, cells: Sequence[str]) -> str:
-        indices = self.columns.get(field)
-        if indices is None:
-            return ""
-        text = cells[indices[0]].strip()
-        if len(text) > _TEXT_MAX:
-            raise RowProblem(f"the {field} has more than {_TEXT_MAX} characters")
-        return text
+    def _numbers(self, cells: Sequence[str], columns: tuple[int, ...], notes: list[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for text in (text for index in columns for text in _several(cells[index], _PHONE_SIGNS) if text):
+            number = phones.normalise(text.removesuffix(".0"), self.region)  # a spreadsheet took it for a float
+            if number is None:
+                notes.append("a phone that is no possible number was left out")
+            else:
+                found[number] = None
+        return tuple(found)
 
-    def _name(self, cells: Sequence[str], thorough: bool) -> Name | None:
-        first, last = self._cell("first", cells), self._cell("last", cells)
-        if first or last:
-            return Name(first, self._cell("middle", cells), last, self._cell("suffix", cells))
-        text = self._cell("name", cells)
-        if not text:
-            return Name("", "", "")
-        if names.is_business(text):
-            return Name("", "", text)
-        return names.split(text) if thorough else names.split_plain(text)
 
-    def _address(self, cells: Sequence[str], thorough: bool) -> Address | None:
-        street, city = self._cell("street", cells), self._cell("city", cells)
-        state, code = self._cell("state", cells), self._cell("zip", cells)
-        whole = self._cell("address", cells)
-        if street or city or not whole:
-            return Address(
-                street, self._cell("unit", cells), city, places.state_code(state) or "", places.zip5_loose(code) or ""
-            )
+def _name(values: Mapping[str, str], thorough: bool) -> Name | None:
+    first, last = values.get("first", ""), values.get("last", "")
+    if first or last:
+        return Name(first, values.get("middle", ""), last, values.get("suffix", ""))
+    text = values.get("name", "")
+    if not text:
+        return NOBODY
+    if names.is_business(text):
+        return Name("", "", text)
+    return names.split(text) if thorough else names.split_plain(text)
+
+
+def _address(values: Mapping[str, str], thorough: bool) -> Address | None:
+    street, city, whole = values.get("street", ""), values.get("city", ""), values.get("address", "")
+    if whole and not street and not city:
         return places.split(whole) if thorough else places.split_plain(whole)
+    state, code = places.state_code(values.get("state", "")), places.zip5_loose(values.get("zip", ""))
+    return Address(street, values.get("unit", ""), city, state or "", code or "")
 
-    def _phones(self, field: str, cells: Sequence[str], notes: list[str]) -> list[str]:
-        found: list[str] = []
-        for index in self.columns.get(field, ()):
-            cell = cells[index].strip()
-            for text in _MANY_PHONES.split(cell) if cell else ():
-                number = phones.normalise(_FLOAT.sub(r"\1", text), self.region)
-                if number is None and text.strip():
-                    notes.append("a phone that is no possible number was left out")
-                elif number is not None and number not in found:
-                    found.append(number)
-        return found
 
-    def _emails(self, cells: Sequence[str], notes: list[str]) -> list[str]:
-        found: list[str] = []
-        for index in self.columns.get("email", ()):
-            cell = cells[index].strip().lower()
-            for text in _MANY_EMAILS.split(cell) if cell else ():
-                if text and _EMAIL.fullmatch(text) is None:
-                    notes.append("an email without the shape of one was left out")
-                elif text and text not in found:
-                    found.append(text)
-        return found
+def _addresses_of(cells: Sequence[str], columns: tuple[int, ...], notes: list[str]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for text in (text for index in columns for text in _several(cells[index], _EMAIL_SIGNS) if text):
+        if _EMAIL.fullmatch(text) is None:
+            notes.append("an email without the shape of one was left out")
+        else:
+            found[text.lower()] = None
+    return tuple(found)
+
+
+def _several(cell: str, signs: "re.Pattern[str]") -> Sequence[str]:
+    """The values of one cell; mostly there is one."""
+    cell = cell.strip()
+    return [text.strip() for text in signs.split(cell)] if signs.search(cell) else (cell,)
 
 
 def shape_many(shaper: Shaper, rows: Sequence[tuple[int, Sequence[str]]]) -> list[tuple[int, Record | str]]:
