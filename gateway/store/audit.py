@@ -67,8 +67,8 @@ def _replay(tx: Tx) -> Iterator[Finding]:
             yield Finding("overdraft", debit, f"is {balances[debit]} after transfer {seq}")
     cached: dict[str, int] = dict(tx.execute("SELECT name, balance_micros FROM accounts"))
     for name in sorted(balances.keys() | cached.keys()):
-        if balances[name] != cached.get(name):
-            yield Finding("cache", name, f"says {cached.get(name)}, the transfers sum to {balances[name]}")
+        if balances.get(name) != cached.get(name):
+            yield Finding("cache", name, f"says {cached.get(name)}, the transfers sum to {balances.get(name)}")
     if total := sum(cached.values()):
         yield Finding("cache", "all accounts", f"sum to {total}")
 
@@ -109,47 +109,80 @@ FROM charges c LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c
 """
 
 
-def _predicted(story: _Story) -> Counter[str]:
-    """What a charge has done to each account by now."""
-    moved: Counter[str] = Counter()
-    kept = story.captured - story.refunded
-    if story.asset is None:
-        refunded_bonus = min(story.refunded, story.captured_bonus)
-        bonus_gone = story.held_bonus if story.state == "held" else story.captured_bonus - refunded_bonus
-        gone = story.held if story.state == "held" else kept
-        moved[f"{story.party}:available"] = bonus_gone - gone
-        moved[f"{story.party}:bonus"] = -bonus_gone
-        if story.state == "held":
-            moved[f"{story.party}:held"] = story.held - story.held_bonus
-            moved[f"{story.party}:bonus_held"] = story.held_bonus
-    else:
-        open_hold = story.held if story.state == "held" else 0
-        moved[f"{story.party}:authorized"] = open_hold
-        moved[f"{story.party}:available"] = story.refunded
-        moved[f"chain:{story.asset}:due"] = -open_hold - story.captured
-        if story.settlement in ("proven", "lost"):
-            moved[f"chain:{story.asset}:due"] += story.due
-            moved[f"chain:{story.asset}:treasury"] = -story.proven
-            moved["loss"] = story.proven - story.due
-    moved["revenue"] = kept
-    return Counter({name: micros for name, micros in moved.items() if micros})
+class _Leg(NamedTuple):
+    """What was booked for one reason between two accounts. What was taken back counts against what was proven."""
+
+    kind: str
+    debit: str
+    credit: str
+
+
+def _predicted(story: _Story) -> Counter[_Leg]:
+    """Every leg a charge must have by now, with the sum booked on it."""
+    legs = _from_wallet(story) if story.asset else _from_balance(story)
+    return Counter({_Leg(kind, debit, credit): micros for (kind, debit, credit), micros in legs.items() if micros})
+
+
+def _from_balance(story: _Story) -> dict[tuple[str, str, str], int]:
+    available, held, bonus, bonus_held = (
+        f"{story.party}:{part}" for part in ("available", "held", "bonus", "bonus_held")
+    )
+    own, own_captured = story.held - story.held_bonus, story.captured - story.captured_bonus
+    ended = story.state != "held"
+    refunded_bonus = min(story.refunded, story.captured_bonus)
+    return {
+        ("hold", available, held): own,
+        ("hold", bonus, bonus_held): story.held_bonus,
+        ("capture", held, "revenue"): own_captured,
+        ("capture", bonus_held, "revenue"): story.captured_bonus,
+        ("release", held, available): ended * (own - own_captured),
+        ("release", bonus_held, bonus): ended * (story.held_bonus - story.captured_bonus),
+        ("refund", "revenue", bonus): refunded_bonus,
+        ("refund", "revenue", available): story.refunded - refunded_bonus,
+    }
+
+
+def _from_wallet(story: _Story) -> dict[tuple[str, str, str], int]:
+    authorized, due, treasury = f"{story.party}:authorized", f"chain:{story.asset}:due", f"chain:{story.asset}:treasury"
+    proven, lost = story.settlement == "proven", story.settlement == "lost"
+    return {
+        ("hold", due, authorized): story.held,
+        ("capture", authorized, "revenue"): story.captured,
+        ("release", authorized, due): (story.state != "held") * (story.held - story.captured),
+        ("proven", treasury, due): story.proven,
+        ("shortfall", "loss", due): proven * (story.due - story.proven),
+        ("given_up", "loss", due): lost * story.due,
+        ("refund", "revenue", f"{story.party}:available"): story.refunded,
+    }
+
+
+def _booked(tx: Tx) -> defaultdict[str | None, Counter[_Leg]]:
+    booked: defaultdict[str | None, Counter[_Leg]] = defaultdict(Counter)
+    for charge_id, kind, debit, credit, amount in tx.execute(
+        "SELECT charge_id, kind, debit, credit, sum(amount_micros) FROM transfers"
+        " GROUP BY charge_id, kind, debit, credit"
+    ):
+        if kind == "taken_back":
+            kind = "shortfall" if credit == "loss" else "proven"
+            booked[charge_id][_Leg(kind, credit, debit)] -= amount
+        else:
+            booked[charge_id][_Leg(kind, debit, credit)] += amount
+    return booked
 
 
 def _accounts(tx: Tx) -> Iterator[Finding]:
-    booked: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
-    for charge_id, debit, credit, amount in tx.execute(
-        "SELECT charge_id, debit, credit, sum(amount_micros) FROM transfers GROUP BY charge_id, debit, credit"
-    ):
-        booked[charge_id][debit] -= amount
-        booked[charge_id][credit] += amount
+    booked = _booked(tx)
     refunds: dict[str, int] = dict(tx.execute("SELECT charge_id, sum(amount_micros) FROM refunds GROUP BY charge_id"))
     accounts = _given(tx)
     for row in tx.execute(_STORIES):
         story = _Story(*row)
         expected = _predicted(story)
-        accounts.update(expected)
-        if _nonzero(booked[story.id]) != expected:
-            yield Finding("charge", story.id, f"is {story.state}, but {_nonzero(booked[story.id])} was booked")
+        for leg, micros in expected.items():
+            accounts[leg.debit] -= micros
+            accounts[leg.credit] += micros
+        if booked[story.id] != expected:
+            wrong = sorted(leg for leg in {*expected, *booked[story.id]} if booked[story.id][leg] != expected[leg])
+            yield Finding("charge", story.id, f"is {story.state}, which its {wrong[0].kind} transfers do not say")
         if refunds.get(story.id, 0) != story.refunded:
             yield Finding("charge", story.id, f"says {story.refunded} refunded, refunds sum to {refunds.get(story.id)}")
         yield from _contradictions(story)
@@ -157,10 +190,6 @@ def _accounts(tx: Tx) -> Iterator[Finding]:
     for name in sorted(accounts.keys() | cached.keys()):
         if accounts[name] != cached.get(name, 0):
             yield Finding("account", name, f"is {cached.get(name, 0)}, predicted {accounts[name]}")
-
-
-def _nonzero(moved: Counter[str]) -> Counter[str]:
-    return Counter({name: micros for name, micros in moved.items() if micros})
 
 
 def _given(tx: Tx) -> Counter[str]:

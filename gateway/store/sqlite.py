@@ -51,6 +51,8 @@ STATEMENTS = 256
 
 IDLE_S = 1.0
 """After this long without a write the WAL is copied back and truncated."""
+DOUBT_S = 0.1
+"""How often an unknown COMMIT is looked into while nobody writes."""
 
 _NOTHING: Mapping[str, object] = {}
 _PRAGMAS = (
@@ -203,11 +205,18 @@ class SqliteDatabase:
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # the WAL inherits the mode
             connection = self._connect(apsw.SQLITE_OPEN_READWRITE)
+        except (apsw.Error, OSError) as error:
+            raise StoreUnavailable(f"the ledger cannot be opened: {error}") from error
+        try:
             connection.pragma("journal_mode", "wal")
             migrate(connection, self._migrations, self._clock_ms())
             self._now_ms = connection.execute(_LAST_TIME).get or 0
-        except (apsw.Error, OSError) as error:
+        except apsw.Error as error:
+            connection.close()
             raise StoreUnavailable(f"the ledger cannot be opened: {error}") from error
+        except OpenRefused:
+            connection.close()
+            raise
         return connection
 
     def _connect(self, flags: int) -> apsw.Connection:
@@ -236,7 +245,8 @@ class SqliteDatabase:
         batch: list[_Job | None] = []
         while not batch:
             try:
-                batch.append(self._writes.get(timeout=IDLE_S if self._untidy or self._in_doubt else None))
+                wait_s = DOUBT_S if self._in_doubt else IDLE_S if self._untidy else None
+                batch.append(self._writes.get(timeout=wait_s))
             except queue.Empty:
                 self._tidy()
         with suppress(queue.Empty):

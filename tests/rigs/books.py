@@ -54,6 +54,11 @@ def bytes_of(directory: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(directory.iterdir()))
 
 
+def modes_of(directory: Path) -> list[int]:
+    """The permissions of every file."""
+    return [file.stat().st_mode & 0o777 for file in directory.iterdir()]
+
+
 async def agent(db: SqliteDatabase, name: str, *, own: int = 0, bonus: int = 0) -> str:
     """A new agent with money."""
     await db.write(agents.create, name, name)

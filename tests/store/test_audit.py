@@ -1,0 +1,167 @@
+"""The audit finds what was planted: each rule is seen to fail on a file that was broken by hand."""
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+from rigs import books
+from rigs.money_table import play
+
+from gateway.store import ledger
+from gateway.store.audit import Finding, audit
+
+STORY = """
+credit ann 1000            -> ok        | ann 1000, operator -1000
+grant  ann 100             -> ok        | ann.bonus 100, grants -100
+hold   h1 ann 300 key=k    -> held      | ann 700, ann.held 300
+hold   c1 ann 300          -> held      | ann 400, ann.held 600
+match  c1 300              -> captured  | ann.held 300, revenue 300
+refund c1 100 id=r1        -> captured  | ann 500, revenue 200
+hold   f1 ann 300 key=f    -> held      | ann 200, ann.held 600
+fail   f1                  -> released  | ann 500, ann.held 300
+sign   h2 bob 300          -> held      | bob.authorized 300, due -300
+sign   f2 bob 300          -> held      | bob.authorized 600, due -600
+fail   f2                  -> released  | bob.authorized 300, due -300
+sign   s1 bob 300          -> held      | bob.authorized 600, due -600
+match  s1 300              -> captured  | bob.authorized 300, revenue 500
+send   s1 5                -> sent
+prove  s1 300 log=0x5-0:1  -> proven    | due -300, treasury -300
+close  5 by=0x5-0          -> ok
+sign   s2 bob 300          -> held      | bob.authorized 600, due -600
+match  s2 300              -> captured  | bob.authorized 300, revenue 800
+send   s2 6                -> sent
+sign   s3 bob 300          -> held      | bob.authorized 600, due -900
+match  s3 300              -> captured  | bob.authorized 300, revenue 1100
+sign   s4 bob 300          -> held      | bob.authorized 600, due -1200
+match  s4 300              -> captured  | bob.authorized 300, revenue 1400
+prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
+"""
+
+BREAKAGES = [
+    ("cache", "ann:available", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
+    ("cache", "all accounts", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
+    ("account", "ann:available", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
+    ("cache", "eve:available", "INSERT INTO accounts VALUES ('eve:available', 0)"),
+    ("cache", "loss", "DELETE FROM accounts WHERE name = 'loss'"),
+    ("replay", "5", "DELETE FROM transfers WHERE seq = 4"),
+    ("replay", "4", "UPDATE transfers SET amount_micros = 301 WHERE seq = 4"),
+    ("replay", "4", "UPDATE transfers SET debit_after_micros = 0 WHERE seq = 4"),
+    ("replay", "4", "UPDATE transfers SET at_ms = 1 WHERE seq = 4"),
+    ("overdraft", "ann:available", "UPDATE transfers SET amount_micros = 1001 WHERE seq = 3"),
+    ("charge", "c1", "UPDATE charges SET captured_micros = 299 WHERE id = 'c1'"),
+    ("charge", "c1", "UPDATE charges SET state = 'released', captured_micros = 0 WHERE id = 'c1'"),
+    ("charge", "c1", "UPDATE refunds SET amount_micros = 99"),
+    ("charge", "c1", "DELETE FROM refunds"),
+    ("charge", "h1", "UPDATE charges SET held_micros = 299 WHERE id = 'h1'"),
+    ("charge", "h1", "UPDATE charges SET held_bonus_micros = 1 WHERE id = 'h1'"),
+    ("charge", "f1", "UPDATE transfers SET charge_id = 'c1' WHERE charge_id = 'f1'"),
+    ("account", "ann:bonus", "UPDATE credits SET amount_micros = 99 WHERE kind = 'grant'"),
+    ("account", "operator", "DELETE FROM credits WHERE kind = 'credit'"),
+    ("result", "h1", "INSERT INTO results VALUES ('h1', x'00', 9)"),
+    ("result", "f1", "INSERT INTO results VALUES ('f1', x'00', 9)"),
+    ("payment", None, "UPDATE charges SET identity = (SELECT identity FROM charges WHERE id = 's2') WHERE id = 's3'"),
+    ("payment", "s3", "UPDATE charges SET identity = 'nowhere' WHERE id = 's3'"),
+    ("payment", "s3", "UPDATE charges SET payer = 'eve' WHERE id = 's3'"),
+    ("payment", None, "UPDATE payments SET state = 'open' WHERE charge_id = 's3'"),
+    ("payment", None, "UPDATE payments SET state = 'spent' WHERE charge_id = 'f2'"),
+    ("payment", None, "UPDATE payments SET state = 'open' WHERE charge_id = 'h2'"),
+    ("payment", "stl_s3", "UPDATE settlements SET identity = (SELECT identity FROM charges WHERE id = 'f2')"
+     " WHERE id = 'stl_s3'"),
+    ("collection", "s3", "DELETE FROM settlements WHERE id = 'stl_s3'"),
+    ("collection", "s3", "UPDATE charges SET state = 'settled' WHERE id = 's3'"),
+    ("collection", "s1", "UPDATE charges SET state = 'captured' WHERE id = 's1'"),
+    ("collection", "s4", "UPDATE charges SET state = 'settled' WHERE id = 's4'"),
+    ("collection", "s3", "UPDATE settlements SET amount_micros = 299 WHERE id = 'stl_s3'"),
+    ("collection", "c1", "UPDATE settlements SET subject = 'c1' WHERE id = 'stl_s3'"),
+    ("charge", "s4", "UPDATE settlements SET proven_micros = 300 WHERE id = 'stl_s4'"),
+    ("proof", "0xt", "UPDATE settlements SET proven_micros = 300 WHERE id = 'stl_s4'"),
+    ("proof", "0x5-0", "UPDATE proofs SET amount_atomic = '99' WHERE settlement_id = 'stl_s1'"),
+    ("proof", "stl_s1", "DELETE FROM proofs WHERE settlement_id = 'stl_s1'"),
+    ("proof", "stl_s1", "UPDATE proofs SET taken_back_ms = 1 WHERE settlement_id = 'stl_s1'"),
+    ("proof", "stl_s3", "UPDATE proofs SET settlement_id = 'stl_s3' WHERE settlement_id = 'stl_s1'"),
+    ("attempt", "stl_s2", "DELETE FROM attempt_settlements WHERE settlement_id = 'stl_s2'"),
+    ("attempt", "stl_s2", "UPDATE settlements SET abandoned = 1 WHERE id = 'stl_s2'"),
+    ("attempt", "stl_s2", "INSERT INTO attempt_settlements SELECT network, key, 7, 0, 0, settlement_id"
+     " FROM attempt_settlements WHERE settlement_id = 'stl_s2'"),
+    ("attempt", "0xw", "UPDATE closed_nonces SET mined_hash = '0xw'"),
+    ("key", "k", "UPDATE idempotency_keys SET charge_id = 'f1'"),
+    ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with something of everything, audited clean."""
+    path = tmp_path_factory.mktemp("told") / "l.db"
+
+    async def tell() -> None:
+        async with books.books(path) as db:
+            await play(db, STORY)
+
+    asyncio.run(tell())
+    return path
+
+
+@pytest.mark.parametrize(("rule", "subject", "breakage"), BREAKAGES)
+def test_it_is_found(told: Path, rule: str, subject: str | None, breakage: str) -> None:
+    connection, source = apsw.Connection(":memory:"), apsw.Connection(str(told))
+    with connection.backup("main", source, "main") as backup:
+        backup.step(-1)
+    source.close()
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.pragma("ignore_check_constraints", 1)
+    connection.execute(breakage)
+    assert connection.changes() > 0
+    found = {(finding.rule, finding.subject) for finding in audit(_Raw(connection))}
+    connection.close()
+    assert (rule, subject) in found or (subject is None and rule in {rule for rule, _ in found})
+
+
+class _Raw:
+    """A Tx on a plain connection."""
+
+    now_ms = 0
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, params: dict[str, object] = {}) -> list[tuple[object, ...]]:  # noqa: B006
+        return self._connection.execute(sql, params).fetchall()
+
+
+def test_a_damaged_file_is_told(told: Path, tmp_path: Path) -> None:
+    content = bytearray(told.read_bytes())
+    connection = apsw.Connection(str(told))
+    ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'charges_of_party'").fetchall()
+    connection.close()
+    content[(root - 1) * 4096 + 2000 : root * 4096] = bytes(2096)
+    (tmp_path / "l.db").write_bytes(content)
+    connection = apsw.Connection(str(tmp_path / "l.db"))
+    findings = audit(_Raw(connection))
+    connection.close()
+    assert any(finding.rule == "integrity" for finding in findings)
+
+
+async def test_balances_can_be_rebuilt_at_any_moment(told: Path) -> None:
+    """F-096: from the transfers alone, at every sequence number."""
+    async with books.books(told) as db:
+        entries = await db.read(ledger.rows)
+        balances: dict[str, int] = {}
+        for entry in entries:
+            transfer = entry.transfer
+            balances[transfer.debit] = balances.get(transfer.debit, 0) - transfer.amount_micros
+            balances[transfer.credit] = balances.get(transfer.credit, 0) + transfer.amount_micros
+            for name, micros in balances.items():
+                assert await db.read(ledger.balance_at, name, entry.seq) == micros
+        for name, micros in balances.items():
+            assert await db.read(ledger.balance, name) == micros
+        assert await db.read(ledger.balance_at, "ann:available", 0) == 0
+
+
+async def test_it_changes_nothing(told: Path) -> None:
+    """F-183: reading twice, the same file."""
+    async with books.books(told) as db:
+        assert await db.read(audit) == await db.read(audit) == []
+        assert Finding("a", "b", "c").rule == "a"
