@@ -47,6 +47,10 @@ class RpcBehind(RpcUnavailable):
     """Answered, by nodes that have not seen yet what others told us."""
 
 
+class _NoAnswerInTime(RpcUnavailable):
+    pass
+
+
 class RpcError(Exception):
     """A node's own answer to one call."""
 
@@ -184,9 +188,13 @@ class Rpc:
             alarms.append("rpc_unreachable")
         return tuple(alarms)
 
-    async def call(self, method: str, *params: Json) -> Json:
-        """One answer. Raises RpcError or RpcUnavailable."""
-        (answer,) = await self.batch([(method, *params)])
+    async def call(self, method: str, *params: Json, wait_s: float | None = None) -> Json:
+        """One answer. Raises RpcError or RpcUnavailable. `wait_s` is for a question that a node may sit on: when it is
+        over, no other url is asked and this one is not blamed."""
+        if wait_s is None:
+            (answer,) = await self.batch([(method, *params)])
+        else:
+            (answer,) = await self.read([(method, *params)], list, timeout_s=wait_s, patient=True)
         if isinstance(answer, RpcError):
             raise answer
         return answer
@@ -196,7 +204,12 @@ class Rpc:
         return await self.read(calls, list, timeout_s=timeout_s)
 
     async def read(
-        self, calls: Sequence[Call], understand: Callable[[list[Answer]], T], *, timeout_s: float | None = None
+        self,
+        calls: Sequence[Call],
+        understand: Callable[[list[Answer]], T],
+        *,
+        timeout_s: float | None = None,
+        patient: bool = False,
     ) -> T:
         """`understand(answers)`; where it raises RpcUnavailable, the next url is asked."""
         loop = asyncio.get_running_loop()
@@ -208,9 +221,11 @@ class Rpc:
             if left_s <= 0:
                 break
             try:
-                answers = await self._ask(url, calls, left_s)
+                answers = await self._ask(url, calls, left_s, patient=patient)
                 understood = understand(answers)
             except RpcUnavailable as failure:
+                if patient and isinstance(failure, _NoAnswerInTime):
+                    raise
                 url.failed(loop.time())
                 reasons.append(f"#{url.place} {failure}")
                 behind |= isinstance(failure, RpcBehind)
@@ -257,11 +272,13 @@ class Rpc:
         """Those not resting first; when all rest, all are tried: better a useless question than none."""
         return sorted(self._urls, key=lambda url: (url.wrong_chain, url.rest_until > now, url.place))
 
-    async def _ask(self, url: _Url, calls: Sequence[Call], timeout_s: float) -> list[Answer]:
+    async def _ask(self, url: _Url, calls: Sequence[Call], timeout_s: float, *, patient: bool) -> list[Answer]:
         now = asyncio.get_running_loop().time()
         check_chain = url.checked_at is None or now - url.checked_at > CHAIN_CHECK_EVERY_S
         asked = [("eth_chainId",), *calls] if check_chain else list(calls)
-        answers = await self._post(url, asked, timeout_s)
+        # One slow url must not use up the time of all; the last may have whatever is left.
+        share_s = timeout_s if patient or url is self._urls[-1] else timeout_s * 0.6
+        answers = await self._post(url, asked, share_s)
         if check_chain:
             found = quantity(answers.pop(0))
             url.wrong_chain = found != self.chain_id
@@ -275,10 +292,8 @@ class Rpc:
         body = orjson.dumps(
             [{"jsonrpc": "2.0", "id": id, "method": call[0], "params": call[1:]} for id, call in enumerate(calls)]
         )
-        # One slow url must not use up the time of all; the last may have whatever is left.
-        share_s = timeout_s if url is self._urls[-1] else timeout_s * 0.6
         try:
-            async with asyncio.timeout(share_s):
+            async with asyncio.timeout(timeout_s):
                 async with self._http.post(
                     url.url, data=body, headers={"Content-Type": "application/json"}, allow_redirects=False
                 ) as response:
@@ -286,7 +301,7 @@ class Rpc:
                         raise RpcUnavailable(f"HTTP {response.status}")
                     answered = await _within(response, ANSWER_BYTES_MAX)
         except TimeoutError:
-            raise RpcUnavailable("no answer in time") from None
+            raise _NoAnswerInTime("no answer in time") from None
         except aiohttp.ClientError as error:
             raise RpcUnavailable(type(error).__name__) from None
         return _answers(answered, len(calls))

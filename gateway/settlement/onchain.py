@@ -1,0 +1,464 @@
+"""What a chain knows of a payment: would it take it now, and what became of it.
+
+`check` needs one round trip where all is well. `find` looks at the transactions we know of, then at the logs since the
+payment was admitted. A no is never taken from one reader alone: nodes behind one url may be blocks apart, so whatever
+would be refused is asked a second time, of a node that is not behind the first.
+
+    find                                                        answer
+    its Transfer to us in a block                               Settled, final when the block is deep enough
+    nonce used at depth, no Transfer to us                      Refused: taken back by the payer, or paid to nobody
+    nonce unused, expired by the time of a block at depth       Refused
+    anything else                                               Unknown
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, PERMIT2, UPTO_PERMIT2_PROXY, Network, Token
+from gateway.core.settlement import ProofKind, Settled, Settlement
+from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
+from gateway.core.x402.typed_data import domain_separator
+from gateway.core.x402.verify import Verified
+from gateway.settlement import calldata
+from gateway.settlement.proof import Receipt, receipt, transfer_of
+from gateway.settlement.protocol import Admitted, Refused, Unknown
+from gateway.settlement.rpc import Answer, Block, Call, Rpc, RpcError, RpcUnavailable, data, members, quantity, word
+
+PROOF_DEPTH = 1
+FINAL_DEPTH = 12
+LOG_BLOCKS_MAX = 2_000
+"""How many blocks one look into the logs may span; many nodes refuse more."""
+LOG_LOOKS_MAX = 50
+
+GAS_EIP3009 = 130_000
+GAS_PERMIT2 = 190_000
+GAS_CONTRACT = 600_000
+"""The most that settling may burn when the payer's own code is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What settling needs to know of a payment, whether it was just verified or long stored."""
+
+    payment: Payment
+    token: str
+    payer: str
+    pay_to: str
+    amount: int
+    valid_before_s: int
+
+    @property
+    def by_permit2(self) -> bool:
+        return isinstance(self.payment.authorization, Permit2)
+
+    @property
+    def facilitator(self) -> str | None:
+        """Of `upto`: the only address that may send it, lower case."""
+        signed = self.payment.authorization
+        return signed.facilitator if isinstance(signed, Permit2) else None
+
+    @property
+    def call(self) -> tuple[str, bytes]:
+        """(contract, calldata) that collects it."""
+        return calldata.settle(self.payment, self.token, self.amount)
+
+    def gas(self, *, contract: bool) -> int:
+        if contract:
+            return GAS_CONTRACT
+        return GAS_PERMIT2 if self.by_permit2 else GAS_EIP3009
+
+
+def due_of(settlement: Settlement) -> Due:
+    return Due(
+        payment=parse_payment(orjson.loads(settlement.payment)),
+        token=settlement.token.lower(),
+        payer=settlement.payer.lower(),
+        pay_to=settlement.pay_to.lower(),
+        amount=settlement.amount_atomic,
+        valid_before_s=settlement.valid_before_s,
+    )
+
+
+def due_of_verified(payment: Verified) -> Due:
+    asked = payment.requirements
+    return Due(
+        payment=payment.payment,
+        token=asked.asset.lower(),
+        payer=payment.payer,
+        pay_to=asked.pay_to.lower(),
+        amount=payment.value_atomic,
+        valid_before_s=payment.valid_before_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `ok` is None when it could not be."""
+
+    subject: str
+    ok: bool | None
+    message: str
+
+
+def eth_call(to: str, calldata: bytes, *, sender: str | None = None, gas: int | None = None) -> Call:
+    transaction: dict[str, str] = {"to": to, "data": "0x" + calldata.hex()}
+    if sender is not None:
+        transaction["from"] = sender
+    if gas is not None:
+        transaction["gas"] = hex(gas)
+    return ("eth_call", transaction, "latest")
+
+
+def at_block(call: Call, number: int) -> Call:
+    """The same question about the state after block `number`."""
+    return (*call[:-1], hex(number))
+
+
+def simulation(due: Due, sender: str, *, contract: bool) -> Call:
+    to, payload = due.call
+    return eth_call(to, payload, sender=sender, gas=due.gas(contract=contract))
+
+
+def reverts(answer: Answer) -> bool:
+    """Whether a simulation failed. Raises RpcUnavailable when it was not carried out at all."""
+    if isinstance(answer, RpcError):
+        if not answer.reverted:
+            raise RpcUnavailable(f"the node could not simulate: {answer.code}")
+        return True
+    data(answer)
+    return False
+
+
+class OnChain:
+    def __init__(
+        self, network: Network, rpc: Rpc, *, pay_to: str, proof_depth: int = PROOF_DEPTH, final_depth: int = FINAL_DEPTH
+    ) -> None:
+        self.network = network
+        self.rpc = rpc
+        self.pay_to = pay_to.lower()
+        self.proof_depth = proof_depth
+        self.final_depth = max(final_depth, proof_depth)
+        self.tokens = {token.address.lower(): token for token in network.tokens}
+        self.alarms: set[str] = set()
+        """What stands in the way on our own side: `pay_to_frozen`, `token_paused`."""
+        self.gas_wei: int | None = None
+        """What the last sender asked about has for gas."""
+
+    def serves(self, requirements: Requirements) -> bool:
+        return (
+            requirements.network == self.network.id
+            and requirements.asset.lower() in self.tokens
+            and requirements.pay_to.lower() == self.pay_to
+        )
+
+    def owes(self, settlement: Settlement) -> bool:
+        """Whether this settlement's money comes to us in a token of ours: nothing else is ever sent."""
+        return (
+            settlement.network == self.network.id
+            and settlement.token.lower() in self.tokens
+            and settlement.pay_to.lower() == self.pay_to
+        )
+
+    # before
+
+    async def check(
+        self, payment: Verified, sender: str, *, gas_wei_min: int = 0, max_fee_wei: int | None = None
+    ) -> Admitted | Refused | Unknown:
+        """Would the chain take it now, sent by `sender`? `gas_wei_min` is the least that the sender must have left,
+        `max_fee_wei` the most that a unit of gas may cost."""
+        if not self.serves(payment.requirements):
+            return Refused("invalid_payment_requirements", "this is not asked for here")
+        due = due_of_verified(payment)
+        contract = not payment.recovered
+        calls = [
+            simulation(due, sender, contract=contract),
+            eth_call(due.token, calldata.balance_of(due.payer)),
+            ("eth_getCode", due.payer, "latest"),
+            ("eth_getBalance", sender, "latest"),
+        ]
+        if due.by_permit2:
+            calls.append(eth_call(due.token, calldata.permit2_allowance(due.payer)))
+
+        def understand(head: Block, answers: list[Answer]) -> tuple[Block, bool, bool, int, int]:
+            failed = reverts(answers[0])
+            spendable = word(answers[1])
+            if due.by_permit2:
+                spendable = min(spendable, word(answers[4]))
+            return head, failed, bool(data(answers[2])), quantity(answers[3]), spendable
+
+        try:
+            head, failed, code, gas_wei, spendable = await self.rpc.latest(calls, understand)
+            self.gas_wei = gas_wei
+            if gas_wei < max(gas_wei_min, due.gas(contract=code) * 2 * head.base_fee):
+                return Unknown("whoever settles here has no money for gas")
+            if max_fee_wei is not None and head.base_fee > max_fee_wei:
+                return Unknown("gas costs more than is allowed to be paid for it")
+            if failed or not (payment.recovered or code):
+                return await self.diagnose(due, sender, recovered=payment.recovered)
+        except RpcUnavailable as failure:
+            return Unknown(f"the chain cannot be asked: {failure}")
+        return Admitted(head.number, head.time_s, spendable)
+
+    async def diagnose(self, due: Due, sender: str, *, recovered: bool) -> Admitted | Refused | Unknown:
+        """A second look at a payment whose simulation failed, and why it did. Raises RpcUnavailable."""
+        used_at, used_call = calldata.nonce_used(due.payment, due.token)
+        calls = [
+            ("eth_getCode", due.payer, "latest"),
+            simulation(due, sender, contract=False),
+            simulation(due, sender, contract=True),
+            eth_call(due.token, calldata.balance_of(due.payer)),
+            eth_call(due.token, calldata.permit2_allowance(due.payer)),
+            eth_call(used_at, used_call),
+            eth_call(due.token, calldata.PAUSED),
+            eth_call(due.token, calldata.is_blacklisted(due.pay_to)),
+            eth_call(due.token, calldata.is_blacklisted(due.payer)),
+        ]
+
+        def understand(head: Block, answers: list[Answer]) -> Admitted | Refused | Unknown:
+            code = bool(data(answers[0]))
+            if not (code or recovered):
+                return Refused(_signature(due), "the signature is not the payer's, and the payer is no contract")
+            failed = reverts(answers[2 if code else 1])
+            balance, allowance = word(answers[3]), _word_or(answers[4], 2**256 - 1)
+            if not failed:
+                return Admitted(head.number, head.time_s, min(balance, allowance) if due.by_permit2 else balance)
+            ours = self._ours(paused=_word_or(answers[6], 0), frozen=_word_or(answers[7], 0))
+            if ours is not None:
+                return ours
+            return _why(due, head, balance, allowance, answers[5], frozen=_word_or(answers[8], 0), code=code)
+
+        return await self.rpc.latest(calls, understand)
+
+    def _ours(self, *, paused: int, frozen: int) -> Unknown | None:
+        """The token stands still, or will not pay us: no fault of the payer, and an alarm."""
+        self.alarms -= {"token_paused", "pay_to_frozen"}
+        if paused:
+            self.alarms.add("token_paused")
+        if frozen:
+            self.alarms.add("pay_to_frozen")
+        return Unknown("the token takes no payments to us just now") if paused or frozen else None
+
+    # after
+
+    async def find(self, settlement: Settlement, transactions: Sequence[str]) -> Settled | Refused | Unknown:
+        """What became of it. `transactions` are the hashes that may have carried it."""
+        due = due_of(settlement)
+        try:
+            outcome = await self._look(due, settlement.admitted_block, transactions)
+            if isinstance(outcome, Refused):
+                again = await self._look(due, settlement.admitted_block, transactions)
+                return again if again == outcome or isinstance(again, Settled) else Unknown("two readers disagree")
+        except RpcUnavailable as failure:
+            return Unknown(f"the chain cannot be asked: {failure}", transactions[-1] if transactions else "")
+        return outcome
+
+    async def _look(self, due: Due, since_block: int, transactions: Sequence[str]) -> Settled | Refused | Unknown:
+        used_at, used_call = calldata.nonce_used(due.payment, due.token)
+
+        def understand(head: Block, answers: list[Answer]) -> tuple[Block, bool, list[Receipt]]:
+            used = calldata.used(due.payment, word(answers[0]))
+            return head, used, [each for each in map(receipt, answers[1:]) if each is not None]
+
+        head, used, receipts = await self.rpc.latest(
+            [eth_call(used_at, used_call), *(("eth_getTransactionReceipt", hash) for hash in transactions)], understand
+        )
+        last = transactions[-1] if transactions else ""
+        if used:
+            settled = self.proof(due, receipts, head) or await self._proof_in_logs(due, since_block, head)
+            if settled is not None:
+                return settled
+        elif head.time_s < due.valid_before_s:
+            return Unknown("not settled yet", last)
+        return await self._end(due, head, used, last)
+
+    def proof(self, due: Due, receipts: Sequence[Receipt], head: Block) -> Settled | Unknown | None:
+        """Out of receipts of transactions that are known to carry the payment."""
+        for found in receipts:
+            log = transfer_of(
+                found, due.payment, token=due.token, payer=due.payer, pay_to=due.pay_to, amount=due.amount
+            )
+            if log is None:
+                continue
+            depth = head.number - found.block + 1
+            if depth < self.proof_depth:
+                return Unknown(f"{depth} of {self.proof_depth} blocks deep", found.transaction)
+            return Settled(
+                ProofKind.CHAIN, found.transaction, log.index, found.block, log.value, final=depth >= self.final_depth
+            )
+        return None
+
+    async def _proof_in_logs(self, due: Due, since_block: int, head: Block) -> Settled | Unknown | None:
+        signed = due.payment.authorization
+        payer = calldata.topic(due.payer)
+        if isinstance(signed, Eip3009):
+            topics = [calldata.AUTHORIZATION_USED_TOPIC, payer, "0x" + signed.nonce.hex()]
+        else:
+            topics = [calldata.TRANSFER_TOPIC, payer, calldata.topic(due.pay_to)]
+        hashes = await self._transactions_with(due.token, topics, since_block, head.number)
+        if not hashes:
+            return None
+        if not isinstance(signed, Eip3009):
+            hashes = await self._holding(calldata.signature_mark(due.payment.signature), hashes)
+        receipts = await self.rpc.read(
+            [("eth_getTransactionReceipt", hash) for hash in hashes],
+            lambda answers: [receipt(each) for each in answers],
+        )
+        if None in receipts:
+            raise RpcUnavailable("a log without its transaction")
+        return self.proof(due, [each for each in receipts if each is not None], head)
+
+    async def _transactions_with(self, token: str, topics: list[str], since: int, until: int) -> list[str]:
+        starts = range(max(since, 0), until + 1, LOG_BLOCKS_MAX)[-LOG_LOOKS_MAX:]
+        calls: list[Call] = [
+            (
+                "eth_getLogs",
+                {
+                    "address": token, "topics": topics, "fromBlock": hex(start),
+                    "toBlock": hex(min(start + LOG_BLOCKS_MAX - 1, until)),
+                },
+            )
+            for start in starts
+        ]  # fmt: skip
+        return await self.rpc.read(calls, _transactions_of)
+
+    async def _holding(self, mark: bytes, hashes: Sequence[str]) -> list[str]:
+        """Those of the transactions whose input holds the signature."""
+
+        def understand(answers: list[Answer]) -> list[str]:
+            inputs = [data(members(each).get("input")) for each in answers]
+            return [hash for hash, input in zip(hashes, inputs, strict=True) if mark in input]
+
+        return await self.rpc.read([("eth_getTransactionByHash", hash) for hash in hashes], understand)
+
+    async def _end(self, due: Due, head: Block, used: bool, last: str) -> Refused | Unknown:
+        """Whether it is certain, at depth, that it was never paid and never will be."""
+        depth = head.number - self.final_depth + 1
+        if depth < 0:
+            return Unknown("the chain is too young to be sure", last)
+        used_at, used_call = calldata.nonce_used(due.payment, due.token)
+
+        def understand(answers: list[Answer]) -> tuple[int, bool]:
+            time_s = quantity(members(answers[0]).get("timestamp"), bits=40)
+            return time_s, calldata.used(due.payment, word(answers[1]))
+
+        time_s, used_then = await self.rpc.read(
+            [("eth_getBlockByNumber", hex(depth), False), at_block(eth_call(used_at, used_call), depth)], understand
+        )
+        if used and used_then:
+            return Refused(_already_used(due), "its nonce is used, and nothing came to us")
+        if not used and not used_then and time_s >= due.valid_before_s:
+            return Refused(_expired(due), "it expired unused")
+        return Unknown("not deep enough to be sure", last)
+
+    # whether all of it stands where it should
+
+    async def describe(self, methods: Sequence[str]) -> tuple[Finding, ...]:
+        """Everything the configuration says of this chain, held against the chain itself."""
+        standing = {"Multicall3": MULTICALL3}
+        if "permit2" in methods:
+            standing |= {"Permit2": PERMIT2, "x402 exact proxy": EXACT_PERMIT2_PROXY}
+            standing |= {"x402 upto proxy": UPTO_PERMIT2_PROXY}
+        try:
+            codes = await self.rpc.read(
+                [("eth_getCode", address, "latest") for address in standing.values()],
+                lambda answers: [bool(data(each)) for each in answers],
+            )
+        except RpcUnavailable as failure:
+            return (Finding(self.network.id, None, f"the chain cannot be asked: {failure}"),)
+        contracts = tuple(
+            Finding(name, code, f"stands at {address}" if code else f"nothing stands at {address}")
+            for (name, address), code in zip(standing.items(), codes, strict=True)
+        )
+        return contracts + tuple(
+            [await self.verify_token(token, signed="eip3009" in methods) for token in self.network.tokens]
+        )
+
+    async def verify_token(self, token: Token, *, signed: bool = True) -> Finding:
+        """Name, version and decimals as configured against the token's own. `signed`: it takes signatures itself, and
+        one over another domain is void."""
+        calls = [
+            ("eth_getCode", token.address, "latest"),
+            *(
+                eth_call(token.address, each)
+                for each in (calldata.DOMAIN_SEPARATOR, calldata.DECIMALS, calldata.NAME, calldata.VERSION)
+            ),
+        ]
+        subject = f"{token.symbol} {token.address}"
+        try:
+            answers = await self.rpc.batch(calls)
+            if not data(answers[0]):
+                return Finding(subject, False, f"there is no contract at this address on {self.network.id}")
+            decimals = _word_or(answers[2], -1)
+            if decimals != token.decimals:
+                return Finding(subject, False, f"it has {decimals} decimals, not {token.decimals}")
+            expected = domain_separator(token.name, token.version, self.network.chain_id, token.address)
+            if signed and (isinstance(answers[1], RpcError) or data(answers[1])[:32] != expected):
+                found = f"name {_text(answers[3])!r}, version {_text(answers[4])!r}"
+                return Finding(
+                    subject, False, f"its signing domain is not {token.name!r}, {token.version!r}; it says {found}"
+                )
+        except RpcUnavailable as failure:
+            return Finding(subject, None, f"the chain cannot be asked: {failure}")
+        return Finding(subject, True, f"{token.name} {token.version}, {token.decimals} decimals")
+
+
+def _transactions_of(answers: list[Answer]) -> list[str]:
+    """Hashes of the transactions that hold these logs, in the order of the chain, each once."""
+    hashes: dict[str, None] = {}
+    for answer in answers:
+        if not isinstance(answer, list):
+            raise RpcUnavailable("no logs where there should be some")
+        for log in answer:
+            hash = members(log).get("transactionHash")
+            if not isinstance(hash, str):
+                raise RpcUnavailable("a log without a transaction")
+            hashes[hash.lower()] = None
+    return list(hashes)
+
+
+def _word_or(answer: Answer, otherwise: int) -> int:
+    """Of a function that a token may lack."""
+    if isinstance(answer, RpcError) or len(data(answer)) < 32:
+        return otherwise
+    return word(answer)
+
+
+def _text(answer: Answer) -> str:
+    if isinstance(answer, RpcError):
+        return ""
+    answered = data(answer)
+    length = min(int.from_bytes(answered[32:64], "big"), 64)
+    return answered[64 : 64 + length].decode(errors="replace")
+
+
+def _why(due: Due, head: Block, balance: int, allowance: int, used: Answer, *, frozen: int, code: bool) -> Refused:
+    """The reason that a client can do something about, the most telling first."""
+    permit2 = due.by_permit2
+    if not isinstance(used, RpcError) and calldata.used(due.payment, word(used)):
+        return Refused(_already_used(due), "its nonce was used before", final=False)
+    if head.time_s >= due.valid_before_s:
+        return Refused(_expired(due), "it has expired", final=False)
+    if balance < due.amount:
+        reason = "permit2_insufficient_balance" if permit2 else "invalid_exact_evm_insufficient_balance"
+        return Refused(reason, f"the payer has {balance} atomic units of the token", final=False)
+    if permit2 and allowance < due.amount:
+        return Refused("permit2_allowance_required", "approve Permit2 on the token first, then pay", final=False)
+    if frozen:
+        return Refused("transaction_failed", "the token's issuer has frozen the payer's account", final=False)
+    if code:
+        return Refused(_signature(due), "the payer's contract does not confirm the signature", final=False)
+    return Refused("invalid_exact_evm_transaction_simulation_failed", "the token refuses the transfer", final=False)
+
+
+def _signature(due: Due) -> str:
+    return "invalid_permit2_signature" if due.by_permit2 else "invalid_exact_evm_payload_signature"
+
+
+def _already_used(due: Due) -> str:
+    return "invalid_exact_evm_nonce_already_used"
+
+
+def _expired(due: Due) -> str:
+    return "permit2_deadline_expired" if due.by_permit2 else "invalid_exact_evm_payload_authorization_valid_before"

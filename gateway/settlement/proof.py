@@ -1,0 +1,116 @@
+"""Proof: which log shows that a payment came. Pure; a transaction's receipt in, a Transfer out.
+
+EIP-3009. The token says AuthorizationUsed(payer, nonce) and moves the money in the same call, so the Transfer that
+belongs to it is the nearest one from the payer to us behind it (or, with tokens that do it the other way round, before
+it), not separated from it by another authorization.
+
+Permit2 says nothing of its own. A Transfer from the payer to us of exactly the amount counts when the transaction's
+input holds this very signature; the caller has looked at the input and at the nonce's bit. What an authorization of
+EIP-3009 accounts for is no Permit2 payment.
+
+A token may deliver less than it was asked for: then the lone Transfer from the payer to us is what came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.core.x402.messages import Eip3009, Payment
+from gateway.settlement.calldata import AUTHORIZATION_USED_TOPIC, TRANSFER_TOPIC, topic
+from gateway.settlement.rpc import Answer, RpcUnavailable, data, members, quantity, text
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    address: str
+    """Lower case."""
+    topics: tuple[str, ...]
+    data: bytes
+    index: int
+
+    @property
+    def value(self) -> int:
+        return int.from_bytes(self.data[:32], "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    transaction: str
+    block: int
+    succeeded: bool
+    logs: tuple[Log, ...]
+
+
+def receipt(answer: Answer) -> Receipt | None:
+    """What eth_getTransactionReceipt answered; None for a transaction that is not in a block."""
+    if answer is None:
+        return None
+    found = members(answer)
+    logs = found.get("logs")
+    if not isinstance(logs, list):
+        raise RpcUnavailable("a receipt without logs")
+    return Receipt(
+        transaction=text(found.get("transactionHash")).lower(),
+        block=quantity(found.get("blockNumber"), bits=63),
+        succeeded=quantity(found.get("status")) == 1,
+        logs=tuple(_log(each) for each in logs),
+    )
+
+
+def _log(answer: Answer) -> Log:
+    found = members(answer)
+    topics = found.get("topics")
+    if not isinstance(topics, list):
+        raise RpcUnavailable("a log without topics")
+    return Log(
+        address=text(found.get("address")).lower(),
+        topics=tuple(text(each).lower() for each in topics),
+        data=data(found.get("data")),
+        index=quantity(found.get("logIndex"), bits=63),
+    )
+
+
+def transfer_of(receipt: Receipt, payment: Payment, *, token: str, payer: str, pay_to: str, amount: int) -> Log | None:
+    """The Transfer in this receipt that pays `payment`, or None."""
+    if not receipt.succeeded:
+        return None
+    logs = [log for log in receipt.logs if log.address == token.lower()]
+    signed = payment.authorization
+    if isinstance(signed, Eip3009):
+        return _by_authorization(logs, topic(payer), topic(pay_to), "0x" + signed.nonce.hex())
+    return _by_amount(logs, topic(payer), topic(pay_to), amount)
+
+
+def _is_transfer(log: Log, payer: str, pay_to: str) -> bool:
+    return log.topics == (TRANSFER_TOPIC, payer, pay_to)
+
+
+def _is_authorization(log: Log) -> bool:
+    return log.topics[:1] == (AUTHORIZATION_USED_TOPIC,)
+
+
+def _by_authorization(logs: Sequence[Log], payer: str, pay_to: str, nonce: str) -> Log | None:
+    used = [at for at, log in enumerate(logs) if log.topics == (AUTHORIZATION_USED_TOPIC, payer, nonce)]
+    if len(used) != 1:
+        return None
+    for neighbours in (logs[used[0] + 1 :], reversed(logs[: used[0]])):
+        for log in neighbours:
+            if _is_authorization(log):
+                break
+            if _is_transfer(log, payer, pay_to):
+                return log
+    return None
+
+
+def _by_amount(logs: Sequence[Log], payer: str, pay_to: str, amount: int) -> Log | None:
+    candidates, authorized = [], False
+    for log in logs:
+        if _is_authorization(log):
+            authorized = True
+        elif _is_transfer(log, payer, pay_to):
+            if not authorized:
+                candidates.append(log)
+            authorized = False
+    exact = [log for log in candidates if log.value == amount]
+    if exact:
+        return exact[0]
+    return candidates[0] if len(candidates) == 1 and candidates[0].value < amount else None

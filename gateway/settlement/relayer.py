@@ -1,0 +1,172 @@
+"""The relayer: collects payments with keys of our own.
+
+One network, one lane for each key. `exact` goes by the first key, whoever signed; `upto` by the key whose address was
+signed for, so a key that is being replaced stays in the list until it has nothing left to settle.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from gateway.core.networks import Network
+from gateway.core.settlement import Settled, Settlement, State
+from gateway.core.x402.messages import Permit2, Requirements
+from gateway.core.x402.verify import Verified
+from gateway.settlement.lane import Lane, Limits
+from gateway.settlement.onchain import FINAL_DEPTH, PROOF_DEPTH, Finding, OnChain, due_of
+from gateway.settlement.protocol import Admitted, Health, Journal, Lock, Refused, Unknown
+from gateway.settlement.rpc import Rpc
+from gateway.settlement.transactions import Key
+
+log = structlog.get_logger("relayer")
+
+__all__ = ["Limits", "Relayer"]
+
+FUNDS_EVERY_S = 15.0
+
+
+class Relayer:
+    sandbox = False
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        pay_to: str,
+        rpc: Rpc,
+        keys: Sequence[bytes],
+        journal: Journal,
+        lock: Callable[[str], Lock],
+        clock: Callable[[], float],
+        limits: Limits | None = None,
+        methods: Sequence[str] = ("eip3009", "permit2"),
+        proof_depth: int = PROOF_DEPTH,
+        final_depth: int = FINAL_DEPTH,
+    ) -> None:
+        """`keys` are 32 bytes each, the one to send with first; `lock(name)` makes the lock for a key on a chain, by a
+        name that is good for a file; `network.tokens` are what is taken, `methods` (eip3009, permit2) how."""
+        self.networks = (network.id,)
+        self.chain = OnChain(network, rpc, pay_to=pay_to, proof_depth=proof_depth, final_depth=final_depth)
+        self._limits = limits = limits or Limits()
+        self._methods = tuple(methods)
+        self._journal = journal
+        self._lanes = [
+            Lane(
+                self.chain,
+                key,
+                journal=journal,
+                lock=lock(f"{network.chain_id}-{key.address.lower()}"),
+                clock=clock,
+                limits=limits,
+            )
+            for key in map(Key, keys)
+        ]
+        self._by_address = {lane.key.address.lower(): lane for lane in self._lanes}
+        self._wrong: tuple[Finding, ...] = ()
+        self._described = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def facilitator_addresses(self, network: str) -> tuple[str, ...]:
+        return tuple(lane.key.address for lane in self._lanes) if network in self.networks else ()
+
+    def serves(self, requirements: Requirements) -> bool:
+        return self.chain.serves(requirements)
+
+    async def start(self) -> None:
+        """Takes up what was left open; goes on in the background when the chain is out of reach."""
+        for lane in self._lanes:
+            await lane.start()
+        self._tasks = [asyncio.create_task(self._keep_described(), name="relayer describe")]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    async def describe(self) -> tuple[Finding, ...]:
+        """What an operator should see before he opens: contracts, tokens, gas money."""
+        findings = await self.chain.describe(self._methods)
+        for lane in self._lanes:
+            await lane.look_at_funds()
+            wei = lane.gas_wei
+            enough = None if wei is None else wei >= self._limits.gas_low_wei
+            findings += (Finding(f"relayer {lane.key.address}", enough, f"has {wei} wei for gas"),)
+        return findings
+
+    async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
+        if self._wrong:
+            return Unknown(f"the configuration is wrong: {self._wrong[0].subject} {self._wrong[0].message}")
+        lane = self._lane_of(payment.payment.authorization)
+        if lane is None:
+            return Refused("upto_facilitator_mismatch", "none of our keys may settle this")
+        outcome = await self.chain.check(payment, lane.key.address, max_fee_wei=self._limits.max_fee_wei)
+        lane.gas_wei = self.chain.gas_wei
+        return outcome
+
+    async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        if not self.chain.owes(settlement) or settlement.abandoned:
+            return Unknown("nothing of this kind is sent")
+        lane = self._lane_of(due_of(settlement).payment.authorization)
+        if lane is None:
+            return Unknown("none of our keys may settle this")
+        if settlement.state is State.QUEUED:
+            return await lane.settle(settlement)
+        found = await self.find(settlement)
+        if not isinstance(found, Unknown):
+            return found
+        return await lane.follow(settlement) or found
+
+    async def find(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        attempts = await self._journal.attempts_of(settlement.id)
+        return await self.chain.find(settlement, [attempt.hash for attempt in attempts])
+
+    async def health(self) -> Health:
+        alarms = [*self.chain.rpc.alarms, *sorted(self.chain.alarms)]
+        low = [lane for lane in self._lanes if lane.gas_wei is not None and lane.gas_wei < self._limits.gas_low_wei]
+        alarms += ["relayer_funds_low"] if low else []
+        alarms += ["gas_too_dear"] if any(lane.too_dear for lane in self._lanes) else []
+        alarms += ["settlement_misconfigured"] if self._wrong else []
+        return Health(
+            ready=self._described and not self._wrong and "rpc_unreachable" not in alarms,
+            alarms=tuple(alarms),
+            facts={
+                "network": self.networks[0],
+                "block": self.chain.rpc.head,
+                "keys": [
+                    {
+                        "address": lane.key.address,
+                        "gas_wei": lane.gas_wei,
+                        "owner": lane.owner,
+                        "waiting": lane.waiting,
+                        "in_flight": lane.in_flight,
+                    }
+                    for lane in self._lanes
+                ],
+            },
+        )
+
+    def _lane_of(self, signed: object) -> Lane | None:
+        if isinstance(signed, Permit2) and signed.facilitator is not None:
+            return self._by_address.get(signed.facilitator)
+        return self._lanes[0]
+
+    async def _keep_described(self) -> None:
+        """Until the chain has confirmed the configuration once; the funds again and again."""
+        while True:
+            if not self._described:
+                findings = await self.describe()
+                self._wrong = tuple(finding for finding in findings if finding.ok is False and self._matters(finding))
+                self._described = all(finding.ok is not None for finding in findings)
+                for finding in self._wrong:
+                    log.error("misconfigured", subject=finding.subject, cause=finding.message)
+            else:
+                for lane in self._lanes:
+                    await lane.look_at_funds()
+            await asyncio.sleep(FUNDS_EVERY_S if self._described else 2.0)
+
+    def _matters(self, finding: Finding) -> bool:
+        """Empty pockets are an alarm and may be filled any time; what stands nowhere or is another thing is not mended
+        by waiting."""
+        return not finding.subject.startswith("relayer ")
