@@ -158,7 +158,8 @@ async def test_F134_next_door_is_private_and_nothing_worse(ask: Ask) -> None:
     """`private` opens loopback and the private ranges; metadata, link-local and disguised addresses stay shut."""
     worse = [
         "169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192", "[fd00:ec2::254]",
-        "0.0.0.0", "[::]", "[fe80::1]", "224.0.0.1", "255.255.255.255", "[::ffff:127.0.0.1]", "[::7f00:1]", "[64:ff9b::7f00:1]",
+        "0.0.0.0", "[::]", "[fe80::1]", "224.0.0.1", "255.255.255.255", "[::ffff:127.0.0.1]", "[::7f00:1]",
+        "[64:ff9b::7f00:1]",
         "[2002:7f00:1::1]", "2130706433", "0x7f.1", "127.1",
     ]  # fmt: skip
     async with ScriptedUpstream() as up:
@@ -230,7 +231,8 @@ async def test_F145_only_what_was_asked_for_is_sent(up: ScriptedUpstream, ask: A
     given = {
         "Authorization": "Bearer vendor-secret", "Connection": "X-Hop", "X-Hop": "kept", "Keep-Alive": "1",
         "Proxy-Authorization": "Basic eDp5", "Transfer-Encoding": "chunked", "Upgrade": "h2c", "Host": "x.example.com",
-        "TE": "gzip", "Content-Length": "9999", "Expect": "100-continue", "Forwarded": "for=10.0.0.1", "Via": "1.1 x", "Trailer": "X",
+        "TE": "gzip", "Content-Length": "9999", "Expect": "100-continue", "Forwarded": "for=10.0.0.1",
+        "Via": "1.1 x", "Trailer": "X",
     }  # fmt: skip
     await ask(up.url("/a"), "POST", headers=given, body=b"{}")
     await ask(up.url("/a"), headers=given)

@@ -164,8 +164,8 @@ class _Line:
         return Failure("the upstream's answer could not be used", cost_micros=self._settings.cost_micros)
 
     def _gives_away(self, body: bytes, data: Any, headers: Mapping[str, str]) -> bool:
-        # Without a backslash the body has no JSON escapes, and is as good as the value written anew.
-        text = orjson.dumps(data) if b"\\" in body else body
+        # Written anew the value has no `\u` escapes; a body without any is as good.
+        text = orjson.dumps(data) if b"\\u" in body else body
         return self._leaks.found_in(text) or any(self._leaks.found_in(value.encode()) for value in headers.values())
 
     def _relayed(self, headers: Mapping[str, str]) -> dict[str, str]:
