@@ -51,9 +51,7 @@ class Agents:
     async def balance(self, request: Request) -> Response:
         principal = await self._principal(request)
         balance = await self.db.read(agents.balance, principal.agent_id)
-        return _private(
-            {"agent_id": principal.agent_id, "currency": "USD", "key_cap": None, **_amounts(balance)}
-        )
+        return _private({"agent_id": principal.agent_id, "currency": "USD", "key_cap": None, **_amounts(balance)})
 
     async def _principal(self, request: Request) -> Principal:
         principal = await self.tokens.principal(request)
