@@ -1,4 +1,4 @@
-"""Which urls and addresses may be called, as a table. The refused ones are tried on sockets in tests/test_outbound.py."""
+"""Which urls and addresses may be called, as a table. Those refused are tried on sockets in tests/test_outbound.py."""
 
 import ipaddress
 

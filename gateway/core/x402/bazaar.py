@@ -94,7 +94,8 @@ def _call(operation: Operation) -> tuple[dict[str, Json], dict[str, Json]]:
         call["queryParams"] = example
         members["queryParams"] = _part(fields, lambda name: name not in path)
     if path:
-        values = {**operation.example, **operation.example_path}
+        # The example has them in the types of the model, the path in letters only.
+        values = {**operation.example_path, **operation.example}
         call["pathParams"] = {name: values.get(name, "x") for name in path}
         members["pathParams"] = _part(fields, lambda name: name in path)
     return call, members
