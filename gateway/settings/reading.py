@@ -93,10 +93,12 @@ class Report:
         """Places that the environment has filled, and the variable's name."""
 
     def follow(self, mistakes: Iterable[Mistake]) -> None:
-        """Adds what a later look found, but for places of which an earlier one has told: that follows from it."""
-        told = {mistake.where for mistake in self.mistakes}
+        """Adds what a later look found, but for places in which an earlier one has told of something: that follows."""
+        told = [f"{mistake.where} " for mistake in self.mistakes]
         named = [Mistake(self.names.get(where, where), what) for where, what in mistakes]
-        self.mistakes += [mistake for mistake in named if mistake.where not in told]
+        self.mistakes += [
+            mistake for mistake in named if not any(place.startswith(f"{mistake.where} ") for place in told)
+        ]
 
 
 # The file

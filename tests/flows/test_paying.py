@@ -1,0 +1,172 @@
+"""The paying client: what it signs our own verifier takes, what it should not sign it does not, and it pays once."""
+
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.http import HttpFailure, HttpResponse
+from gateway.core.keys import Key
+from gateway.core.networks import NETWORKS
+from gateway.core.x402.headers import decode_payment, encode
+from gateway.core.x402.offers import Terms, offers
+from gateway.core.x402.verify import Verified, verify
+from gateway.flows.paying import Call, CannotPay, Offer, Payer, Quote, choose, quote, sign
+
+KEY = Key(b"\x0b" * 32)
+PAY_TO = "0x52908400098527886E0F7030069857D2E4169EE7"
+BASE = "eip155:8453"
+NOW = 1_700_000_000
+CALL = Call("POST", "https://api.example.com/api/v1/enrich/phone", b"{}")
+TERMS = Terms(BASE, NETWORKS[BASE].tokens[0], PAY_TO, ("eip3009", "permit2"), None, False)
+ASKED = offers(330_000, 120, [TERMS])
+
+
+def entropy(count: int) -> bytes:
+    return bytes(range(count))
+
+
+def challenge(accepts: list[Any], status: int = 402, **more: Any) -> HttpResponse:
+    required = {"x402Version": 2, "error": "pay", "resource": {"url": CALL.url}, "accepts": accepts, **more}
+    return HttpResponse(status, {"payment-required": encode(required)}, b"{}")
+
+
+def wire(**changes: Any) -> dict[str, Any]:
+    return {**ASKED[0].to_json(), **changes}
+
+
+@pytest.mark.parametrize("method", ["eip3009", "permit2"])
+def test_what_it_signs_is_verified(method: str) -> None:
+    found = quote(challenge([asked.to_json() for asked in ASKED]))
+    offer = choose(found, cap_micros=330_000, method=method)
+    payment = decode_payment(sign(offer, found, KEY, now_s=NOW, entropy=entropy))
+    verdict = verify(payment, ASKED, now_s=NOW, work_s=30, settle_margin_s=10)
+    assert isinstance(verdict, Verified), verdict
+    assert (verdict.payer, verdict.value_atomic, verdict.method) == (KEY.address.lower(), 330_000, method)
+    assert verdict.recovered
+    assert verdict.valid_before_s <= NOW + 121
+
+
+def test_a_payment_identifier_is_sent_where_it_is_asked_for() -> None:
+    found = quote(challenge([wire()], extensions={"payment-identifier": {"info": {"required": True}}}))
+    payment = decode_payment(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy))
+    assert payment.payment_identifier == "pay_" + entropy(16).hex()
+
+
+REFUSED = {
+    "upto": (wire(scheme="upto"), "scheme upto"),
+    "unknown token": (wire(asset="0x" + "12" * 20), "is unknown here"),
+    "unknown network": (wire(network="eip155:999999"), "is unknown here"),
+    "other chains": (wire(network="solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"), "is unknown here"),
+    "too dear": (wire(amount="330001"), "above the cap"),
+    "fraction": (wire(amount="0.33"), "no number"),
+    "endless amount": (wire(amount="9" * 4000), "no number"),
+    "bad address": (wire(payTo="0x1234"), "no address"),
+    "no time": (wire(maxTimeoutSeconds="60"), "maxTimeoutSeconds"),
+    "strange method": (wire(extra={"assetTransferMethod": "erc7710"}), "cannot be signed"),
+    "no object": ("free", "no JSON object"),
+}
+
+
+@pytest.mark.parametrize(("accepted", "why"), REFUSED.values(), ids=REFUSED)
+def test_what_it_does_not_sign(accepted: Any, why: str) -> None:
+    with pytest.raises(CannotPay, match=why):
+        choose(quote(challenge([accepted])), cap_micros=330_000)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        HttpResponse(200, {"payment-required": encode({"x402Version": 2, "accepts": [wire()]})}, b""),
+        HttpResponse(402, {}, b""),
+        HttpResponse(402, {"payment-required": "%%%"}, b""),
+        HttpResponse(402, {"payment-required": encode([1])}, b""),
+        HttpResponse(402, {"payment-required": encode({"x402Version": 1, "accepts": [wire()]})}, b""),
+        HttpResponse(402, {"payment-required": encode({"x402Version": 2})}, b""),
+    ],
+)
+def test_answers_without_an_offer(response: HttpResponse) -> None:
+    with pytest.raises(CannotPay):
+        choose(quote(response), cap_micros=10**6)
+
+
+def test_the_cap_is_in_dollars_whatever_the_tokens_decimals() -> None:
+    token = NETWORKS[BASE].tokens[0]
+    assert Offer({}, "eip3009", token, 330_000, PAY_TO, 60).price_micros == 330_000
+    assert Offer({}, "eip3009", token.__class__(BASE, PAY_TO, "X", "X", "1", 18), 1, PAY_TO, 60).price_micros == 1
+    assert Offer({}, "eip3009", token.__class__(BASE, PAY_TO, "X", "X", "1", 2), 33, PAY_TO, 60).price_micros == 330_000
+
+
+def test_a_signature_lives_no_longer_than_an_hour() -> None:
+    found = quote(challenge([wire(maxTimeoutSeconds=10**9)]))
+    payment = orjson.loads(binascii.a2b_base64(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy)))
+    assert int(payment["payload"]["authorization"]["validBefore"]) == NOW + 3600
+
+
+class Shop:
+    """core.http.HttpClient whose answers were written down before."""
+
+    def __init__(self, *answers: HttpResponse | HttpFailure) -> None:
+        self._answers = list(answers)
+        self.payments: list[str] = []
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> HttpResponse:
+        self.payments.append(headers["PAYMENT-SIGNATURE"])
+        answer = self._answers.pop(0)
+        if isinstance(answer, HttpFailure):
+            raise answer
+        return answer
+
+
+async def paid(*answers: HttpResponse | HttpFailure) -> tuple[Shop, list[float], Any]:
+    shop, slept = Shop(*answers), []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    reply = await Payer(shop, sleep).pay(CALL, "the-one-payment")  # type: ignore[arg-type]
+    return shop, slept, reply
+
+
+PENDING = HttpResponse(202, {"retry-after": "2", "location": "/api/v1/charges/chg_1"}, b"{}")
+DONE = HttpResponse(200, {"payment-response": encode({"success": True}), "x-charge-id": "chg_1"}, b"{}")
+LOST = HttpFailure("timeout", "no answer in time", sent=True)
+
+
+async def test_a_lost_answer_and_a_202_are_followed_up_with_the_very_same_payment() -> None:
+    shop, slept, reply = await paid(LOST, PENDING, DONE)
+    assert shop.payments == ["the-one-payment"] * 3
+    assert slept == [1, 2]
+    assert (reply.receipt, reply.charge_id, reply.pending) == ({"success": True}, "chg_1", False)
+
+
+async def test_what_is_pending_for_ever_is_told_as_pending() -> None:
+    shop, _, reply = await paid(*[PENDING] * 100)
+    assert reply.pending
+    assert len(shop.payments) == 30
+
+
+async def test_nobody_answers_any_more() -> None:
+    with pytest.raises(HttpFailure, match="may have been taken"):
+        await paid(*[LOST] * 100)
+
+
+async def test_what_never_left_is_not_repeated() -> None:
+    with pytest.raises(HttpFailure, match="no connection"):
+        await paid(HttpFailure("connect", "no connection could be made", sent=False), DONE)
+
+
+@pytest.mark.parametrize("retry_after", ["86400", "soon", "-1", "9" * 5000, ""])
+async def test_a_server_cannot_make_it_wait_for_long(retry_after: str) -> None:
+    _, slept, _ = await paid(HttpResponse(202, {"retry-after": retry_after}, b""), DONE)
+    assert 0 < slept[0] <= 30
+
+
+def test_the_first_offer_that_fits_is_chosen() -> None:
+    found: Quote = quote(challenge([wire(amount="900000"), *[asked.to_json() for asked in ASKED]]))
+    assert choose(found, cap_micros=500_000).amount_atomic == 330_000
+    assert choose(found, cap_micros=500_000, network=BASE, method="permit2").method == "permit2"
+    with pytest.raises(CannotPay, match="eip155:8453 is not eip155:1"):
+        choose(found, cap_micros=500_000, network="eip155:1")

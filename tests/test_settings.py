@@ -1,0 +1,392 @@
+"""Settings: what may be set, what must not stand together, and that every mistake is told at once with its mend."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import SettingsError
+from gateway.settings import Settings, load, parse
+from gateway.settings.dangers import KNOWN_TO_ALL
+from gateway.settings.tables import SANDBOX_NETWORK
+
+RELAYER_KEY = "0b" * 32
+OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
+BASE = {"id": "eip155:8453", "rpc_urls": ["https://rpc.example.com/v1/secret-in-the-path"], "pay_to": OWN}
+SEPOLIA = {**BASE, "id": "eip155:84532"}
+TEST_KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+TEST_ACCOUNT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+
+
+def relaying(**tables: Any) -> dict[str, Any]:
+    """A whole configuration with a relayer on Base, with `tables` in place of its own."""
+    whole = {"settlement": {"kind": "relayer"}, "relayer": {"key": RELAYER_KEY}, "networks": [BASE]}
+    return {**whole, **tables}
+
+
+def facilitated(**facilitator: Any) -> dict[str, Any]:
+    table = {"url": "https://facilitator.example.com", **facilitator}
+    return {"settlement": {"kind": "facilitator"}, "facilitator": table, "networks": [BASE]}
+
+
+def mistakes(tables: dict[str, Any], environ: dict[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        parse(tables, environ or {})
+    return caught.value.mistakes
+
+
+# What stands
+
+
+def test_nothing_configured_sells_from_balance_on_this_machine_alone() -> None:
+    settings = parse({})
+    assert settings.service.origin == "http://127.0.0.1:8402"
+    assert settings.settlement.kind == "none"
+    assert settings.networks == ()
+    assert settings.service.token_prefix == "411"
+    assert not settings.sandbox
+
+
+def test_whole_configurations_are_taken() -> None:
+    assert parse(relaying()).networks[0].network.tokens[0].decimals == 6
+    assert parse(facilitated()).facilitator.url == "https://facilitator.example.com"
+    assert parse(relaying()).relayer.private_key == bytes.fromhex(RELAYER_KEY)
+
+
+def test_the_sandbox_brings_its_own_network() -> None:
+    (network,) = parse({"settlement": {"kind": "sandbox"}}).networks
+    assert network.id == SANDBOX_NETWORK
+    assert not network.real
+
+
+def test_amounts_become_whole_units() -> None:
+    settings = parse(relaying(prices={"enrich/phone": "0.330"}, relayer={"key": RELAYER_KEY, "max_fee_gwei": 0.25}))
+    assert settings.prices == {"enrich/phone": 330_000}
+    assert settings.relayer.max_fee_gwei == Decimal("0.25")
+    assert settings.relayer.max_fee_wei == 250_000_000
+
+
+def test_a_network_and_token_of_the_operators_own() -> None:
+    token = {"address": OWN, "name": "Mine", "version": "1", "decimals": 18}
+    settings = parse(relaying(networks=[{**BASE, "id": "eip155:424242", "tokens": [token]}]))
+    network = settings.networks[0].network
+    assert (network.chain_id, network.tokens[0].decimals, network.testnet) == (424242, 18, False)
+    assert settings.networks[0].real, "a chain that nobody told us about is taken for real"
+
+
+def test_addresses_without_a_checksum_get_one() -> None:
+    assert parse(relaying(networks=[{**BASE, "pay_to": OWN.lower()}])).networks[0].pay_to == OWN
+
+
+def test_relative_paths_start_from_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "faregate.toml").write_text('[store]\npath = "books/ledger.db"\n')
+    settings = load(tmp_path / "faregate.toml", {})
+    assert settings.store.path == tmp_path / "books" / "ledger.db"
+    assert settings.source == tmp_path / "faregate.toml"
+    assert settings.changed_s > 0
+
+
+# The environment
+
+
+def test_the_environment_stands_above_the_file() -> None:
+    environ = {
+        "FAREGATE_SERVICE__PORT": "9000",
+        "FAREGATE_SERVICE__ALLOWED_ORIGINS": "https://a.example.com, https://b.example.com",
+        "FAREGATE_FACILITATOR__TRUST_FACILITATOR": "true",
+    }
+    settings = parse({"service": {"port": 8402}}, environ)
+    assert settings.service.port == 9000
+    assert settings.service.allowed_origins == ("https://a.example.com", "https://b.example.com")
+    assert settings.facilitator.trust_facilitator is True
+
+
+def test_a_mistake_in_the_environment_is_told_by_its_name_there() -> None:
+    (mistake,) = mistakes({}, {"FAREGATE_SERVICE__PORT": "ninety"})
+    assert mistake.startswith("FAREGATE_SERVICE__PORT: ")
+
+
+def test_unknown_names_in_the_environment() -> None:
+    """Kubernetes puts FAREGATE_SERVICE_HOST and FAREGATE_PORT beside every pod of a service called faregate."""
+    assert parse({}, {"FAREGATE_SERVICE_HOST": "10.0.0.1", "FAREGATE_PORT": "tcp://10.0.0.1:80"}).service.port == 8402
+    assert "no setting prot" in mistakes({}, {"FAREGATE_SERVICE__PROT": "1"})[0]
+    assert "FAREGATE_NETWORKS__ID" in mistakes({}, {"FAREGATE_NETWORKS__ID": "eip155:1"})[0]
+
+
+def test_secrets_come_from_the_environment() -> None:
+    tables = relaying(relayer={"key": "${RELAYER_KEY}"}, service={"name": "a $${b}"})
+    settings = parse(tables, {"RELAYER_KEY": "0x" + RELAYER_KEY})
+    assert settings.relayer.private_key == bytes.fromhex(RELAYER_KEY)
+    assert settings.service.name == "a ${b}"
+
+
+def test_a_missing_secret_is_told_and_nothing_is_put_in_its_place() -> None:
+    """F-178."""
+    assert mistakes(relaying(relayer={"key": "${RELAYER_KEY}"})) == (
+        "[relayer] key: RELAYER_KEY is not set in the environment; export it, or name another",
+    )
+    (mistake,) = mistakes({"http_upstreams": [{"id": "a/b", "headers": {"X-Key": "${NOPE}"}}]})
+    assert mistake.startswith("[[http_upstreams]] a/b, headers X-Key: NOPE is not set")
+
+
+def test_the_relayers_key_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"0x{RELAYER_KEY}\n")
+    settings = parse(relaying(relayer={"key_file": "key"}), base=tmp_path)
+    assert settings.relayer.private_key == bytes.fromhex(RELAYER_KEY)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        parse(relaying(relayer={"key_file": "nokey"}), base=tmp_path)
+    with pytest.raises(SettingsError, match="keep one"):
+        parse(relaying(relayer={"key_file": "key", "key": RELAYER_KEY}), base=tmp_path)
+
+
+def test_whoever_prints_settings_sees_no_secret() -> None:
+    environ = {"TOKEN": "an-operator-token-of-mine", "BEARER": "a-bearer-of-mine", "UPSTREAM": "a-vendor-key-of-mine"}
+    tables = relaying(
+        service={"operator_token": "${TOKEN}"},
+        facilitator={"bearer": "${BEARER}"},
+        http_upstreams=[{"id": "a/b", "headers": {"Authorization": "${UPSTREAM}"}}],
+    )
+    settings = parse(tables, environ)
+    shown = repr(settings) + str(settings)
+    for secret in (*environ.values(), RELAYER_KEY, "secret-in-the-path"):
+        assert secret not in shown
+    assert settings.http_upstreams[0]["headers"]["Authorization"] == "a-vendor-key-of-mine"
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"relayer": {"key": "my-very-secret-key"}},
+        {"service": {"operator_token": "very-secret-key"}},
+        {"networks": [{**BASE, "rpc_urls": ["wss://very-secret-key.example.com"]}]},
+        {"networks": [{**BASE, "rpc_urls": [["very-secret-key"]]}]},
+        {"facilitator": {"bearer": ["very-secret-key"]}},
+    ],
+)
+def test_no_mistake_repeats_a_secret(tables: dict[str, Any]) -> None:
+    assert "very-secret-key" not in "\n".join(mistakes(relaying(**tables)))
+
+
+def test_settings_do_not_change() -> None:
+    settings = parse({})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.service.port = 1  # type: ignore[misc]
+
+
+# Dangerous configuration (F-178)
+
+
+DANGERS = {
+    "zero pay_to": (relaying(networks=[{**BASE, "pay_to": "0x" + "0" * 40}]), "pay_to: the zero address"),
+    "bad checksum": (relaying(networks=[{**BASE, "pay_to": OWN.replace("E7", "e7")}]), "pay_to: the checksum"),
+    "no address": (relaying(networks=[{**BASE, "pay_to": "0x1234"}]), "pay_to: this is no address"),
+    "missing secret": (relaying(relayer={}), "[relayer] key: is missing"),
+    "no key": (relaying(relayer={"key": "hello"}), "[relayer] key: this is no private key"),
+    "test key on a real network": (relaying(relayer={"key": TEST_KEY}), "[relayer] key: everybody has this test key"),
+    "guessable key": (relaying(relayer={"key": "00" * 31 + "2a"}), "[relayer] key: everybody has this test key"),
+    "test account on a real network": (
+        relaying(networks=[{**BASE, "pay_to": TEST_ACCOUNT}]),
+        "pay_to: everybody has the key",
+    ),
+    "test token on a real network": (
+        relaying(
+            networks=[
+                BASE
+                | {
+                    "tokens": [
+                        {
+                            "address": "0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+                            "name": "USDC",
+                            "version": "2",
+                            "decimals": 6,
+                        }
+                    ]
+                }
+            ]
+        ),
+        "this is Base Sepolia's test token",
+    ),
+    "price 0": ({"prices": {"enrich/phone": "0"}}, "enrich/phone: a price is above zero"),
+    "price 0.0": ({"prices": {"enrich/phone": "0.000000"}}, "enrich/phone: a price is above zero"),
+    "float price": ({"prices": {"enrich/phone": 0.33}}, "enrich/phone: write the price in quotes"),
+    "negative price": ({"prices": {"enrich/phone": "-1"}}, "enrich/phone: an amount of USD has digits"),
+    "cookies with any origin": ({"service": {"allow_credentials": True}}, "there is no such setting"),
+    "all origins and one": (
+        {"service": {"allowed_origins": ["*", "https://a.example.com"]}},
+        'allowed_origins: "*" allows every origin',
+    ),
+    "origin null": ({"service": {"allowed_origins": ["null"]}}, "allowed_origins no. 1: an origin is spelled"),
+    "http to the public": ({"service": {"public_url": "http://api.example.com"}}, "payments travel encrypted"),
+    "public_url with a path": ({"service": {"public_url": "https://a.example.com/x"}}, "public_url: only scheme, host"),
+    "no public_url": ({"service": {"host": "0.0.0.0"}}, "public_url: is missing"),
+    "sandbox for everybody": (
+        {"settlement": {"kind": "sandbox"}, "service": {"host": "0.0.0.0", "public_url": "http://localhost:8402"}},
+        "[service] host: the sandbox takes play money",
+    ),
+    "sandbox behind a proxy": (
+        {"settlement": {"kind": "sandbox"}, "service": {"public_url": "https://api.example.com"}},
+        "[service] public_url: the sandbox takes play money",
+    ),
+    "sandbox with a real network": (
+        {"settlement": {"kind": "sandbox"}, "networks": [BASE]},
+        "[[networks]] eip155:8453, id: the sandbox is no chain",
+    ),
+    "sandbox with an upstream that costs": (
+        {"settlement": {"kind": "sandbox"}, "http_upstreams": [{"id": "a/b"}]},
+        "[[http_upstreams]] no. 1: the sandbox takes play money",
+    ),
+    "no rpc_urls": (relaying(networks=[{"id": BASE["id"], "pay_to": OWN}]), "rpc_urls: is missing"),
+    "facilitator's word unasked": (
+        {**facilitated(), "networks": [{"id": BASE["id"], "pay_to": OWN}]},
+        "or set trust_facilitator = true",
+    ),
+    "facilitator without url": ({"settlement": {"kind": "facilitator"}, "networks": [BASE]}, "url: is missing"),
+    "facilitator in the clear": (facilitated(url="http://facilitator.example.com"), "signed payments travel there"),
+    "nobody settles": ({"networks": [BASE]}, "[settlement] kind: networks are configured, but nobody settles"),
+    "relayer without network": (relaying(networks=[]), "[[networks]]: settlement"),
+    "network twice": (relaying(networks=[BASE, BASE]), "eip155:8453 is there twice"),
+    "unknown network without token": (relaying(networks=[{**BASE, "id": "eip155:9"}]), "name its tokens"),
+    "guessable operator token": ({"service": {"operator_token": "admin"}}, "operator_token: it can be guessed"),
+    "everybody a proxy": ({"service": {"trusted_proxies": ["0.0.0.0/0"]}}, "this trusts everybody"),
+    "unknown setting": ({"service": {"prot": 1}}, "[service] prot: there is no such setting; did you mean port?"),
+    "unknown table": ({"servise": {}}, "[servise]: there is no such table; did you mean service?"),
+    "a table of ours": ({"source": "x"}, "[source]: there is no such table"),
+    "a table that is none": ({"service": 3}, "[service]: "),
+    "no such kind": ({"settlement": {"kind": "magic"}}, "[settlement] kind: 'magic'"),
+    "a switch for a number": ({"service": {"port": True}}, "[service] port: this takes a number"),
+    "no such port": ({"service": {"port": 99999}}, "[service] port: 99999"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tables", "told"), DANGERS.values(), ids=DANGERS)
+def test_dangerous_configuration_is_refused_with_a_clear_line(tables: dict[str, Any], told: str) -> None:
+    """F-178."""
+    found = mistakes(tables)
+    assert len(found) == 1, found
+    assert told in found[0]
+
+
+def test_pay_to_is_not_the_relayer() -> None:
+    """F-178. The key that lies on the server must not hold the money."""
+    relayer = parse(relaying()).relayer.address
+    for spelling in (relayer, relayer.lower()):
+        (mistake,) = mistakes(relaying(networks=[{**BASE, "pay_to": spelling}]))
+        assert "the relayer's own address" in mistake
+
+
+def test_what_is_dangerous_with_real_money_is_welcome_on_a_test_network() -> None:
+    tables = relaying(relayer={"key": TEST_KEY}, networks=[SEPOLIA])
+    assert parse(tables).relayer.address.lower() in KNOWN_TO_ALL
+
+
+def test_a_trusted_facilitator_needs_no_rpc() -> None:
+    tables = {**facilitated(trust_facilitator=True), "networks": [{"id": BASE["id"], "pay_to": OWN}]}
+    assert parse(tables).networks[0].rpc_urls == ()
+
+
+def test_free_upstreams_may_stand_in_the_sandbox() -> None:
+    settings = parse({"settlement": {"kind": "sandbox"}, "http_upstreams": [{"id": "a/b", "free": True}]})
+    assert settings.sandbox
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_loopback_needs_no_public_url(host: str) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    assert parse({"service": {"host": host}}).service.origin == f"http://{shown}:8402"
+
+
+# One report
+
+
+BROKEN = """\
+[service]
+prot = 3
+port = 99999
+host = "0.0.0.0"
+description = nope
+[settlement]
+kind = "relayer"
+[relayer]
+key = "${NOPE}"
+[[networks]]
+id = "eip155:8453"
+pay_to = "0x0000000000000000000000000000000000000000"
+[[networks]]
+id = "eip155:1"
+pay_to = "0x52908400098527886E0F7030069857D2E4169EE7"
+[prices]
+"enrich/phone" = 0.33
+"""
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "faregate.toml"
+    file.write_text(BROKEN)
+    with pytest.raises(SettingsError) as caught:
+        load(file, {}, also=lambda settings: ["[[http_upstreams]] no. 1, url: is missing"])
+    places = [mistake.partition(": ")[0] for mistake in caught.value.mistakes]
+    assert places == [
+        f"{file} line 5",
+        "[relayer] key",
+        "[service] port",
+        "[service] prot",
+        "[[networks]] eip155:8453, pay_to",
+        "[prices] enrich/phone",
+        "[service] public_url",
+        "[[networks]] eip155:1, rpc_urls",
+        "[[http_upstreams]] no. 1, url",
+    ]
+
+
+def test_broken_toml_is_told_with_its_line_and_without_its_value(tmp_path: Path) -> None:
+    file = tmp_path / "faregate.toml"
+    file.write_text('[service]\nname = "ok"\n\n[relayer]\nkey = my-very-secret-key\ngas_low_eth = = 1\n')
+    with pytest.raises(SettingsError) as caught:
+        load(file, {})
+    assert [mistake.partition(": ")[0] for mistake in caught.value.mistakes] == [f"{file} line 5", f"{file} line 6"]
+    assert "secret" not in str(caught.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    "text", ["[service\nport = 1\n", 'rpc_urls = ["a"\npay_to = "x"\n', 'name = "\n', "= 1\n", "["]
+)
+def test_a_broken_structure_ends_the_reading(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "faregate.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file, {})
+    assert len(caught.value.mistakes) == 1
+    assert "line" in caught.value.mistakes[0]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="faregate init"):
+        load(tmp_path / "none.toml", {})
+    (tmp_path / "latin.toml").write_bytes(b'[service]\nname = "\xe9"\n')
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load(tmp_path / "latin.toml", {})
+
+
+def test_every_setting_is_explained() -> None:
+    """The sentences go into error messages, into `faregate init` and into the README."""
+    for name, table in Settings.model_fields.items():
+        for model in (table.annotation, *getattr(table.annotation, "__args__", ())):
+            for key, field in getattr(model, "model_fields", {}).items():
+                assert field.description, f"{name}.{key}"
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    for name, table in Settings.model_fields.items():
+        for model in (table.annotation, *getattr(table.annotation, "__args__", ())):
+            for key, field in getattr(model, "model_fields", {}).items():
+                assert f"| `{key}` |" in readme, f"{name}.{key} is not in the README"
+                assert (field.description or "").replace("|", "\\|") in readme, f"{name}.{key} is told otherwise"
+
+
+def test_numbers_of_toml_are_read_as_they_are_meant() -> None:
+    tables = tomllib.loads("[settlement]\nwait_s = 20\n[limits]\nheader_timeout_s = 2.5\n")
+    settings = parse(tables)
+    assert (settings.settlement.wait_s, settings.limits.header_timeout_s) == (20.0, 2.5)
