@@ -1,8 +1,8 @@
 """Asking the directory: which rows could be meant. Who of them is a match, matching.py decides.
 
-A number, an email or a street is one probe of an index. A name goes to FTS5: its last name and every form of its
-first name, within the city or ZIP, then within the state or the ZIP's first three digits, then with last names
-that are spelled much alike. The first round that finds somebody answers.
+A number, an email or a street is one probe of an index. A name is looked for at its street, then by FTS5: its last
+name and every form of its first name, within the city or ZIP, then within the state or the ZIP's first three digits,
+then with last names that are spelled much alike. The first round that finds somebody answers.
 """
 
 from collections.abc import Iterator
@@ -64,8 +64,7 @@ class Directory:
 
     def _find_name(self, query: Query) -> Verdict:
         verdict: Verdict = NotFound()
-        for expression in self._rounds(query):
-            rows = list(self._rows(_BY_NAME, expression, _ROWS_MAX + 1))
+        for rows in self._rounds(query):
             if len(rows) > _ROWS_MAX:
                 return NotFound("too_common")
             verdict = matching.judge(query, rows, self._rules)
@@ -73,8 +72,15 @@ class Directory:
                 return verdict
         return verdict
 
-    def _rounds(self, query: Query) -> Iterator[str]:
-        """FTS5 expressions, from narrow to wide. Words are quoted, and hold letters and digits only."""
+    def _rounds(self, query: Query) -> Iterator[list[Row]]:
+        """Candidates, from narrow to wide."""
+        if query.street:
+            yield list(self._rows(_BY_STREET, places.street_key(query.street), _ROWS_MAX))
+        for expression in self._expressions(query):
+            yield list(self._rows(_BY_NAME, expression, _ROWS_MAX + 1))
+
+    def _expressions(self, query: Query) -> Iterator[str]:
+        """FTS5 expressions, from narrow to wide. Their words are quoted, and hold letters and digits only."""
         first = _first_name(query.name)
         last = [word for word in names.fold(query.name.last).split(" ") if word]
         joined = "".join(last)

@@ -201,7 +201,8 @@ def _by_address(query: Query, row: Row, rules: Rules) -> Hit | None:
     street, unit = places.split_unit(query.street)
     if not row.street_key or row.street_key != places.street_key(street):
         return None
-    if unit and row.line2 and unit != places.unit_key(row.line2):
+    held = places.unit_key(row.line2) or places.split_unit(row.line1)[1]
+    if unit and held and unit != held:
         return None
     if query.state and row.state and query.state != row.state:
         return None
