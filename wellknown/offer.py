@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from math import ceil
 from typing import NamedTuple
 
-import orjson
-
 from gateway.core.catalogue import Operation
 from gateway.core.money import micros_to_atomic_up
 from gateway.core.networks import Token
 from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
-from gateway.core.x402.challenge import ROOM_BYTES
-from gateway.core.x402.headers import HEADER_BYTES_MAX
+from gateway.core.x402.challenge import OFFER_BYTES_MAX, offer_bytes
 from gateway.core.x402.messages import Requirements, Resource
 from gateway.core.x402.offers import offers
 from wellknown.brevity import SHORTER
@@ -57,25 +54,18 @@ def challenge_parts(operation: Operation, identity: Identity) -> Offer:
         {"bazaar": listing, "payment-identifier": bazaar.payment_identifier_extension()},
     )
     for shorter in SHORTER:
-        if header_bytes(offer) <= HEADER_BYTES_MAX:
+        if _fits(offer):
             return offer
         listing = shorter(listing)
         offer = offer._replace(extensions={**offer.extensions, "bazaar": listing})
-    if header_bytes(offer) <= HEADER_BYTES_MAX:
+    if _fits(offer):
         return offer
     # A client pays without the listing; one that cannot read the header cannot pay at all.
     return offer._replace(extensions={name: value for name, value in offer.extensions.items() if name != "bazaar"})
 
 
-def header_bytes(offer: Offer) -> int:
-    """The length of PAYMENT-REQUIRED with this offer, the sentence of the 402 or a client's signature included."""
-    value = {
-        "x402Version": 2,
-        "resource": offer.resource.to_json(),
-        "accepts": [accepted.to_json() for accepted in offer.accepts],
-        "extensions": offer.extensions,
-    }
-    return ceil((len(orjson.dumps(value)) + ROOM_BYTES) / 3) * 4
+def _fits(offer: Offer) -> bool:
+    return offer_bytes(*offer) <= OFFER_BYTES_MAX
 
 
 def resource_of(operation: Operation, identity: Identity) -> Resource:

@@ -1,11 +1,13 @@
 """An invented catalogue with every kind of route, and the people who sell it: for documents, offers and crawlers."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.networks import NETWORKS
+from gateway.core.upstream import Context, NoMatch, Offering, Outcome
 from gateway.core.x402.offers import Terms
 from wellknown import Identity
 
@@ -140,6 +142,33 @@ OFFLINE = Operation(
     example={"phone": "+12065550100"},
     example_output=answer({}),
 )
+
+
+class Shop:
+    """The upstream that sells all of it; nothing is ever found."""
+
+    name = CANARY
+
+    def __init__(self, *more: Operation) -> None:
+        self._operations = (PHONE, WEATHER, PARCEL, QUOTE, *more)
+
+    def offerings(self) -> Sequence[Offering]:
+        async def fulfil(query: BaseModel, context: Context) -> Outcome:
+            return NoMatch()
+
+        return [Offering(operation, fulfil) for operation in self._operations]
+
+    def offline(self) -> Sequence[Operation]:
+        return (OFFLINE,)
+
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        return None
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 def catalogue() -> Catalogue:

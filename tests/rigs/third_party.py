@@ -1,24 +1,27 @@
 """What third parties say of a running gateway: their tools, unchanged, as functions (origin) -> findings.
 
     conformance     x402-conformance's check_402, on every listed address
-    lint            x402lint, as a command
+    lint            x402lint's rules, on every listed address
     sdk             the official Python SDK: its parser, its bazaar validators, its discovery client
     agentcash       @agentcash/discovery and the official TypeScript SDK, by tests/chain/discover.mjs
     schemathesis    requests made up from /openapi.json; looks for server errors and undocumented answers
     vectors         the Bazaar's filter-honesty vectors V0 to V7
     dead_links      every address of ours that any document names
+    drift           every number of every document beside the live 402's
 
 The addresses come from /.well-known/x402, as a crawler would find them, and are asked unpaid and without a body.
 Whatever origin they name, the one under test is asked: nothing here leaves the machine.
 """
 
 import base64
+import importlib
 import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,8 @@ from x402.extensions.bazaar.facilitator import validate_discovery_extension, val
 from x402.extensions.bazaar.facilitator_client import _parse_list_response
 from x402.schemas import PaymentRequired
 from x402conf.harness import check_402
+
+from gateway.core.money import format_usd
 
 SCHEMATHESIS_CHECKS = (
     "not_a_server_error",
@@ -119,22 +124,87 @@ def dead_links(origin: str) -> list[Finding]:
     return found
 
 
+def drift(origin: str) -> list[Finding]:
+    """What the documents say of price, payee, token, network, time and schema, against the live 402 (F-168)."""
+    paths = ("/.well-known/x402", "/.well-known/x402.json", "/discovery/resources", "/openapi.json", "/pricing")
+    with httpx.Client(base_url=origin) as client:
+        manifest, items, listed, openapi, pricing = (client.get(path).json() for path in paths)
+    live = probes(origin)
+    found = [
+        Finding("drift", "error", path, f"lists {len(rows)} operations, {len(live)} are for sale")
+        for path, rows in zip(paths[1:], (items["items"], listed["items"], None, pricing["operations"]), strict=True)
+        if rows is not None and len(rows) != len(live)
+    ]
+    for index, probe in enumerate(live):
+        views = {
+            **_offers_agree(probe, items["items"][index], listed["items"][index]),
+            **_prices_agree(probe, manifest["resources"][index], manifest["prices"][index], openapi, pricing),
+        }
+        found += [Finding("drift", "error", probe.where, view) for view, agrees in views.items() if not agrees]
+    return found
+
+
+def _offers_agree(probe: Probe, item: dict[str, Any], listed: dict[str, Any]) -> dict[str, bool]:
+    required = probe.required
+    return {
+        "body of the 402": json.loads(probe.body)["accepts"] == required["accepts"],
+        "x402.json offers": item["accepts"] == required["accepts"],
+        "x402.json resource": item["resource"] == required["resource"],
+        "/discovery offers": listed["accepts"] == required["accepts"],
+        "/discovery extensions": listed["extensions"] == required["extensions"],
+        "/discovery address": listed["resource"] == required["resource"]["url"],
+    }
+
+
+def _prices_agree(
+    probe: Probe, address: str, price: dict[str, Any], openapi: dict[str, Any], pricing: dict[str, Any]
+) -> dict[str, bool]:
+    required = probe.required
+    block = required["extensions"]["bazaar"]
+    path = re.sub(r":(\w+)", r"{\1}", block.get("routeTemplate", urlsplit(probe.url).path))
+    described = openapi["paths"][path][probe.method.lower()]
+    prices = {(each["method"], each["path"]): each["price"] for each in pricing["operations"]}
+    priced = prices[probe.method, path]
+    return {
+        "x402 address": address == f"{probe.method} {required['resource']['url']}",
+        "x402 price": price["price_usd"] == _base_price(priced),
+        "openapi price": described["x-payment-info"]["price"] == priced,
+        "openapi request": _same_request(described, block),
+        "amounts": {_usd(accepted) for accepted in required["accepts"]} == {_base_price(priced)},
+    }
+
+
+def _base_price(price: dict[str, str]) -> str:
+    return price["amount"] if price["mode"] == "fixed" else price["min"]
+
+
+def _usd(accepted: dict[str, Any]) -> str:
+    """Every token that these gateways take has six decimals."""
+    return format_usd(int(accepted["amount"]))
+
+
+def _same_request(described: dict[str, Any], block: dict[str, Any]) -> bool:
+    schemas = block["schema"]["properties"]["input"]["properties"]
+    if "body" in schemas:
+        told = described["requestBody"]["content"]["application/json"]["schema"]
+        return bool(told["properties"].keys() == schemas["body"]["properties"].keys())
+    names = {each["name"] for each in described["parameters"] if each.get("in") == "query"}
+    return names == set(schemas.get("queryParams", {}).get("properties", ()))
+
+
 def lint_is_installed() -> bool:
     return importlib.util.find_spec("x402lint") is not None
 
 
 def lint(origin: str) -> list[Finding]:
-    found = []
-    for probe in probes(origin):
-        command = [sys.executable, "-m", "x402lint", "check", probe.url, "--method", probe.method, "--json"]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        if run.returncode not in (0, 1) or not run.stdout:
-            raise RuntimeError(f"x402lint did not run: {run.stderr}")
-        for check in json.loads(run.stdout)["checks"]:
-            if check["level"] in ("FAIL", "WARN"):
-                severity = "error" if check["level"] == "FAIL" else "warn"
-                found.append(Finding("x402lint", severity, probe.where, f"{check['id']}: {check['message']}"))
-    return found
+    rules = importlib.import_module("x402lint.protocol")
+    levels = {"FAIL": "error", "WARN": "warn"}
+    return [
+        Finding("x402lint", levels[check.level], probe.where, f"{check.id}: {check.message}")
+        for probe in probes(origin)
+        for check in rules.lint_response(probe.url, probe.status, probe.headers, probe.body).checks
+        if check.level in levels
+    ]
 
 
 def sdk(origin: str) -> list[Finding]:
@@ -143,7 +213,7 @@ def sdk(origin: str) -> list[Finding]:
         offered = PaymentRequired.model_validate(probe.required)
         if not offered.accepts:
             found.append(Finding("x402 sdk", "error", probe.where, "nothing to accept"))
-        block = probe.required["extensions"]["bazaar"]
+        block = probe.required.get("extensions", {}).get("bazaar", {})
         for verdict in (validate_discovery_extension(block), validate_discovery_extension_spec(block)):
             found += [Finding("x402 sdk bazaar", "error", probe.where, message) for message in verdict.errors]
     listing = _parse_list_response(httpx.get(f"{origin}/discovery/resources").json())
@@ -178,7 +248,10 @@ def schemathesis(origin: str, *, examples_max: int = 5, seed: int = 1) -> list[F
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples_max), "--seed", str(seed)]
     command += ["--no-color", "--generation-deterministic", "--continue-on-failure"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "", "COLUMNS": "200"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, env=environment, cwd=scratch
+        )
     if run.returncode == 0:
         return []
     return [Finding("schemathesis", "error", origin, run.stdout[-6000:] + run.stderr[-2000:])]
