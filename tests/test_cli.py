@@ -1,0 +1,457 @@
+"""The command line as an operator meets it: what is printed, where, and the exit status."""
+
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import structlog
+from rigs.chain import PAYER_KEYS, RELAYER_KEY, USDC, Chain
+
+from gateway.assemble import mistakes
+from gateway.cli import init, main
+from gateway.settings import parse
+
+COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'faregate'; from gateway.cli import main; main()"]
+ROOT = Path(__file__).parents[1]
+OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
+PEOPLE = """\
+First Name,Last Name,Phone,Street,City,State,Zip
+Dana,Sample,(206) 555-0100,12 Example Ave,Seattle,WA,98101
+Lee,Sample,206-555-0101,14 Example Ave,Seattle,WA,98101
+Bad,Row,1,2,3,4,5,6,7,8
+"""
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def faregate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """`faregate("agents", "list")` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FAREGATE_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["faregate", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
+    yield run
+    structlog.configure(**before)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command as a process of its own, ended at the end."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# init, help
+
+
+def test_help_names_every_command_and_loads_no_chain_and_no_models(faregate: Run) -> None:
+    done = faregate("--help")
+    for command in "init serve demo check operations audit backup pay agents charges directory".split():  # noqa: SIM905
+        assert re.search(rf"^  {command} ", done.out, re.MULTILINE)
+    heavy = "print([m for m in ('web3', 'pydantic', 'aiohttp', 'apsw', 'rich') if m in sys.modules])"
+    script = f"import gateway.cli, sys; {heavy}"
+    quick = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert quick.stdout.strip() == "[]"
+
+
+def test_init_writes_a_file_that_changes_nothing(faregate: Run) -> None:
+    assert faregate("init").status == 0
+    tables = tomllib.loads(Path("faregate.toml").read_text())
+    assert parse(tables) == parse({})
+
+
+def test_every_line_of_it_is_valid_once_it_is_switched_on() -> None:
+    lines = init.template().splitlines()
+    switched = [re.sub(r"^# (?=[\w\"]+ = |\[\[)", "", line) for line in lines]
+    text = "\n".join(line for line in switched if not line.startswith(("tokens = ", "key_file = ")))
+    environ = dict.fromkeys(("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "BASE_RPC_URL"), "")
+    environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
+    environ |= dict.fromkeys(("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY"), "some-secret-or-other")
+    tables = tomllib.loads(text.replace('"0x..."', f'"{OWN}"').replace('kind = "none"', 'kind = "relayer"'))
+    settings = parse(tables, environ, also=mistakes)
+    assert settings.networks[0].id == "eip155:8453"
+    assert settings.http_upstreams[0]["id"] == "weather/now"
+
+
+def test_init_never_writes_over_a_file(faregate: Run) -> None:
+    Path("faregate.toml").write_text("# mine\n")
+    done = faregate("init")
+    assert done.status == 1
+    assert "exists already" in done.err
+    assert Path("faregate.toml").read_text() == "# mine\n"
+
+
+# mistakes
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_broken_configuration_is_one_report_and_a_status(faregate: Run, command: str) -> None:
+    Path("faregate.toml").write_text(
+        '[service]\nport = "ninety"\nname = nope\n[prices]\n"enrich/nothing" = "1"\n'
+        '[settlement]\nkind = "sandbox"\n[[networks]]\nid = "eip155:8453"\n'
+    )
+    done = faregate(command)
+    assert done.status == 2
+    assert done.out == ""
+    assert "The configuration has 4 mistakes:" in done.err
+    for told in ("line 3", "[service] port", "[[networks]] eip155:8453, pay_to", '[prices] "enrich/nothing"'):
+        assert told in done.err
+
+
+def test_a_named_configuration_must_be_there(faregate: Run) -> None:
+    done = faregate("check", "--config", "other.toml")
+    assert done.status == 2
+    assert "other.toml: No such file or directory; `faregate init` writes one" in done.err
+
+
+def test_a_taken_port_is_told_in_a_line(faregate: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        Path("faregate.toml").write_text(f"[service]\nport = {port}\n")
+        for arguments in (("serve",), ("demo", "--port", port)):
+            done = faregate(*arguments)
+            assert done.status == 5
+            assert "ddress already in use" in done.err
+
+
+def test_a_file_of_a_newer_version_is_left_alone(faregate: Run) -> None:
+    assert faregate("agents", "list").status == 0
+    import apsw
+
+    connection = apsw.Connection("data/faregate.db")
+    connection.execute("INSERT INTO migrations VALUES (9999, 'from the future', 0)")
+    connection.close()
+    done = faregate("agents", "list")
+    assert done.status == 5
+    assert "Traceback" not in done.err
+
+
+# agents, charges, audit, backup
+
+
+def test_an_agents_life(faregate: Run) -> None:
+    created = faregate("agents", "create", "first", "--credit", "5", "--grant", "0.20")
+    agent, token = re.findall(r"(?:agent|token)  (\S+)", created.out)
+    assert token.startswith("411_")
+    again = faregate("agents", "credit", agent, "1.50", "--id", "invoice-7")
+    assert "has $6.500 of its own and $0.200 bonus" in again.out
+    assert faregate("agents", "credit", agent, "1.50", "--id", "invoice-7").out == again.out
+    assert faregate("agents", "credit", agent, "9.00", "--id", "invoice-7").status == 4
+    (row,) = [json.loads(line) for line in faregate("agents", "list", "--json").out.splitlines()]
+    assert (row["label"], row["available_usd"], row["bonus_usd"], row["tokens"]) == ("first", "6.500", "0.200", 1)
+    assert faregate("agents", "revoke", agent, "--yes").out == "1 token revoked\n"
+    assert faregate("agents", "revoke", agent, "--yes").out == "0 tokens revoked\n"
+    assert faregate("audit").status == 0
+    assert token not in Path("data/faregate.db").read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("amount", ["-1", "0", "1e3", "five", "0.0000001", "nan", "99999999999"])
+def test_odd_amounts_change_nothing(faregate: Run, amount: str) -> None:
+    agent = re.findall(r"agent  (\S+)", faregate("agents", "create", "x").out)[0]
+    done = faregate("agents", "credit", "--", agent, amount)
+    assert done.status == 2
+    assert '"available_usd": "0.000"' in faregate("agents", "list", "--json").out
+
+
+def test_what_is_not_there_is_told(faregate: Run) -> None:
+    for arguments in (("agents", "credit", "agt_none", "1"), ("agents", "revoke", "agt_none", "-y")):
+        done = faregate(*arguments)
+        assert (done.status, "there is no agent agt_none" in done.err) == (2, True)
+    for arguments in (("charges", "show", "chg_none"), ("charges", "refund", "chg_none", "-y")):
+        done = faregate(*arguments)
+        assert (done.status, "there is no charge chg_none" in done.err) == (2, True)
+    assert faregate("charges", "list", "--state", "magic").status == 2
+    assert "no such charges" in faregate("charges", "list").err
+
+
+def test_audit_tells_what_is_wrong_and_fails(faregate: Run) -> None:
+    faregate("agents", "create", "x", "--credit", "5")
+    import apsw
+
+    connection = apsw.Connection("data/faregate.db")
+    connection.execute("UPDATE accounts SET balance_micros = balance_micros + 1 WHERE name LIKE '%:available'")
+    connection.close()
+    done = faregate("audit", "--json")
+    assert done.status == 1
+    assert "cache" in {json.loads(line)["rule"] for line in done.out.splitlines()}
+
+
+def test_backup_beside_the_ledger_or_where_it_is_told(faregate: Run) -> None:
+    assert "there is no ledger" in faregate("backup").err
+    faregate("agents", "create", "x")
+    assert faregate("backup").status == 0
+    assert len(list(Path("data").glob("faregate-2*.db"))) == 1
+    assert faregate("backup", "copy.db").status == 0
+    assert "exists already" in faregate("backup", "copy.db").err
+
+
+# directory
+
+
+def test_a_directory_is_loaded_and_counted(faregate: Run) -> None:
+    Path("people.csv").write_text(PEOPLE)
+    assert "there is no directory" in faregate("directory", "stats").err
+    assert "offline" in faregate("operations").out
+    done = faregate("directory", "load", "people.csv", "--yes")
+    assert done.status == 0
+    assert "line 4:" in done.err
+    assert "2 of 3 rows loaded as people.csv" in done.out
+    assert re.search(r"First Name +first +Dana", done.out)
+    assert json.loads(faregate("directory", "stats", "--json").out)["persons"] == 2
+    assert "on sale" in faregate("operations").out
+
+
+def test_a_file_that_holds_nobody(faregate: Run) -> None:
+    Path("odd.csv").write_text("a,b\n1,2\n")
+    done = faregate("directory", "load", "odd.csv", "--yes")
+    assert done.status == 1
+    assert "no column is a name" in done.err
+    assert faregate("directory", "load", "odd.csv", "--column", "phone").status == 2
+
+
+# check
+
+
+def test_check_of_the_defaults(faregate: Run) -> None:
+    done = faregate("check")
+    assert done.status == 0
+    assert re.search(r"^ok +ledger .*SQLite 3\.", done.out, re.MULTILINE)
+    assert "only agents with a balance can pay" in done.out
+
+
+def test_check_tells_a_ledger_that_cannot_be_used(faregate: Run) -> None:
+    """F-105 and friends: whatever is wrong with the file is a line with its mend, not a trace."""
+    Path("data").mkdir()
+    Path("data/faregate.db").write_text("this is no database, and never was one " * 100)
+    done = faregate("check")
+    assert done.status == 1
+    assert re.search(r"^FAIL +ledger", done.out, re.MULTILINE)
+
+
+RELAYING = """\
+[settlement]
+kind = "relayer"
+[relayer]
+key = "${RELAYER}"
+[[networks]]
+id = "eip155:84532"
+rpc_urls = [%(urls)s]
+pay_to = "0x52908400098527886E0F7030069857D2E4169EE7"
+%(more)s
+"""
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Chain]:
+    chain = Chain.start()
+    yield chain
+    chain.close()
+
+
+@pytest.mark.chain
+def test_check_of_a_chain(faregate: Run, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAYER", RELAYER_KEY.hex())
+    Path("faregate.toml").write_text(RELAYING % {"urls": f'"{chain.url}"', "more": ""})
+    done = faregate("check")
+    assert done.status == 0, done
+    assert "is of this chain" in done.out
+    assert 'token USDC: name "USDC", version "2", 6 decimals, domain agrees' in done.out
+    assert "ETH for gas" in done.out
+
+
+WRONG_CHAINS = {
+    "nobody there": ('"http://127.0.0.1:9"', "", "rpc_urls no. 1"),
+    "one of two": ('"{url}", "http://127.0.0.1:9"', "", "rpc_urls no. 2"),
+    "another name": (
+        '"{url}"',
+        f'tokens = [{{ address = "{USDC}", name = "USD Coin", version = "2", decimals = 6 }}]',
+        'its domain is not name "USD Coin", version "2"; it says name "USDC", version "2"',
+    ),
+    "another version": (
+        '"{url}"',
+        f'tokens = [{{ address = "{USDC}", name = "USDC", version = "1", decimals = 6 }}]',
+        'its domain is not name "USDC", version "1"',
+    ),
+    "other decimals": (
+        '"{url}"',
+        f'tokens = [{{ address = "{USDC}", name = "USDC", version = "2", decimals = 18 }}]',
+        "it has 6 decimals, not 18",
+    ),
+    "no contract": (
+        '"{url}"',
+        f'tokens = [{{ address = "{OWN.lower()}", name = "USDC", version = "2", decimals = 6 }}]',
+        "there is no contract at",
+    ),
+}
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(("urls", "more", "told"), WRONG_CHAINS.values(), ids=WRONG_CHAINS)
+def test_check_tells_what_is_wrong_with_a_chain(
+    faregate: Run, chain: Chain, monkeypatch: pytest.MonkeyPatch, urls: str, more: str, told: str
+) -> None:
+    """F-050, F-083."""
+    monkeypatch.setenv("RELAYER", RELAYER_KEY.hex())
+    Path("faregate.toml").write_text(RELAYING % {"urls": urls.replace("{url}", chain.url), "more": more})
+    done = faregate("check")
+    assert done.status == 1
+    assert any(line.startswith("FAIL") and told in line for line in done.out.splitlines()), done.out
+
+
+@pytest.mark.chain
+def test_check_tells_an_empty_gas_purse(faregate: Run, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F-182, before it becomes an alarm."""
+    monkeypatch.setenv("RELAYER", "0b" * 32)
+    Path("faregate.toml").write_text(RELAYING % {"urls": f'"{chain.url}"', "more": ""})
+    done = faregate("check")
+    assert done.status == 1
+    assert "less than gas_low_eth" in done.out
+
+
+# serve, pay, demo
+
+
+def wait_until_ready(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        found = re.search(r"answers at (http://\S+),", line)
+        if found:
+            return found[1]
+    raise AssertionError("it ended before it was ready")
+
+
+def test_serve_and_pay(faregate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer's afternoon: a match by EIP-3009, a miss by Permit2, a price above the cap; then a clean stop."""
+    Path("people.csv").write_text(PEOPLE)
+    faregate("directory", "load", "people.csv", "--yes")
+    Path("faregate.toml").write_text(f'[service]\nport = {free_port()}\n[settlement]\nkind = "sandbox"\n')
+    with started(Path.cwd(), "serve") as process:
+        url = wait_until_ready(process) + "/api/v1/enrich/phone"
+        monkeypatch.setenv("FAREGATE_PAY_KEY", PAYER_KEYS[0].hex())
+        match = faregate("pay", url, "-d", '{"phone": "+12065550100"}', "--yes")
+        miss = faregate("pay", url, "-d", '{"phone": "+13075550199"}', "--yes", "--by", "permit2")
+        dear = faregate("pay", url, "-d", '{"phone": "+12065550100"}', "--yes", "--max", "0.32")
+        wrong = faregate("pay", url, "-d", '{"phone": "12"}', "--yes")
+        foreign = faregate("pay", url, "-d", "{}", "--yes", "--network", "eip155:8453")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert match.status == 0
+    assert json.loads(match.out)["billing"]["charged_usd"] == "0.330"
+    assert '"success": true' in match.err
+    assert miss.status == 0
+    assert json.loads(miss.out)["matched"] is False
+    assert "nothing was charged" in miss.err
+    assert (dear.status, "$0.330 is above the cap of $0.320" in dear.err) == (3, True)
+    assert (wrong.status, json.loads(wrong.out)["code"]) == (2, "INVALID_PHONE")
+    assert (foreign.status, "is not eip155:8453" in foreign.err) == (3, True)
+    rows = [json.loads(line) for line in faregate("charges", "list", "--json").out.splitlines()]
+    assert [row["state"] for row in rows] == ["released", "settled"]
+    refund = faregate("charges", "refund", rows[1]["charge"], "--usd", "0.30", "--yes", "--note", "sorry")
+    assert "refunded $0.300" in refund.out
+    assert faregate("charges", "refund", rows[1]["charge"], "--usd", "0.04", "--yes").status == 4
+    assert faregate("audit").status == 0
+
+
+def test_pay_without_key_body_or_shop(faregate: Run) -> None:
+    assert faregate("pay", "http://127.0.0.1:9/x", "--yes").status == 5
+    assert faregate("pay", "http://127.0.0.1:9/x", "-d", "{nope").status == 2
+    assert faregate("pay", "http://127.0.0.1:9/x", "-H", "nope").status == 2
+    assert faregate("pay", "ftp://127.0.0.1/x", "--yes").status == 5
+
+
+SHOWN = (
+    "402 AGENT_TOKEN_REQUIRED",
+    "200, matched: true, billed: true",
+    '{"success":true,"transaction":"0x',
+    "0.330 Sandbox USD less",
+    "200, matched: false, billed: false",
+    "0.000 Sandbox USD less",
+    '"available_usd":"4.670"',
+    "audit    clean",
+)
+
+
+def test_demo_shows_all_it_promises(faregate: Run) -> None:
+    done = faregate("demo", "--once", "--port", "0")
+    assert done.status == 0, done.err
+    for told in SHOWN:
+        assert told in done.out
+    assert list(Path().iterdir()) == [], "what is not kept vanishes"
+
+
+def test_demo_stays_up_to_be_tried(tmp_path: Path) -> None:
+    with started(tmp_path, "demo", "--port", "0", "--data", "kept", PYTHONUNBUFFERED="1") as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "Authorization: Bearer 411_" in line)
+        arguments = [*shlex.split(line), "--silent"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert json.loads(done.stdout)["matched"] is True
+    assert (tmp_path / "kept" / "demo.db").exists()
+
+
+# crash points
+
+
+def test_a_crash_point_kills_the_process_there() -> None:
+    script = (
+        "from gateway.cli.serving import arm_crash_point as arm; from gateway.core.crash import point\n"
+        "arm('hold.after:2'); point('hold.before'); point('hold.after'); print(1, flush=True); point('hold.after')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n")
+
+
+def test_a_crash_point_that_is_none_is_refused(faregate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAREGATE_CRASH_AT", "nowhere")
+    done = faregate("serve")
+    assert done.status == 2
+    assert "nowhere is no crash point" in done.err
