@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
 from gateway.core.upstream import Context, Match, NoMatch, Offering, Outcome
-from upstreams.directory import DirectorySettings, phones, places
+from upstreams.directory import phones, places
 from upstreams.directory.lookup import Directory
 from upstreams.directory.matching import Found, Hit, NotFound, Query, Row, Verdict, threshold
+from upstreams.directory.settings import DirectorySettings
 from upstreams.person import ANSWER, PersonQuery, PhoneQuery
 
 _T = TypeVar("_T")

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from upstreams.directory import invented, load, phones, places, stats
+from upstreams.directory import invented, phones, places
+from upstreams.directory.database import stats
+from upstreams.directory.loading import load
 
 
 def test_the_same_people_every_time() -> None:

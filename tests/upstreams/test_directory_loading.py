@@ -6,11 +6,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from upstreams.directory import DirectoryError, LoadError, Rules, load, preview, stats
-from upstreams.directory.loading import REPORTED_MAX, LoadReport
+from upstreams.directory.database import DirectoryError, stats
+from upstreams.directory.loading import REPORTED_MAX, LoadReport, load, preview
 from upstreams.directory.lookup import Directory
 from upstreams.directory.matching import Found, Hit, Query
 from upstreams.directory.names import Name
+from upstreams.directory.reading import LoadError
+from upstreams.directory.settings import Rules
 
 HEADER = "first,last,phone,street,city,state,zip,email\n"
 DANA = "Dana,Sample,(206) 555-0100,12 Example Ave,Seattle,WA,98101,dana@example.com\n"

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from upstreams.directory import DirectoryError, Rules, load, names
+from upstreams.directory import names
+from upstreams.directory.database import DirectoryError
+from upstreams.directory.loading import load
 from upstreams.directory.lookup import Directory
 from upstreams.directory.matching import Found, NotFound, Query
+from upstreams.directory.settings import Rules
 
 PEOPLE = """\
 name,phone,street,city,state,zip,email

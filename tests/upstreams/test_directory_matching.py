@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstreams.directory import Rules, matching, names, places
+from upstreams.directory import matching, names, places
 from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
 from upstreams.directory.names import NOBODY, Name
+from upstreams.directory.settings import Rules
 
 RULES = Rules()
 PHONE = "+12065550100"

@@ -19,7 +19,10 @@ from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code
 from gateway.core.http import HttpResponse
 from gateway.core.upstream import Context, Match, NoMatch, Outcome
-from upstreams.directory import DirectoryError, DirectorySettings, Rules, invented, load
+from upstreams.directory import invented
+from upstreams.directory.database import DirectoryError
+from upstreams.directory.loading import load
+from upstreams.directory.settings import DirectorySettings, Rules
 from upstreams.people import People
 from upstreams.person import PersonQuery, PhoneQuery
 
@@ -335,6 +338,14 @@ async def test_any_body_is_refused_or_answered(people: People, body: dict[str, o
 
 def test_the_heavy_tables_wait_for_their_first_call() -> None:
     program = "import sys, upstreams.people; print([m for m in %r if m in sys.modules])"
-    heavy = ["phonenumbers", "phonenumbers.geodata", "zipcodes", "nameparser", "usaddress", "nicknames"]
+    heavy = [
+        "phonenumbers",
+        "zipcodes",
+        "nameparser",
+        "usaddress",
+        "nicknames",
+        "rapidfuzz",
+        "upstreams.directory.loading",
+    ]
     done = subprocess.run([sys.executable, "-c", program % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

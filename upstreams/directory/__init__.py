@@ -1,12 +1,15 @@
-"""The directory: the operator's own records of people, in a SQLite file of its own, asked without any network."""
+"""The directory: the operator's own records of people, in a SQLite file of its own, asked without any network.
 
-from upstreams.directory.database import DirectoryError, Stats, stats
-from upstreams.directory.loading import LoadReport, Preview, load, preview
-from upstreams.directory.mapping import guess_mapping
-from upstreams.directory.reading import LoadError
-from upstreams.directory.settings import DirectorySettings, Rules
+    settings    what an operator may set: DirectorySettings, Rules
+    loading     a file -> the directory: preview, load, LoadReport
+      reading     rows out of CSV, TSV and JSON lines, however broken
+      mapping     which column is what: guess_mapping
+      records     what a row becomes
+    database    the file itself: schema, opening, stats
+    lookup      who could be meant
+    matching    who of them is a match: the rules by which a caller pays
+    names, places, phones    what these are, written in many ways
+    invented    people for the demo
 
-__all__ = [
-    "DirectoryError", "DirectorySettings", "LoadError", "LoadReport", "Preview", "Rules", "Stats", "guess_mapping",
-    "load", "preview", "stats",
-]  # fmt: skip
+Nothing is imported here: loading belongs to the command line, and a gateway at rest should not carry it.
+"""

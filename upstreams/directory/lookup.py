@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rapidfuzz import process
-from rapidfuzz.distance import JaroWinkler
-
 from upstreams.directory import matching, names, places
 from upstreams.directory.database import open_reader
 from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
@@ -97,10 +94,10 @@ class Directory:
 
     def _alike(self, last: str) -> set[str]:
         """Last names in the directory that begin with the same two letters and differ little."""
-        terms = [term for (term,) in self._connection.execute(_LAST_NAMES, (last[:2], last[:2] + "\U0010ffff"))]
+        terms = (term for (term,) in self._connection.execute(_LAST_NAMES, (last[:2], last[:2] + "\U0010ffff")))
+        near = sorted((-names.alike(last, term), term) for term in terms if term != last)
         least = self._rules.last_name_min
-        near = process.extract(last, sorted(terms), scorer=JaroWinkler.similarity, score_cutoff=least, limit=_ALIKE_MAX)
-        return {term for term, _, _ in near} - {last}
+        return {term for likeness, term in near[:_ALIKE_MAX] if -likeness >= least}
 
 
 def _first_name(name: Name) -> str:

@@ -7,10 +7,9 @@ its workers.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
-
-from rapidfuzz.distance import JaroWinkler
 
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
 _GAPS = re.compile(r"[\W_]+")
@@ -20,6 +19,18 @@ _BUSINESS = re.compile(
     re.IGNORECASE,
 )
 _SUFFIXES = {"junior": "jr", "senior": "sr", "2nd": "ii", "3rd": "iii", "4th": "iv"}
+
+
+def alike(a: str, b: str) -> float:
+    """Jaro-Winkler of two folded texts: 0 for nothing in common to 1 for equal."""
+    return 1.0 if a == b else _jaro_winkler()(a, b)
+
+
+@lru_cache(maxsize=1)
+def _jaro_winkler() -> Callable[[str, str], float]:
+    from rapidfuzz.distance import JaroWinkler
+
+    return JaroWinkler.similarity
 
 
 class Name(NamedTuple):
@@ -132,7 +143,7 @@ def agree_last(asked: str, held: str, least: float) -> float:
     a, b = fold(asked), fold(held)
     if not a or not b:
         return 0.0
-    likeness: float = JaroWinkler.similarity(a.replace(" ", ""), b.replace(" ", ""))
+    likeness = alike(a.replace(" ", ""), b.replace(" ", ""))
     if likeness >= least:
         return likeness
     halves, other = (a.split(" "), b) if " " in a else (b.split(" "), a)

@@ -8,9 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from rapidfuzz.distance import JaroWinkler
-
-from upstreams.directory.names import fold
+from upstreams.directory.names import alike, fold
 
 _STATE_NAMES = (
     "AL Alabama|AK Alaska|AZ Arizona|AR Arkansas|CA California|CO Colorado|CT Connecticut|DE Delaware|"
@@ -160,7 +158,7 @@ def agree_city(asked: str, held: str, least: float) -> float:
     a, b = city_word(asked)[1:], city_word(held)[1:]
     if not a or not b:
         return 0.0
-    likeness: float = JaroWinkler.similarity(a, b)
+    likeness = alike(a, b)
     return likeness if likeness >= least else 0.0
 
 
