@@ -164,10 +164,10 @@ class OnChain:
     # before
 
     async def check(
-        self, payment: Verified, sender: str, *, gas_wei_min: int = 0, max_fee_wei: int | None = None
+        self, payment: Verified, sender: str, *, max_fee_wei: int | None = None, asks_gas: bool = True
     ) -> Admitted | Refused | Unknown:
-        """Would the chain take it now, sent by `sender`? `gas_wei_min` is the least that the sender must have left,
-        `max_fee_wei` the most that a unit of gas may cost."""
+        """Would the chain take it now, sent by `sender`? `max_fee_wei` is the most that a unit of gas may cost;
+        without `asks_gas`, whether the sender can pay for it is somebody else's affair."""
         if not self.serves(payment.requirements):
             return Refused("invalid_payment_requirements", "this is not asked for here")
         due = due_of_verified(payment)
@@ -191,7 +191,7 @@ class OnChain:
         try:
             head, failed, code, gas_wei, spendable = await self.rpc.latest(calls, understand)
             self.gas_wei = gas_wei
-            if gas_wei < max(gas_wei_min, due.gas(contract=code) * 2 * head.base_fee):
+            if asks_gas and gas_wei < due.gas(contract=code) * 2 * head.base_fee:
                 return Unknown("whoever settles here has no money for gas")
             if max_fee_wei is not None and head.base_fee > max_fee_wei:
                 return Unknown("gas costs more than is allowed to be paid for it")

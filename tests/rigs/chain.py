@@ -83,7 +83,7 @@ def contracts() -> dict[str, Any]:
     built = MODULES / ".cache" / "contracts.json"
     sources = [*(HERE / "contracts").glob("*.sol"), HERE / "build.mjs"]
     if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        subprocess.run(["node", "build.mjs"], cwd=HERE, check=True)  # noqa: S607 node is found on the PATH
+        subprocess.run(["node", "build.mjs"], cwd=HERE, check=True)
     made: dict[str, Any] = json.loads(built.read_text())
     return made
 
@@ -214,10 +214,11 @@ class Chain:
         """Circle's proxy and implementation, taken through the three initialisations that the real one went through."""
         code = contracts()["contracts"]
         implementation = TOKEN_IMPLEMENTATION
+        slot = "0x" + implementation[2:].lower().rjust(64, "0")
         self.batch(
             ("anvil_setCode", implementation, "0x" + code["FiatToken"]),
             ("anvil_setCode", address, "0x" + code["FiatTokenProxy"]),
-            ("anvil_setStorageAt", address, _IMPLEMENTATION_SLOT, "0x" + bytes.fromhex(implementation[2:]).rjust(32, b"\0").hex()),
+            ("anvil_setStorageAt", address, _IMPLEMENTATION_SLOT, slot),
             ("anvil_setStorageAt", address, _ADMIN_SLOT, "0x" + (b"\0" * 31 + b"\1").hex()),
         )  # fmt: skip
         steps = (

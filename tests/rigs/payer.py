@@ -11,7 +11,6 @@ from typing import Any
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils import keccak
-
 from rigs.chain import EXACT_PROXY, PERMIT2, UPTO_PROXY
 
 Json = dict[str, Any]
