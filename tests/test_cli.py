@@ -361,9 +361,10 @@ def test_check_tells_an_empty_gas_purse(faregate: Run, chain: Chain, monkeypatch
 def wait_until_ready(process: "subprocess.Popen[str]") -> str:
     assert process.stderr is not None
     for line in process.stderr:
-        found = re.search(r"answers at (http://\S+),", line)
-        if found:
-            return found[1]
+        told = json.loads(line)
+        if told["event"] == "ready":
+            assert told["sandbox"] is True
+            return str(told["listening"])
     raise AssertionError("it ended before it was ready")
 
 

@@ -37,7 +37,7 @@ def serve(
     form: Literal["json", "console"] = log if log != "auto" else "console" if sys.stderr.isatty() else "json"
     logs.configure(form, log_level)
     arm_crash_point(os.environ.get("FAREGATE_CRASH_AT"))
-    run(settings, ready=lambda url, gateway: tell_ready(url, gateway))
+    run(settings, ready=tell_ready if form == "console" else log_ready)
 
 
 def run(settings: "Settings", *, ready: "Callable[[str, Gateway], None]") -> None:
@@ -86,6 +86,20 @@ def tell_ready(url: str, gateway: "Gateway") -> None:
     if not selling:
         terminal.note("Nothing is on sale yet: load a directory (`faregate directory load people.csv`) or add one of "
                       "your APIs as [[http_upstreams]].")  # fmt: skip
+
+
+def log_ready(url: str, gateway: "Gateway") -> None:
+    """The same for machines: one line of the log."""
+    import structlog
+
+    structlog.get_logger("gateway").info(
+        "ready",
+        listening=url,
+        known_as=gateway.settings.service.origin,
+        settlement=gateway.settings.settlement.kind,
+        sandbox=gateway.settings.sandbox,
+        operations=[operation.id for operation in gateway.catalogue.operations],
+    )
 
 
 def arm_crash_point(wanted: str | None) -> None:
