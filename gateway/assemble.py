@@ -26,6 +26,7 @@ from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.charge import Charge, Event
 from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
+from gateway.core.money import format_usd
 from gateway.core.settlement import State
 from gateway.core.upstream import Offering, Upstream
 from gateway.core.x402 import challenge
@@ -293,7 +294,7 @@ def edge_parts(
     token = settings.service.operator_token
 
     def refusal(operation: Operation, problem: Problem, request_id: str) -> Challenge:
-        return build_challenge(operation, offers[operation.id], problem, request_id)
+        return build_challenge(operation, offers[operation.id], problem, request_id, settings.sandbox)
 
     def unpaid(operation: Operation, request_id: str) -> Challenge:
         return refusal(operation, Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID), request_id)
@@ -330,15 +331,21 @@ def edge_parts(
 UNPAID = "pay this call with x402, or bring an agent's bearer token with enough balance"
 
 
-def build_challenge(operation: Operation, offer: Offer, problem: Problem, request_id: str) -> Challenge:
+def build_challenge(operation: Operation, offer: Offer, problem: Problem, request_id: str, sandbox: bool) -> Challenge:
     """The 402 of an operation with the reason for it."""
+    fields = {
+        "request_id": request_id,
+        "price_usd": format_usd(operation.price.base_micros),
+        "billing_reason": "payment_required",
+        **problem.details,
+    }
     return challenge.build(
         resource=offer.resource,
         accepts=offer.accepts,
         extensions=offer.extensions,
         error=problem.reason or problem.message,
         code=problem.code,
-        fields={"request_id": request_id, **problem.details},
+        fields={**fields, "sandbox": True} if sandbox else fields,
     )
 
 

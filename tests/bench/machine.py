@@ -1,17 +1,15 @@
 """Figures of the server itself: the unpaid 402, calls paid from balance, starting, and memory at rest."""
 
 import asyncio
-import json
+import re
 import subprocess
-import sys
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from bench import load, targets
 from bench.figures import Figure, Plan
 from bench.load import median
-from bench.targets import Target
+from bench.targets import FAREGATE, Target
 from rigs.chain import Chain
 
 IN_FLIGHT = 32
@@ -96,18 +94,17 @@ async def _both(stack: AsyncExitStack, plan: Plan) -> list[Target]:
 
 
 def _agent(target: Target) -> str:
-    """An agent with money, made by the command line beside the running gateway."""
+    """The token of an agent with money, made by the command line beside the running gateway."""
     assert target.home is not None
-    config = ["--config", str(Path(target.home) / "faregate.toml")]
-    made = _cli("agents", "create", "bench", "--json", *config)
-    agent = json.loads(made)
-    _cli("agents", "credit", agent["agent_id"], "1000000", "--note", "bench", *config)
-    token: str = agent["token"]
-    return token
+    said = _cli("agents", "create", "bench", "--credit", "1000000", "--config", str(target.home / "faregate.toml"))
+    found = re.search(r"411_[0-9A-Za-z]{49}", said)
+    if found is None:
+        raise SystemExit(f"no token in: {said}")
+    return found.group()
 
 
 def _cli(*words: str) -> str:
-    ran = subprocess.run([sys.executable, "-m", "gateway.cli", *words], capture_output=True, text=True)
+    ran = subprocess.run([FAREGATE, *words], capture_output=True, text=True)
     if ran.returncode:
         raise SystemExit(f"faregate {' '.join(words)}: {ran.stdout}{ran.stderr}")
     return ran.stdout

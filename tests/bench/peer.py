@@ -78,34 +78,19 @@ def server(port: int, facilitator_url: str, pay_to: str) -> None:
 
 
 def verify() -> None:
-    from x402.mechanisms.evm import FacilitatorWeb3Signer
-    from x402.mechanisms.evm.constants import AUTHORIZATION_TYPES
-    from x402.mechanisms.evm.types import ExactEIP3009Payload, TypedDataDomain
+    from x402.mechanisms.evm.eip712 import hash_eip3009_authorization
+    from x402.mechanisms.evm.types import ExactEIP3009Payload
+    from x402.mechanisms.evm.verify import verify_eoa_signature
     from x402.schemas import PaymentPayload
 
     text = sys.stdin.read()
-    # The address is never asked: a signature that recovers needs no RPC.
-    signer = FacilitatorWeb3Signer("0x" + "11" * 32, "http://127.0.0.1:9")
 
     def check() -> bool:
         payload = PaymentPayload.model_validate_json(text)
         signed = ExactEIP3009Payload.from_dict(payload.payload)
         given, extra = signed.authorization, payload.accepted.extra
-        return signer.verify_typed_data(
-            given.from_address,
-            TypedDataDomain(extra["name"], extra["version"], 84532, payload.accepted.asset),
-            AUTHORIZATION_TYPES,
-            "TransferWithAuthorization",
-            {
-                "from": given.from_address,
-                "to": given.to,
-                "value": int(given.value),
-                "validAfter": int(given.valid_after),
-                "validBefore": int(given.valid_before),
-                "nonce": bytes.fromhex(given.nonce[2:]),
-            },
-            bytes.fromhex(signed.signature[2:]),
-        )
+        digest = hash_eip3009_authorization(given, 84532, payload.accepted.asset, extra["name"], extra["version"])
+        return verify_eoa_signature(digest, bytes.fromhex(signed.signature[2:]), given.from_address)
 
     if not check():
         raise SystemExit("the SDK refused the payload")

@@ -15,6 +15,7 @@ from rigs.chain import RELAYER_KEY, Chain
 
 PEER_KEY = bytes.fromhex("2a871d0798f97d79848a013d4936a73bf4cc922c825d33c1cf7073dff6d409c6")
 """Another of anvil's well-known keys: the two facilitators must not share nonces."""
+FAREGATE = Path(sys.executable).with_name("faregate")
 PAY_TO = "0x00000000000000000000000000000000C0FFEE01"
 
 
@@ -120,7 +121,7 @@ async def ours(upstream_port: int, chain: Chain | None) -> AsyncIterator[Target]
     with tempfile.TemporaryDirectory() as folder:
         home, port = Path(folder), free_port()
         file = configuration(home, port, upstream_port, chain)
-        with process(sys.executable, "-m", "gateway.cli", "serve", "--config", file) as running:
+        with process(FAREGATE, "serve", "--config", file) as running:
             await answers(port, "/api/v1/bench/small", b"402")
             yield Target("ours", port, running.pid, "/api/v1/bench/small", home)
 
