@@ -194,6 +194,15 @@ class Chain:
         found: dict[str, Any] | None = self.rpc("eth_getTransactionReceipt", transaction)
         return found
 
+    def mined(self, transaction: str, within_s: float = 10.0) -> dict[str, Any]:
+        """Its receipt. A busy machine answers a send now and then before it has mined it."""
+        until = time.monotonic() + within_s
+        while (receipt := self.receipt(transaction)) is None:
+            if time.monotonic() > until:
+                raise AssertionError("it was never mined")
+            time.sleep(0.005)
+        return receipt
+
     # what stands on it
 
     def _furnish(self) -> None:
@@ -233,8 +242,7 @@ class Chain:
             calldata("configureMinter(address,uint256)", _OWNER, _FOREVER),
         )  # fmt: skip
         for step in steps:
-            receipt = self.receipt(self.send(_OWNER, address, step, gas=hex(2_000_000)))
-            assert receipt is not None
+            receipt = self.mined(self.send(_OWNER, address, step, gas=hex(2_000_000)))
             assert receipt["status"] == "0x1", "the token would not be set up"
 
     def place(self, name: str, *, owner: str | None = None, at: str | None = None) -> str:
