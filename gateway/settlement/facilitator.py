@@ -175,7 +175,7 @@ class Facilitator:
         return Unknown("the facilitator's answer makes no sense")
 
     async def _see(self, place: Place, payment: Verified) -> Admitted | Refused | Unknown:
-        """The chain's view. Without one nothing is known of a balance, and a payer may have one payment open at a time."""
+        """The chain's view. Without one no balance is known: a payer may have one payment open at a time."""
         if place.chain is None:
             return Admitted(0, int(self._clock()), payment.value_atomic)
         return await place.chain.check(payment, due_of_verified(payment).facilitator or _ANYBODY, asks_gas=False)

@@ -106,8 +106,8 @@ def _by_amount(logs: Sequence[Log], payer: str, pay_to: str, amount: int) -> Log
     for log in logs:
         if _is_authorization(log):
             authorized = True
-        elif _is_transfer(log, payer, pay_to):
-            if not authorized:
+        elif log.topics[:1] == (TRANSFER_TOPIC,):
+            if _is_transfer(log, payer, pay_to) and not authorized:
                 candidates.append(log)
             authorized = False
     exact = [log for log in candidates if log.value == amount]

@@ -155,6 +155,9 @@ class Sandbox:
         return Admitted(self._block, int(self._clock()), spendable)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
+        ours = settlement.network in self.networks and settlement.token.lower() in self._tokens
+        if not ours or settlement.pay_to.lower() != self._pay_to or settlement.abandoned:
+            return Unknown("nothing of this kind is sent")
         if self.weather in (Weather.UNREACHABLE, Weather.STUCK):
             return Unknown(f"the sandbox is {self.weather}, as it was told to be")
         proof = self._proofs.get(settlement.identity)

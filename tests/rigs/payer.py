@@ -54,12 +54,7 @@ class Payer:
             "nonce": "0x" + secrets.token_hex(32),
             **changes,
         }
-        domain = {
-            "name": requirements["extra"]["name"],
-            "version": requirements["extra"]["version"],
-            "chainId": _chain_id(requirements),
-            "verifyingContract": requirements["asset"],
-        }
+        domain = _domain(requirements)
         message = {
             key: int(value) if key in ("value", "validAfter", "validBefore") else value
             for key, value in authorization.items()
@@ -107,6 +102,16 @@ class Payer:
         digest = _digest(domain, [_DOMAIN[0], *_DOMAIN[2:]], "PermitWitnessTransferFrom", types, message)
         return _payment(requirements, {"signature": self._sign(digest, wrap), "permit2Authorization": authorization})
 
+    def cancel(self, payment: Json) -> tuple[str, bytes, int, bytes, bytes]:
+        """Arguments of the token's cancelAuthorization for a payment by EIP-3009: (authorizer, nonce, v, r, s)."""
+        asked, nonce = payment["accepted"], bytes.fromhex(payment["payload"]["authorization"]["nonce"][2:])
+        message = {"authorizer": self.address, "nonce": nonce}
+        types = {"CancelAuthorization": [("authorizer", "address"), ("nonce", "bytes32")]}
+        signature = bytes.fromhex(
+            self._sign(_digest(_domain(asked), _DOMAIN, "CancelAuthorization", types, message), None)[2:]
+        )
+        return self.address, nonce, signature[64], signature[:32], signature[32:64]
+
     def pay(self, requirements: Mapping[str, Any], **changes: Any) -> Json:
         """By whatever way the requirements ask for."""
         by_permit2 = requirements["scheme"] == "upto" or requirements["extra"].get("assetTransferMethod") == "permit2"
@@ -137,6 +142,15 @@ def requirements(
 
 def _payment(requirements: Mapping[str, Any], payload: Json) -> Json:
     return {"x402Version": 2, "accepted": dict(requirements), "payload": payload}
+
+
+def _domain(requirements: Mapping[str, Any]) -> Json:
+    return {
+        "name": requirements["extra"]["name"],
+        "version": requirements["extra"]["version"],
+        "chainId": _chain_id(requirements),
+        "verifyingContract": requirements["asset"],
+    }
 
 
 def _chain_id(requirements: Mapping[str, Any]) -> int:

@@ -1,92 +1,92 @@
-"""A till with one price and a clock that stands still: what is offered, who pays, what verification says offline.
+"""A till: one gateway's settling side without the gateway. It asks, verifies what payers sign, and has it settled."""
 
-till.verdict(till.paid(till.EIP3009)) -> Verified
-till.verdict(till.paid(till.UPTO, amount=1)) -> Refused
-"""
-
-from collections.abc import Callable
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from rigs.chain import PAYER_KEYS
-from rigs.payer import Payer
+from rigs.chain import CHAIN_ID, NETWORK, USDC
+from rigs.journal import MemoryJournal
+from rigs.payer import Payer, requirements
 
-from gateway.core.networks import NETWORKS, SANDBOX, checksum_address
+from gateway.core.networks import Network, Token, checksum_address
+from gateway.core.settlement import Event, Purpose, Settled, Settlement, State
 from gateway.core.x402.messages import Requirements, parse_payment
-from gateway.core.x402.offers import Terms, offers
-from gateway.core.x402.verify import Refused, Verified, verify
+from gateway.core.x402.verify import Verified, verify
+from gateway.settlement.protocol import Settler
 
-Json = dict[str, Any]
-
-NOW = 1_763_900_000
-BASE = "eip155:8453"
-TOKEN = NETWORKS[BASE].tokens[0]
-PAY_TO = checksum_address("0x" + "c0ffee01".rjust(40, "0"))
-RELAYER = checksum_address("0x" + "decaf002".rjust(40, "0"))
-FORMER_RELAYER = checksum_address("0x" + "decaf001".rjust(40, "0"))
-STRANGER = checksum_address("0x" + "5ca1ab1e".rjust(40, "0"))
-ZERO = "0x" + "0" * 40
-
-TERMS = Terms(BASE, TOKEN, PAY_TO, ("eip3009", "permit2"), RELAYER, False)
-OFFERS = offers(330_000, 60, [TERMS], upto_micros=2_000_000)
-EIP3009, PERMIT2, UPTO = OFFERS
-ALL = {"eip3009": EIP3009, "permit2": PERMIT2, "upto": UPTO}
-
-WORK_S, MARGIN_S = 15, 10
-PAYER = Payer(PAYER_KEYS[0], now=lambda: NOW)
-OTHER_PAYER = Payer(PAYER_KEYS[1], now=lambda: NOW)
-
-OTHER_TERMS = (
-    Terms("eip155:43114", NETWORKS["eip155:43114"].tokens[0], PAY_TO, ("eip3009",), None, False),
-    Terms(SANDBOX, NETWORKS[SANDBOX].tokens[0], PAY_TO, ("eip3009", "permit2"), RELAYER, True),
-)
+PAY_TO = checksum_address("0x" + "fa4e" * 10)
+TOKEN = Token(NETWORK, USDC, "USDC", "USDC", "2", 6)
+NETWORK_HERE = Network(NETWORK, "Base Sepolia", CHAIN_ID, True, (TOKEN,), 0.05)
 
 
-def paid(offer: Requirements, payer: Payer = PAYER, **changes: Any) -> Json:
-    """A PaymentPayload for this offer; `changes` are made before it is signed."""
-    return payer.pay(offer.to_json(), **changes)
+@dataclass
+class Till:
+    """One gateway's settling side, without the gateway."""
 
+    settler: Settler
+    network: str
+    token: Token
+    now: Callable[[], float]
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
+    admitted_block: Callable[[], int] = lambda: 0
+    _ids: Iterator[int] = field(default_factory=itertools.count)
 
-def changed(payload: Json, *path: str, to: object) -> Json:
-    """A copy with one member changed after it was signed; `to` may be a function of the old value."""
-    key, *rest = path
-    old = payload.get(key)
-    if rest:
-        assert isinstance(old, dict)
-        return {**payload, key: changed(old, *rest, to=to)}
-    return {**payload, key: to(old) if callable(to) else to}
+    def ask(
+        self, amount: int = 1000, *, method: str = "eip3009", scheme: str = "exact", **changes: Any
+    ) -> dict[str, Any]:
+        token = changes.pop("token", self.token)
+        if scheme == "upto":
+            changes.setdefault("facilitator", self.settler.facilitator_addresses(self.network)[0])
+        return requirements(
+            amount=amount, pay_to=changes.pop("pay_to", PAY_TO), asset=token.address, network=self.network,
+            scheme=scheme, method="permit2" if scheme == "upto" else method, name=token.name, version=token.version,
+            **changes,
+        )  # fmt: skip
 
+    def verified(self, payment: dict[str, Any]) -> Verified:
+        """The payment as core verifies it, against what was asked."""
+        asked = payment["accepted"]
+        offer = Requirements(
+            asked["scheme"], asked["network"], asked["amount"], asked["asset"], asked["payTo"],
+            asked["maxTimeoutSeconds"], asked["extra"],
+        )  # fmt: skip
+        found = verify(
+            parse_payment(payment), [offer], now_s=int(self.now()), work_s=0, settle_margin_s=0,
+            settlers=self.settler.facilitator_addresses(self.network),
+        )  # fmt: skip
+        assert isinstance(found, Verified), found
+        return found
 
-def without(payload: Json, *path: str) -> Json:
-    key, *rest = path
-    if rest:
-        return {**payload, key: without(payload[key], *rest)}
-    return {name: value for name, value in payload.items() if name != key}
+    def queue(self, verified: Verified, *, amount: int | None = None) -> Settlement:
+        """The settlement that a captured charge would have queued."""
+        asked = verified.requirements
+        amount = verified.value_atomic if amount is None else amount
+        return self.journal.add(
+            Settlement(
+                id=f"stl_{next(self._ids):04}_{secrets.token_hex(4)}", purpose=Purpose.CHARGE, subject="chg_1",
+                identity=verified.identity, network=asked.network, token=asked.asset.lower(), payer=verified.payer,
+                pay_to=asked.pay_to.lower(), amount_atomic=amount, amount_micros=amount,
+                valid_before_s=verified.valid_before_s, payment=verified.payment.raw,
+                admitted_block=self.admitted_block(),
+            )
+        )  # fmt: skip
 
+    def pay(self, payer: Payer, amount: int = 1000, *, actual: int | None = None, **ask: Any) -> Settlement:
+        changes = ask.pop("sign", {})
+        return self.queue(self.verified(payer.pay(self.ask(amount, **ask), **changes)), amount=actual)
 
-def signature(payload: Json, change: Callable[[bytes], bytes]) -> Json:
-    """A copy with another signature."""
-    return changed(payload, "payload", "signature", to=lambda old: "0x" + change(bytes.fromhex(old[2:])).hex())
+    async def settle(self, settlement: Settlement) -> Any:
+        """As the flow does it: with what is stored now, and the outcome written down."""
+        outcome = await self.settler.settle(self.journal.settlements[settlement.id])
+        self.book(settlement, outcome)
+        return outcome
 
+    async def find(self, settlement: Settlement) -> Any:
+        return await self.settler.find(self.journal.settlements[settlement.id])
 
-def verdict(payload: Json, offered: tuple[Requirements, ...] = OFFERS, **kwargs: Any) -> Verified | Refused:
-    """What verification says of it at NOW."""
-    settings: dict[str, Any] = {
-        "now_s": NOW,
-        "work_s": WORK_S,
-        "settle_margin_s": MARGIN_S,
-        "settlers": (RELAYER, FORMER_RELAYER),
-        "forbidden_payers": (RELAYER, PAY_TO, ZERO),
-    }
-    return verify(parse_payment(payload), offered, **{**settings, **kwargs})
-
-
-def accepted(payload: Json, **kwargs: Any) -> Verified:
-    came = verdict(payload, **kwargs)
-    assert isinstance(came, Verified), came
-    return came
-
-
-def refused(payload: Json, **kwargs: Any) -> Refused:
-    came = verdict(payload, **kwargs)
-    assert isinstance(came, Refused), came
-    return came
+    def book(self, settlement: Settlement, outcome: Any) -> None:
+        stored = self.journal.settlements[settlement.id]
+        if isinstance(outcome, Settled) and stored.state is not State.PROVEN:
+            self.journal.move(settlement.id, Event.PROVEN, min(outcome.amount_atomic, stored.amount_micros))
