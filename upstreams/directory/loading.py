@@ -233,6 +233,7 @@ _INSERT_PERSON = "INSERT INTO person VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_PHONE = "INSERT OR IGNORE INTO phone VALUES(?,?,?)"
 _INSERT_EMAIL = "INSERT INTO email VALUES(?,?)"
 _INSERT_FINDER = "INSERT INTO finder(rowid, last, first, area) VALUES(?,?,?,?)"
+_INSERT_LAST_NAME = "INSERT OR IGNORE INTO last_name VALUES(?)"
 _FLUSH_ROWS = 5_000
 
 
@@ -252,6 +253,7 @@ class _Storage:
         self._phones: list[tuple[str, int, int]] = []
         self._emails: list[tuple[str, int]] = []
         self._finder: list[tuple[int, str, str, str]] = []
+        self._last_names: set[str] = set()
 
     def _clear(self, source: str) -> int:
         """Takes out what an earlier load of this source left; how many rows."""
@@ -273,7 +275,7 @@ class _Storage:
         """The same where the source is the only one: whole tables are emptied at once, row by row takes seconds."""
         self._connection.execute("DELETE FROM person")
         rows = self._connection.changes()
-        self._connection.execute("DELETE FROM phone; DELETE FROM email; DELETE FROM source")
+        self._connection.execute("DELETE FROM phone; DELETE FROM email; DELETE FROM last_name; DELETE FROM source")
         self._connection.execute("INSERT INTO finder(finder) VALUES('delete-all')")
         return rows
 
@@ -288,7 +290,9 @@ class _Storage:
         for address in record.emails:
             self._emails.append((address, id))
         if record.last and not record.business:
-            self._finder.append((id, names.fold(record.last), names.fold(record.first), area_words(record)))
+            last = names.fold(record.last)
+            self._finder.append((id, last, names.fold(record.first), area_words(record)))
+            self._last_names.update(last.split(" "))
         self._report.loaded += 1
         if record.notes:
             self._report.note(line, record.notes)
@@ -308,6 +312,8 @@ class _Storage:
         ):
             self._connection.executemany(statement, rows)
             rows.clear()
+        self._connection.executemany(_INSERT_LAST_NAME, [(word,) for word in sorted(self._last_names)])
+        self._last_names.clear()
 
 
 def area_words(record: Record) -> str:

@@ -28,7 +28,7 @@ SELECT e.* FROM phone f JOIN entry e ON e.id = f.person WHERE f.number = ? ORDER
 _BY_EMAIL = "SELECT e.* FROM email f JOIN entry e ON e.id = f.person WHERE f.address = ? ORDER BY e.id LIMIT ?"
 _BY_STREET = "SELECT * FROM entry WHERE street_key = ? AND street_key <> '' ORDER BY id LIMIT ?"
 _BY_NAME = "SELECT e.* FROM finder f JOIN entry e ON e.id = f.rowid WHERE finder MATCH ? ORDER BY f.rowid LIMIT ?"
-_LAST_NAMES = "SELECT term FROM finder_terms WHERE term >= ? AND term < ? AND col = 'last'"
+_LAST_NAMES = "SELECT word FROM last_name WHERE word >= ? AND word < ? ORDER BY word"
 
 
 class Directory:
@@ -94,10 +94,9 @@ class Directory:
 
     def _alike(self, last: str) -> set[str]:
         """Last names in the directory that begin with the same two letters and differ little."""
-        terms = (term for (term,) in self._connection.execute(_LAST_NAMES, (last[:2], last[:2] + "\U0010ffff")))
-        near = sorted((-names.alike(last, term), term) for term in terms if term != last)
-        least = self._rules.last_name_min
-        return {term for likeness, term in near[:_ALIKE_MAX] if -likeness >= least}
+        bounds = (last[:2], last[:2] + "\U0010ffff")
+        words = [word for (word,) in self._connection.execute(_LAST_NAMES, bounds) if word != last]
+        return names.likest(last, words, self._rules.last_name_min, _ALIKE_MAX)
 
 
 def _first_name(name: Name) -> str:

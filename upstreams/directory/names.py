@@ -7,7 +7,7 @@ its workers.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +31,15 @@ def _jaro_winkler() -> Callable[[str, str], float]:
     from rapidfuzz.distance import JaroWinkler
 
     return JaroWinkler.similarity
+
+
+def likest(word: str, words: Sequence[str], least: float, count: int) -> set[str]:
+    """Of some folded words the `count` most alike to one, as far as they reach `least`."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import JaroWinkler
+
+    near = process.extract(word, words, scorer=JaroWinkler.similarity, score_cutoff=least, limit=count)
+    return {found for found, _, _ in near}
 
 
 class Name(NamedTuple):
