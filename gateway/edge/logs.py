@@ -39,6 +39,9 @@ SECRET_FORMS = re.compile(
 HASH_KEYS = frozenset({"transaction", "block_hash", "payment_hash"})
 """Public hashes have the form of a private key; under these names they are let through."""
 
+_OURS = frozenset({b"x-request-id", b"server", b"date", *(name for name, _ in SECURITY_HEADERS)})
+"""Headers that no handler sets, an upstream's answer least of all."""
+
 access = structlog.get_logger("gateway.access")
 
 
@@ -63,11 +66,8 @@ class Visits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    *SECURITY_HEADERS,
-                    (b"x-request-id", visit.request_id.encode()),
-                ]
+                kept = [header for header in message["headers"] if header[0] not in _OURS]
+                message["headers"] = [*kept, *SECURITY_HEADERS, (b"x-request-id", visit.request_id.encode())]
             await send(message)
 
         try:

@@ -216,8 +216,10 @@ class Connection(HttpToolsProtocol):
         """We speak HTTP/1.1 only, and a server may ignore an Upgrade; but the parser stops at one. So the same request
         is read again without it (Java's client offers h2c with every first request, a POST's body behind it)."""
         hop = (b"connection", b"upgrade", b"http2-settings")
+        closing = any(name == b"connection" and b"close" in value.lower() for name, value in self.headers)
         lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
         lines += [b"%s: %s" % (name, value) for name, value in self.headers if name not in hop]
+        lines += [b"connection: close"] * closing
         self.parser = httptools.HttpRequestParser(self)
         self._head_begun, self._head_bytes = False, 0
         self.data_received(b"\r\n".join([*lines, b"", rest]))

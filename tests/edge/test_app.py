@@ -103,6 +103,31 @@ async def test_answers_are_dressed(url: str) -> None:
             assert "no-store" in (reply.header("cache-control") or "")
 
 
+async def test_a_header_of_an_answer_cannot_be_split(url: str, counter: Counter) -> None:
+    """F-157: whoever got a line break into a value gets no answer at all."""
+
+    async def split(request: Request) -> Response:
+        return Response(headers={"X-Vendor": "a\r\nPAYMENT-RESPONSE: forged"})
+
+    counter.behaviour = split
+    async with await Wire.to(url) as wire:
+        wire.send(request("POST", PHONE, PAID))
+        assert await wire.closed() == b""
+
+
+async def test_an_upstream_does_not_speak_for_us(url: str, counter: Counter) -> None:
+    async def relay(request: Request) -> Response:
+        theirs = {"X-Content-Type-Options": "none", "X-Request-Id": "theirs", "Server": "theirs", "Date": "never"}
+        return Response(headers=theirs)
+
+    counter.behaviour = relay
+    reply = await ask(url, "POST", PHONE, PAID)
+    assert reply.header("x-content-type-options") == "nosniff"
+    assert (reply.header("x-request-id") or "").startswith("req_")
+    assert reply.header("server") is None
+    assert reply.header("date") != "never"
+
+
 @pytest.mark.parametrize(
     "theirs",
     [

@@ -12,9 +12,9 @@ from gateway.edge.server import serving
 JSON = ("Content-Type", "application/json")
 
 
-@pytest.fixture
-def counter() -> Counter:
-    return Counter(behaviour=reading(Limits(deadline_s=0.2)))
+@pytest.fixture(autouse=True)
+def _read(counter: Counter) -> None:
+    counter.behaviour = reading(Limits(deadline_s=0.2))
 
 
 async def post(url: str, body: bytes, *headers: tuple[str, str]) -> Reply:

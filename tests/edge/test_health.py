@@ -4,7 +4,7 @@ from rigs.counter import Counter
 from rigs.wire import ask
 
 from gateway.edge.app import build_app
-from gateway.edge.health import Fact
+from gateway.edge.health import Fact, Health
 from gateway.edge.server import serving
 
 
@@ -13,9 +13,10 @@ async def test_alive_asks_nobody(url: str, counter: Counter) -> None:
     assert (reply.status, reply.json(), counter.asked) == (200, {"alive": True}, 0)
 
 
-async def test_ready_tells_its_facts(url: str, counter: Counter) -> None:
+async def test_ready_tells_its_facts(counter: Counter) -> None:
     counter.facts = [Fact("database", True), Fact("settlement", False, "no relayer answers")]
-    reply = await ask(url, "GET", "/readyz")
+    async with serving(build_app(counter.parts())) as url:
+        reply = await ask(url, "GET", "/readyz")
     assert reply.status == 503
     assert reply.json() == {
         "ready": False,
@@ -26,9 +27,10 @@ async def test_ready_tells_its_facts(url: str, counter: Counter) -> None:
     }
 
 
-async def test_many_askers_are_one_question(url: str, counter: Counter) -> None:
+async def test_many_askers_are_one_question(counter: Counter) -> None:
     """F-121"""
-    replies = await asyncio.gather(*(ask(url, "GET", "/readyz") for _ in range(50)))
+    async with serving(build_app(counter.parts())) as url:
+        replies = await asyncio.gather(*(ask(url, "GET", "/readyz") for _ in range(50)))
     assert {reply.status for reply in replies} == {200}
     assert counter.asked == 1
 
@@ -42,9 +44,7 @@ async def test_a_part_that_fails_is_not_ready(counter: Counter) -> None:
     assert (reply.status, b"canary" in reply.body) == (503, False)
 
 
-async def test_a_part_that_hangs_is_not_ready(counter: Counter, monkeypatch: object) -> None:
-    from gateway.edge.health import Health
-
+async def test_a_part_that_hangs_is_not_ready() -> None:
     async def hanging() -> list[Fact]:
         await asyncio.sleep(60)
         return []

@@ -11,6 +11,7 @@ from rigs.counter import PAID, PHONE, Counter, raising
 from rigs.wire import ask
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from gateway.core.ids import new_token
 from gateway.edge.app import build_app
@@ -56,6 +57,24 @@ async def test_one_line_a_request_and_none_for_an_unpaid_402(stream: io.StringIO
     }
     assert paid["ms"] >= 0
     assert (nowhere["route"], nowhere["status"], nowhere["code"]) == ("unknown", 404, "NOT_FOUND")
+
+
+async def test_a_route_is_told_by_its_template(stream: io.StringIO, counter: Counter) -> None:
+    async def answer(request: Request) -> Response:
+        return Response()
+
+    parts = counter.parts(routes=[Route("/api/v1/people/{name}", answer)])
+    async with serving(build_app(parts)) as url:
+        await ask(url, "GET", "/api/v1/people/Dana")
+        await ask(url, "DELETE", "/api/v1/people/Dana")
+        await ask(url, "GET", "/api/v1/parcels/Dana", PAID)
+        page = (await ask(url, "GET", "/metrics")).body
+    assert [line["route"] for line in lines(stream)][:3] == ["/api/v1/people/{name}"] * 2 + [
+        "/api/v1/parcels/{parcel_id}"
+    ]
+    assert b'route="/api/v1/people/{name}",status="405"' in page
+    assert b"Dana" not in page
+    assert "Dana" not in stream.getvalue()
 
 
 async def test_a_handler_adds_facts(stream: io.StringIO, url: str, counter: Counter) -> None:

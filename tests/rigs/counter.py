@@ -37,6 +37,9 @@ class Counter:
     vitals: Vitals = field(default_factory=Vitals)
     asked: int = 0
 
+    def reset(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
     def parts(self, **changes: object) -> EdgeParts:
         parts = EdgeParts(
             catalogue=shop.catalogue(),
