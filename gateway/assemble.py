@@ -289,7 +289,7 @@ def edge_parts(
     clock: Callable[[], float],
     entropy: Callable[[int], bytes],
 ) -> EdgeParts:
-    tokens = Tokens(db, settings.service.token_prefix)
+    tokens = Tokens(db, settings.service.token_prefix, clock)
     limits = Limits(bytes_max=settings.limits.body_bytes, deadline_s=settings.limits.body_timeout_s)
     token = settings.service.operator_token
 

@@ -56,7 +56,7 @@ class Paid:
         return self._respond(operation, bought, request_id)
 
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call:
-        principal = await self.tokens.principal(request)
+        principal = await self.tokens.spender(request)
         if principal is not None and principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
         payment = payment_of(request)

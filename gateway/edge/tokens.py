@@ -1,6 +1,7 @@
 """Bearer tokens at the door: what an Authorization header says, and who that is."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -10,25 +11,56 @@ from gateway.core.errors import Code, Problem
 from gateway.store import agents
 from gateway.store.database import Database
 
+CACHE_S = 2.0
+CACHED_MAX = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     db: Database
     prefix: str
     """`411`: an agent's token begins `411_`."""
+    clock: Callable[[], float]
+    _known: dict[bytes, tuple[float, Principal]] = field(default_factory=dict, repr=False)
 
     async def principal(self, request: Request) -> Principal | None:
         """Who the bearer is; None without an Authorization header. Raises Problem INVALID_TOKEN, never a 402:
         nobody should pay for a typing error."""
+        hash = self._hash(request)
+        return None if hash is None else await self._authenticate(hash)
+
+    async def spender(self, request: Request) -> Principal | None:
+        """The same for a paid call, up to two seconds old: its hold looks again, in the transaction that takes the
+        money, whether this token and its agent are still good."""
+        hash = self._hash(request)
+        if hash is None:
+            return None
+        known = self._known.get(hash)
+        if known is not None and known[0] > self.clock():
+            return known[1]
+        principal = await self._authenticate(hash)
+        if len(self._known) >= CACHED_MAX:
+            self._known.clear()
+        self._known[hash] = (self.clock() + CACHE_S, principal)
+        return principal
+
+    def _hash(self, request: Request) -> bytes | None:
         token = bearer(request)
         if token is None:
             return None
-        principal = None
-        if ids.is_token(token, f"{self.prefix}_"):
-            principal = await self.db.read(agents.authenticate, ids.token_hash(token))
+        if not ids.is_token(token, f"{self.prefix}_"):
+            raise _unknown()
+        return ids.token_hash(token)
+
+    async def _authenticate(self, hash: bytes) -> Principal:
+        principal = await self.db.read(agents.authenticate, hash)
         if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "this bearer token is not known, or was revoked")
+            raise _unknown()
         return principal
+
+
+def _unknown() -> Problem:
+    return Problem(Code.INVALID_TOKEN, "this bearer token is not known, or was revoked")
 
 
 def bearer(request: Request) -> str | None:

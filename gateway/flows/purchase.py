@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from pydantic import BaseModel
@@ -31,7 +32,7 @@ from gateway.flows.collecting import Collecting
 from gateway.settlement import protocol
 from gateway.store import charges
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
-from gateway.store.database import Database
+from gateway.store.database import Database, Tx
 
 log = structlog.get_logger("purchase")
 
@@ -144,8 +145,8 @@ class Purchase:
         return await asyncio.shield(task)
 
     async def _finish(self, held: Held) -> Answer:
-        settlement_id = await self.fulfil(held)
-        return await self.collect(held.charge.id, settlement_id, token=held.token)
+        view = await self.fulfil(held)
+        return await self.collect(view, held.token)
 
     async def drain(self) -> None:
         """Waits until every call under way has ended."""
@@ -305,8 +306,7 @@ class Purchase:
     async def _replay(self, view: ChargeView, *, fresh_token: bool) -> Answer:
         """The stored answer again; one whose settlement is under way is waited for as the first call does."""
         if disclosure(view.charge) is Disclosure.SETTLING:
-            settled = await self.collect(view.charge.id, view.settlement.id if view.settlement else None)
-            view = settled.view
+            view = (await self.collect(view)).view
         token = None
         if fresh_token and view.agent_id is None:
             # The client may never have seen the first answer, and only hashes of tokens are kept.
@@ -373,8 +373,8 @@ class Purchase:
 
     # fulfil
 
-    async def fulfil(self, held: Held) -> str | None:
-        """The work and what it means for the money, in one write. Answers the queued settlement's id, if any.
+    async def fulfil(self, held: Held) -> ChargeView:
+        """The work and what it means for the money, in one write; answers with what was written.
 
         Raises Problem UPSTREAM_ERROR or UPSTREAM_TIMEOUT after a failure; the charge is released by then.
         """
@@ -385,24 +385,23 @@ class Purchase:
         event, amount = self._verdict(call.operation, charge, outcome)
         settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
         crash.point("record.before")
-        recorded = await self._db.write(
-            charges.record, charge.id, event, amount,
+        view = await self._db.write(
+            _recorded, charge.id, event, amount,
             cost_micros=outcome.cost_micros, result=stored, result_ttl_ms=self._terms.result_ttl_ms,
             settlement_id=self._new_id("stl_") if settles else None,
+            resells=held.withheld.charge.id if held.withheld and stored else None,
         )  # fmt: skip
         crash.point("record.after")
-        if isinstance(recorded, charges.Late):
+        if view is None:
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
-        self._booked(recorded.charge)
+        self._booked(view.charge)
         if isinstance(outcome, Failure):
             raise Problem(
                 Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
                 f"{outcome.message}; nothing was charged, the same payment may be used again",
                 retry_after_s=outcome.retry_after_s,
             )
-        if held.withheld is not None and stored is not None:
-            await self._db.write(charges.mark_resold, held.withheld.charge.id, charge.id)
-        return recorded.settlement.id if recorded.settlement else None
+        return view
 
     async def _work_done(self, held: Held) -> tuple[bytes | None, Outcome]:
         """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one."""
@@ -448,12 +447,13 @@ class Purchase:
 
     # collect
 
-    async def collect(self, charge_id: str, settlement_id: str | None, token: str | None = None) -> Answer:
+    async def collect(self, view: ChargeView, token: str | None = None) -> Answer:
         """Waits a bounded time for the proof of a captured signature; then tells what is written, whatever it is."""
-        if settlement_id is not None and self._collecting is not None:
-            await self._collecting.collect(settlement_id, wait_s=self._terms.settle_wait_s)
+        if view.settlement is not None and self._collecting is not None:
+            await self._collecting.collect(view.settlement.id, wait_s=self._terms.settle_wait_s)
+            view = await self._view(view.charge.id)
         crash.point("answer.before")
-        return Answer(await self._view(charge_id), token)
+        return Answer(view, token)
 
     # small things
 
@@ -476,3 +476,15 @@ class Purchase:
 
     def _new_id(self, prefix: str) -> str:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def _recorded(
+    tx: Tx, /, charge_id: str, event: Event, amount_micros: int, *, resells: str | None, **kept: Any
+) -> ChargeView | None:
+    """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
+    else has ended the charge, and only the vendor's cost was booked."""
+    if isinstance(charges.record(tx, charge_id, event, amount_micros, **kept), charges.Late):
+        return None
+    if resells is not None:
+        charges.mark_resold(tx, resells, charge_id)
+    return charges.find(tx, charge_id)
