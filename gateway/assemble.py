@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import cast
 
+import aiohttp
 import structlog
 from starlette.types import ASGIApp
 
@@ -42,17 +43,23 @@ from gateway.edge.paid import Paid
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import RequestIds
 from gateway.flows.alarms import Alarms
-from gateway.flows.collecting import Collecting
+from gateway.flows.collecting import Collecting, StoredJournal
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.outbound import OutboundClient
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK
+from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
+from gateway.settlement.facilitator import Facilitator, Place
+from gateway.settlement.onchain import OnChain
 from gateway.settlement.protocol import Settler
+from gateway.settlement.relayer import Limits as RelayerLimits
+from gateway.settlement.relayer import Relayer
+from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
+from gateway.settlement.several import Several
 from gateway.store import settlements
 from gateway.store.database import Database
-from gateway.store.owners import ProcessOwner
+from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
@@ -113,7 +120,9 @@ async def assemble(
         )
 
         if settler is None:
-            settler = await open_settler(settings, db, clock, http)
+            # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
+            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            settler = await open_settler(settings, db, clock, session)
         accepted = accepted_terms(settings, settler)
         identity = identity_of(settings, accepted, clock)
         offers = {operation.id: challenge_parts(operation, identity) for operation in catalogue.operations}
@@ -210,17 +219,60 @@ def mistakes(settings: Settings) -> Iterator[str]:
 
 
 async def open_settler(
-    settings: Settings, db: Database, clock: Callable[[], float], http: HttpClient
+    settings: Settings, db: Database, clock: Callable[[], float], session: aiohttp.ClientSession
 ) -> Settler | None:
-    """Whoever collects signed payments here; None where only balances pay."""
+    """Whoever collects signed payments here; None where only balances pay. Nothing is asked of a network yet."""
     match settings.settlement.kind:
         case "none":
             return None
         case "sandbox":
             proven = await db.read(settlements.proven_on, SANDBOX_NETWORK)
             return Sandbox(pay_to=settings.networks[0].pay_to, clock=clock, settled=proven)
-        case kind:
-            raise NotImplementedError(kind)
+        case "relayer":
+            return Several([relayer_on(table, settings, db, clock, session) for table in settings.networks])
+        case "facilitator":
+            return facilitator_of(settings, clock, session)
+
+
+def relayer_on(
+    table: NetworkTable, settings: Settings, db: Database, clock: Callable[[], float], session: aiohttp.ClientSession
+) -> Relayer:
+    """Our own key on one network. Its lock lies beside the database: one process sends, whatever the number."""
+    folder = settings.store.path.parent
+    return Relayer(
+        network=table.network,
+        pay_to=table.pay_to,
+        rpc=Rpc(session, table.rpc_urls, chain_id=table.network.chain_id),
+        keys=[settings.relayer.private_key],
+        journal=StoredJournal(db),
+        lock=lambda name: FileLock(folder / f"{settings.store.path.name}.relayer-{name}.lock"),
+        clock=clock,
+        limits=RelayerLimits(max_fee_wei=settings.relayer.max_fee_wei, gas_low_wei=settings.relayer.gas_low_wei),
+        methods=table.methods,
+        proof_depth=table.confirmations,
+    )
+
+
+def facilitator_of(settings: Settings, clock: Callable[[], float], session: aiohttp.ClientSession) -> Facilitator:
+    """Somebody else's service; the chain is asked for the proof wherever there is an RPC url."""
+    remote = settings.facilitator
+    assert remote.url is not None, "settings were checked"
+    return Facilitator(
+        url=remote.url,
+        http=session,
+        places=[
+            Place(table.network, table.pay_to, chain_of(table, session) if table.rpc_urls else None)
+            for table in settings.networks
+        ],
+        clock=clock,
+        bearer=remote.bearer.get_secret_value() if remote.bearer else None,
+        trust=remote.trust_facilitator,
+    )
+
+
+def chain_of(table: NetworkTable, session: aiohttp.ClientSession) -> OnChain:
+    rpc = Rpc(session, table.rpc_urls, chain_id=table.network.chain_id)
+    return OnChain(table.network, rpc, pay_to=table.pay_to, proof_depth=table.confirmations)
 
 
 def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepted, ...]:
