@@ -377,15 +377,6 @@ def test_every_setting_is_explained() -> None:
                 assert field.description, f"{name}.{key}"
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
-    for name, table in Settings.model_fields.items():
-        for model in (table.annotation, *getattr(table.annotation, "__args__", ())):
-            for key, field in getattr(model, "model_fields", {}).items():
-                assert f"| `{key}` |" in readme, f"{name}.{key} is not in the README"
-                assert (field.description or "").replace("|", "\\|") in readme, f"{name}.{key} is told otherwise"
-
-
 def test_numbers_of_toml_are_read_as_they_are_meant() -> None:
     tables = tomllib.loads("[settlement]\nwait_s = 20\n[limits]\nheader_timeout_s = 2.5\n")
     settings = parse(tables)

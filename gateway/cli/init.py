@@ -96,16 +96,17 @@ def _table(name: str, model: "type[BaseModel]") -> Iterator[str]:
     yield f"[{name}]"
     for key, field in model.model_fields.items():
         yield f"# {field.description}"
-        yield f"# {key} = {_toml(EXAMPLES.get((name, key), field.default))}"
+        yield f"# {key} = {toml(EXAMPLES.get((name, key), field.default))}"
     yield ""
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """A setting's default as it is written in the file."""
     match value:
         case bool():
             return str(value).lower()
         case tuple():
-            return "[" + ", ".join(_toml(each) for each in value) + "]"
+            return "[" + ", ".join(toml(each) for each in value) + "]"
         case int() | float() | Decimal():
             return str(value)
         case str() | PurePath():
