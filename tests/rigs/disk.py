@@ -3,13 +3,13 @@
     disk = Disk("name")                     a VFS to open databases with: SqliteDatabase(..., vfs=disk.name)
     disk.fail_at(3, apsw.FullError)         the third write, truncate or sync from now on fails, once
     disk.broken = apsw.IOError              every one of them fails until it is None again
-    disk.cut(directory, random)             what a power cut at this moment may leave, as files in `directory`
+    disk.fail_at(1, apsw.IOError, "sync")   the next sync fails, once
+    disk.cut(directory, keep)               what a power cut at this moment may leave, as files in `directory`
 
-Power cut: everything synced stays. Of what was written since, each sector of 512 bytes stays or not as `random`
-says; with no `random` nothing of it stays. Operations are counted, so a test can go through every one of them.
+Power cut: everything synced stays. Of what was written since, each sector of 512 bytes stays when `keep()` says so.
+Operations are counted, so a test can go through every one of them.
 """
 
-import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,16 +32,12 @@ class _Content:
             _apply(self.synced, *operation)
         self.since.clear()
 
-    def after_cut(self, chance: random.Random | None) -> bytes:
+    def after_cut(self, keep: Callable[[], bool]) -> bytes:
         content = bytearray(self.synced)
-        for offset, data in self.since if chance else ():
-            if data is None:
-                if chance.random() < 0.5:
-                    _apply(content, offset, None)
-                continue
-            for start in range(0, len(data), SECTOR):
-                if chance.random() < 0.5:
-                    _apply(content, offset + start, data[start : start + SECTOR])
+        for offset, data in self.since:
+            for start in range(0, len(data or b"1"), SECTOR):
+                if keep():
+                    _apply(content, offset + start, None if data is None else data[start : start + SECTOR])
         return bytes(content)
 
 
@@ -61,24 +57,25 @@ class Disk(apsw.VFS):
         self.broken: type[apsw.Error] | None = None
         self.watch: Callable[[], None] | None = None
         """Called before each operation, in the thread that does it."""
-        self._fail: tuple[int, type[apsw.Error]] | None = None
+        self._fail: tuple[int, type[apsw.Error], str] | None = None
         self._files: dict[str, _Content] = {}
         self._lock = threading.RLock()
         super().__init__(name, base="")
 
-    def fail_at(self, number: int, error: type[apsw.Error]) -> None:
-        self._fail = (self.operations + number, error)
+    def fail_at(self, number: int, error: type[apsw.Error], kind: str = "") -> None:
+        """`kind` is `write`, `truncate` or `sync`: then only those are counted."""
+        self._fail = (number, error, kind)
 
     @property
     def failed(self) -> bool:
         """Whether the planned failure has happened."""
         return self._fail is None
 
-    def cut(self, directory: Path, chance: random.Random | None = None) -> None:
+    def cut(self, directory: Path, keep: Callable[[], bool]) -> None:
         directory.mkdir()
         with self._lock:
             for path, content in self._files.items():
-                (directory / Path(path).name).write_bytes(content.after_cut(chance))
+                (directory / Path(path).name).write_bytes(content.after_cut(keep))
 
     # what SQLite calls
 
@@ -104,9 +101,11 @@ class Disk(apsw.VFS):
             self.operations += 1
             if self.broken is not None:
                 raise self.broken("the disk is broken")
-            if self._fail is not None and self.operations == self._fail[0]:
-                error, self._fail = self._fail[1], None
-                raise error("this operation fails")
+            if self._fail is not None and self._fail[2] in ("", kind):
+                left, error, _ = self._fail
+                self._fail = (left - 1, error, self._fail[2]) if left > 1 else None
+                if left == 1:
+                    raise error("this operation fails")
             content = self._files[path]
             if kind == "sync":
                 content.sync()

@@ -60,11 +60,11 @@ class _Stage:
         options = dict(word.split("=", 1) for word in words if "=" in word)
         arguments = [word for word in words[1:] if "=" not in word]
         await self._introduce(words[0], arguments, options)
-        before = await self._db.read(_balances)
+        before = await self._db.read(balances)
         came = await self._play(words[0], arguments, options)
         assert came == outcome.strip(), f"{where}\n  came out as: {came}"
         expected = {**before, **{_account(name): int(micros) for name, micros in map(str.split, _listed(changes))}}
-        after = await self._db.read(_balances)
+        after = await self._db.read(balances)
         differences = {n: (expected.get(n, 0), after.get(n, 0)) for n in {*expected, *after}}
         wrong = [f"{n} is {is_}, not {should}" for n, (should, is_) in differences.items() if should != is_]
         assert not wrong, f"{where}\n  " + "\n  ".join(sorted(wrong))
@@ -77,15 +77,26 @@ class _Stage:
             await self._db.write(agents.create, name, name)
 
     async def _play(self, verb: str, arguments: list[str], options: dict[str, str]) -> str:
-        step: Callable[..., Any] = _STEPS[verb]
         try:
-            return _told(await self._db.write(step, *arguments, **options))
-        except Conflict:
+            return told(await self._db.write(step, verb, *arguments, **options))
+        except (Conflict, IllegalMove, Problem) as refusal:
+            return refused(refusal)
+
+
+def step(tx: Tx, verb: str, *arguments: str, **options: str) -> object:
+    """One step of the language, in a transaction; answers what the store's function answered."""
+    return _STEPS[verb](tx, *arguments, **options)
+
+
+def refused(refusal: Exception) -> str:
+    match refusal:
+        case Conflict():
             return "conflict"
-        except IllegalMove:
+        case IllegalMove():
             return "illegal"
-        except Problem as problem:
-            return problem.code.lower()
+        case Problem():
+            return refusal.code.lower()
+    raise refusal
 
 
 def _listed(changes: str) -> list[str]:
@@ -100,11 +111,12 @@ def _account(name: str) -> str:
     return chain.get(name) or f"{party}:{part or Part.AVAILABLE}"
 
 
-def _balances(tx: Tx) -> dict[str, int]:
+def balances(tx: Tx) -> dict[str, int]:
+    """Every account and its cached balance."""
     return dict(tx.execute("SELECT name, balance_micros FROM accounts"))
 
 
-def _told(outcome: object) -> str:
+def told(outcome: object) -> str:
     match outcome:
         case charges.Held():
             return "held"
