@@ -49,7 +49,7 @@ STUCK_BLOCKS = 3
 TIP_EVERY_S = 15.0
 OWNER_EVERY_S = 1.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
-POLL_FIRST_S = 0.001
+POLL_FIRST_S, PACE_MAX_S = 0.001, 2.0
 SYNC_MARGIN_S = 1.0
 LOOK_MAX = 64
 """Transactions that are in a block and not deep yet, looked at together."""
@@ -104,6 +104,8 @@ class Flight:
     resend_after_s: float = RETRY_FIRST_S
     mined: Receipt | None = None
     paid: set[str] = field(default_factory=set)
+    sending: bool = False
+    """A node has it and answers when it is in a block."""
     underpriced: bool = False
     """A node would not take it for this money."""
 
@@ -439,6 +441,8 @@ class Lane:
         flight = Flight(nonce, [signed], tuple(item.settlement.id for item in items))
         flight.items = {item.settlement.id: item for item in items}
         flight.sent_at_block = head.number
+        if not self._flights:
+            self._watch_wake.set()
         self._flights[nonce] = flight
         self._aside(self._broadcast(flight))
 
@@ -480,6 +484,7 @@ class Lane:
         flight.resend_at = self._now() + flight.resend_after_s
         flight.resend_after_s = min(flight.resend_after_s * 2, RETRY_MAX_S)
         raw = "0x" + signed.raw.hex()
+        flight.sending = self._sync_sends
         try:
             if self._sync_sends:
                 wait_s = self._chain.network.block_time_s + SYNC_MARGIN_S
@@ -499,6 +504,8 @@ class Lane:
                 self._not_taken(flight, error)
         except RpcUnavailable as failure:
             log.info("broadcast_unanswered", nonce=flight.nonce, cause=str(failure))
+        finally:
+            flight.sending = False
         self._watch_wake.set()
 
     def _not_taken(self, flight: Flight, error: RpcError) -> None:
@@ -514,27 +521,27 @@ class Lane:
     # what becomes of it
 
     async def _watch(self) -> None:
-        """Looks after the flights until none is left."""
+        """Looks after the flights until none is left: soon after a broadcast, then less and less often, at least once
+        a block."""
         if not self._flights or not self.owner:
             self._watch_wake.clear()
             await self._watch_wake.wait()
         pause_s = POLL_FIRST_S
         while self._flights and self.owner:
-            unmined = self.in_flight
-            head = await self._look()
-            if self.in_flight < unmined or not self._flights:
-                pause_s = POLL_FIRST_S
-                continue
-            await self._tend(head)
-            pace_s = min(self._chain.network.block_time_s, 2.0)
             self._watch_wake.clear()
-            pause_s = min(pause_s * 2, pace_s) if self.in_flight else pace_s
+            pace_s = min(self._chain.network.block_time_s, PACE_MAX_S)
+            pause_s = min(pause_s * 2, pace_s) if self._unheard() else pace_s
             try:
                 async with asyncio.timeout(pause_s):
                     await self._watch_wake.wait()
                 pause_s = POLL_FIRST_S
             except TimeoutError:
                 pass
+            await self._tend(await self._look())
+
+    def _unheard(self) -> bool:
+        """Whether there is a transaction that no block has and that no node will tell us about by itself."""
+        return any(flight.mined is None and not flight.sending for flight in self._flights.values())
 
     async def _look(self) -> Block:
         """Receipts of what is not closed, in one batch."""
@@ -656,10 +663,11 @@ class Lane:
             if flight.mined is not None or not flight.versions:
                 continue
             passed = head.number - flight.sent_at_block
-            stuck = flight.underpriced or (flight.sent_at_block and passed >= STUCK_BLOCKS)
+            # Once a block at most: what a block's base fee will be is not known before the one before it.
+            stuck = flight.sent_at_block and passed >= (1 if flight.underpriced else STUCK_BLOCKS)
             if stuck and await self._replace(flight, head):
                 continue
-            if now >= flight.resend_at:
+            if now >= flight.resend_at and not flight.sending:
                 flight.sent_at_block = flight.sent_at_block or head.number
                 self._aside(self._broadcast(flight))
 

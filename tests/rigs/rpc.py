@@ -34,6 +34,9 @@ class Rule:
         return self.times != 0 and (self.method == "*" or any(call["method"].startswith(self.method) for call in calls))
 
 
+_JSON = {"Content-Type": "application/json"}
+
+
 class RpcProxy:
     def __init__(self, target: str) -> None:
         self.target = target
@@ -70,7 +73,7 @@ class RpcProxy:
     async def forward(self, calls: Calls) -> list[dict[str, Any]]:
         for call in calls:
             self.forwarded[call["method"]] += 1
-        async with self._session.post(self.target, data=orjson.dumps(calls)) as response:
+        async with self._session.post(self.target, data=orjson.dumps(calls), headers=_JSON) as response:
             answers: list[dict[str, Any]] = orjson.loads(await response.read())
             return answers
 
