@@ -74,7 +74,7 @@ class Metrics:
         self._charged.labels(operation, source).inc(amount_micros)
 
     def refused(self, reason: str) -> None:
-        """`reason`: full, head_timeout, head_too_large, malformed, drain."""
+        """`reason`: full, idle, head_timeout, head_too_large, malformed, drain, stalled."""
         self._refused.labels(reason).inc()
 
     def show(self, vitals: Vitals) -> bytes:

@@ -89,7 +89,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self._limits.connections_max and not self._make_room():
             self.transport = transport
-            self._refuse("full", Problem(Code.OVERLOADED, "too many connections; try again soon", retry_after_s=1))
+            problem = Problem(Code.OVERLOADED, "too many connections; try again soon", retry_after_s=1)
+            transport.write(_raw(problem, self._request_ids.new()))
+            self._end("full")
             return
         super().connection_made(transport)
         self._due_s = self.loop.time() + self._limits.head_deadline_s
@@ -109,7 +111,7 @@ class Connection(HttpToolsProtocol):
     @property
     def is_waiting(self) -> bool:
         """Nothing that it asked for is under way."""
-        return self._over or (not self._in_body and (self.cycle is None or self.cycle.response_complete))
+        return not self._in_body and (self.cycle is None or self.cycle.response_complete)
 
     def sweep(self, now_s: float) -> None:
         """Called at every tick."""
@@ -124,7 +126,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
             elif self._in_body:
                 self._end("drain")
-            elif self._head_bytes:
+            elif self._head_begun:
                 self._refuse("head_timeout", Problem(Code.REQUEST_TIMEOUT, "the request's head came too slowly"))
             else:
                 self._end("idle")
@@ -278,6 +280,7 @@ class Connection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
                 cycle.keep_alive = False
+                self._due_s = None
                 return
             cycle.disconnected = True
             cycle.message_event.set()

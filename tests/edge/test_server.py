@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,25 @@ async def test_what_follows_a_call_in_flight_never_overtakes_it(counter: Counter
         assert await wire.closed() == b""
 
 
+@pytest.mark.parametrize("behind", [b"GET /health", b"\x00garbage\r\n\r\n"], ids=["half a head", "garbage"])
+async def test_no_deadline_of_what_follows_ends_a_call_in_flight(counter: Counter, behind: bytes) -> None:
+    """The call takes longer than any limit of a connection, and its place is wanted by others, too."""
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0.7)
+        return Response(b"the answer")
+
+    counter.behaviour = slow
+    limits = replace(QUICK, connections_max=1)
+    async with serving_with(counter, limits) as (url, reasons), await Wire.to(url) as wire:
+        wire.send(request("POST", PHONE, PAID, body=b"{}") + behind)
+        await asyncio.sleep(0.4)
+        assert (await ask(url, "GET", "/healthz")).status == 503
+        assert (await wire.reply()).body == b"the answer"
+        assert await wire.closed() == b""
+    assert "full" in reasons
+
+
 @pytest.mark.parametrize("body", [b'{"a":1}'])
 async def test_good_framing_is_understood(counter: Counter, body: bytes) -> None:
     counter.behaviour = reading(Limits())
@@ -246,8 +266,10 @@ async def test_when_every_place_works_a_new_one_is_told_so(counter: Counter) -> 
         for wire in working:
             wire.send(request("POST", PHONE, PAID))
         await asyncio.sleep(0.05)
-        reply = await ask(url, "GET", "/healthz")
-        assert (reply.status, reply.header("retry-after"), reply.header("connection")) == (503, "1", "close")
+        async with await Wire.to(url) as refused:
+            reply = await refused.reply()
+            assert (reply.status, reply.header("retry-after"), reply.header("connection")) == (503, "1", "close")
+            assert await refused.closed() == b""
         go.set()
         assert [(await wire.reply()).body for wire in working] == [b"done"] * 3
 
@@ -344,6 +366,7 @@ async def test_the_grace_period_ends(counter: Counter) -> None:
 PROGRAM = """
 import asyncio, sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from gateway.edge.server import ServerLimits, run
 
 async def app(scope, receive, send):

@@ -38,7 +38,7 @@ class Counter:
     asked: int = 0
 
     def reset(self) -> None:
-        self.__init__()  # type: ignore[misc]
+        vars(self).update(vars(Counter()))
 
     def parts(self, **changes: object) -> EdgeParts:
         parts = EdgeParts(
