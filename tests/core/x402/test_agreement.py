@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from eth_abi import encode
-from rigs import till
+from rigs import paper
 from rigs.chain import PAYER_KEYS
 from rigs.payer import Payer
 from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
@@ -75,10 +75,10 @@ class AnObligingChain:
     """What the SDK asks. Nobody has code but the token."""
 
     def get_addresses(self) -> list[str]:
-        return [till.RELAYER, till.FORMER_RELAYER, Payer(PAYER_KEYS[7]).address]
+        return [paper.RELAYER, paper.FORMER_RELAYER, Payer(PAYER_KEYS[7]).address]
 
     def get_code(self, address: str) -> bytes:
-        return b"\x60" if address.lower() == till.TOKEN.address.lower() else b""
+        return b"\x60" if address.lower() == paper.TOKEN.address.lower() else b""
 
     def get_chain_id(self) -> int:
         return 8453
@@ -103,47 +103,47 @@ class Scene:
     def bytes20(self) -> str:
         return "0x" + self.random.randbytes(20).hex()
 
-    def paid(self, **changes: Any) -> till.Json:
+    def paid(self, **changes: Any) -> paper.Json:
         """Signed as asked, or with changes made before signing."""
         return self.payer.pay(self.offer.to_json(), **changes)
 
-    def instead(self, **terms: Any) -> till.Json:
+    def instead(self, **terms: Any) -> paper.Json:
         """Signed for other terms, sent as if for the offer."""
         return {**self.payer.pay({**self.offer.to_json(), **terms}), "accepted": self.offer.to_json()}
 
-    def edited(self, *path: str, to: object) -> till.Json:
+    def edited(self, *path: str, to: object) -> paper.Json:
         """Signed, then changed in what was signed."""
-        return till.changed(
+        return paper.changed(
             self.paid(), "payload", "authorization" if self.by_token else "permit2Authorization", *path, to=to
         )
 
-    def last(self, to: object) -> till.Json:
+    def last(self, to: object) -> paper.Json:
         return self.edited("validBefore" if self.by_token else "deadline", to=to)
 
-    def echoed(self, *path: str, to: object) -> till.Json:
-        return till.changed(self.paid(), "accepted", *path, to=to)
+    def echoed(self, *path: str, to: object) -> paper.Json:
+        return paper.changed(self.paid(), "accepted", *path, to=to)
 
-    def signature(self, change: Callable[[bytes], bytes]) -> till.Json:
-        return till.signature(self.paid(), change)
+    def signature(self, change: Callable[[bytes], bytes]) -> paper.Json:
+        return paper.signature(self.paid(), change)
 
-    def window(self, begins_s: int, ends_s: int) -> till.Json:
+    def window(self, begins_s: int, ends_s: int) -> paper.Json:
         """Seconds from now."""
         now = int(time.time())
         end = {"validBefore": str(now + ends_s)} if self.by_token else {"deadline": now + ends_s}
         return self.paid(validAfter=str(now + begins_s), **end)
 
-    def pays_itself(self) -> till.Json:
+    def pays_itself(self) -> paper.Json:
         self.offer = replace(self.offer, pay_to=self.payer.address)
         return self.paid()
 
-    def pays_as(self, key: bytes) -> till.Json:
+    def pays_as(self, key: bytes) -> paper.Json:
         self.payer = Payer(key)
         return self.paid()
 
 
 class Maker(NamedTuple):
     name: str
-    make: Callable[[Scene], till.Json]
+    make: Callable[[Scene], paper.Json]
     kinds: tuple[str, ...] = ("eip3009", "permit2", "upto")
 
 
@@ -155,7 +155,7 @@ def twin(old: bytes) -> bytes:
 
 
 def undeployed(old: bytes) -> bytes:
-    return encode(["address", "bytes", "bytes"], [till.STRANGER, bytes(36), old]) + bytes.fromhex("6492" * 16)
+    return encode(["address", "bytes", "bytes"], [paper.STRANGER, bytes(36), old]) + bytes.fromhex("6492" * 16)
 
 
 GOOD = (
@@ -169,9 +169,9 @@ GOOD = (
     Maker("number as a number", lambda s: s.last(int)),
     Maker("zeros before a number", lambda s: s.last(lambda old: "00" + old)),
     Maker("more in extra", lambda s: s.echoed("extra", "note", to="mine")),
-    Maker("former settler", lambda s: s.paid(facilitator=till.FORMER_RELAYER), UPTO),
+    Maker("former settler", lambda s: s.paid(facilitator=paper.FORMER_RELAYER), UPTO),
     Maker("permit nonce in hexadecimal", lambda s: s.edited("nonce", to=lambda old: hex(int(old))), PERMITS),
-    Maker("no echo", lambda s: till.without(s.paid(), "accepted")),
+    Maker("no echo", lambda s: paper.without(s.paid(), "accepted")),
 )
 BAD = (
     Maker("other value", lambda s: s.paid(value=str(int(s.offer.amount) + s.random.choice((-1, 1, 10**9)))), TOKEN),
@@ -219,8 +219,8 @@ MALFORMED = (
     Maker("minus before a number", lambda s: s.last(lambda old: "-" + old)),
     Maker("number that is none", lambda s: s.last(s.random.choice(("", "soon", "1e9", "1.5", None, [])))),
     Maker("nonce of 31 bytes", lambda s: s.edited("nonce", to="0x" + s.random.randbytes(31).hex()), TOKEN),
-    Maker("signature of other letters", lambda s: till.changed(s.paid(), "payload", "signature", to="0xno")),
-    Maker("no signature", lambda s: till.without(s.paid(), "payload", "signature")),
+    Maker("signature of other letters", lambda s: paper.changed(s.paid(), "payload", "signature", to="0xno")),
+    Maker("no signature", lambda s: paper.without(s.paid(), "payload", "signature")),
 )
 """We do not even read these; the SDK's word for one depends on where it stumbles."""
 
@@ -233,11 +233,11 @@ class Outcome(NamedTuple):
     theirs: str
 
 
-def ours(payload: till.Json, offer: Requirements) -> str:
+def ours(payload: paper.Json, offer: Requirements) -> str:
     settlers = AnObligingChain().get_addresses()
     asked = {"now_s": int(time.time()), "work_s": 0, "settle_margin_s": 6, "settlers": settlers, "forbidden_payers": ()}
     try:
-        came = till.verdict(payload, (offer,), **asked)
+        came = paper.verdict(payload, (offer,), **asked)
     except Problem as problem:
         return str(problem.reason)
     if isinstance(came, Refused):
@@ -246,7 +246,7 @@ def ours(payload: till.Json, offer: Requirements) -> str:
     return "" if came.recovered else wrong
 
 
-def theirs(payload: till.Json, offer: Requirements) -> str:
+def theirs(payload: paper.Json, offer: Requirements) -> str:
     scheme = UptoEvmScheme if offer.scheme == "upto" else ExactEvmScheme
     try:
         requirements = PaymentRequirements.model_validate(offer.to_json())
@@ -257,7 +257,7 @@ def theirs(payload: till.Json, offer: Requirements) -> str:
 
 
 def outcome(maker: Maker, kind: str, randomness: random.Random) -> Outcome:
-    scene = Scene(randomness, till.ALL[kind], Payer(PAYER_KEYS[randomness.randrange(4)]))
+    scene = Scene(randomness, paper.ALL[kind], Payer(PAYER_KEYS[randomness.randrange(4)]))
     payload = maker.make(scene)
     return Outcome(maker, kind, ours(payload, scene.offer), theirs(payload, scene.offer))
 
@@ -275,7 +275,7 @@ def outcomes() -> list[Outcome]:
 
 def test_there_are_many_of_each_sort(outcomes: list[Outcome]) -> None:
     assert len(outcomes) >= 200
-    for kind in till.ALL:
+    for kind in paper.ALL:
         verdicts = [not outcome.ours for outcome in outcomes if outcome.kind == kind]
         assert verdicts.count(True) >= 20
         assert verdicts.count(False) >= 50

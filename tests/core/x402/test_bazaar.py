@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
-from rigs import till
+from rigs import paper
 from x402.extensions.bazaar import extract_discovery_info, validate_discovery_extension
 from x402.extensions.payment_identifier import (
     append_payment_identifier_to_extensions,
@@ -118,12 +118,12 @@ def test_a_facilitator_lists_it_under_its_template() -> None:
     block = extension(PATH)
     resource = "https://api.example.com/api/v1/cities/Springfield/weather?days=2"
     paid = {
-        **till.paid(till.EIP3009),
+        **paper.paid(paper.EIP3009),
         "resource": {"url": resource, "serviceName": "Corner Data"},
         "extensions": {"bazaar": block},
     }
     found = extract_discovery_info(
-        PaymentPayload.model_validate(paid), PaymentRequirements.model_validate(till.EIP3009.to_json())
+        PaymentPayload.model_validate(paid), PaymentRequirements.model_validate(paper.EIP3009.to_json())
     )
     assert found is not None
     assert found.resource_url == "https://api.example.com/api/v1/cities/:city/weather"
@@ -213,7 +213,7 @@ def test_official_clients_choose_a_payment_identifier(required: bool) -> None:
     extensions: dict[str, Any] = {"payment-identifier": payment_identifier_extension(required)}
     append_payment_identifier_to_extensions(extensions)
     assert validate_payment_identifier(extensions["payment-identifier"]).valid
-    paid = {**till.paid(till.EIP3009), "extensions": extensions}
+    paid = {**paper.paid(paper.EIP3009), "extensions": extensions}
     chosen = parse_payment(paid).payment_identifier
     assert chosen is not None
     assert extract_payment_identifier(PaymentPayload.model_validate(paid)) == chosen

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from eth_account import Account
-from rigs import till
+from rigs import paper
 from rigs.chain import PAYER_KEYS
 from x402 import x402ClientSync
 from x402.http.utils import decode_payment_required_header, encode_payment_signature_header
@@ -27,7 +27,7 @@ EXTENSIONS: dict[str, Any] = {"payment-identifier": {"info": {"required": False}
 def challenge(**changes: Any) -> Challenge:
     parts: dict[str, Any] = {
         "resource": RESOURCE,
-        "accepts": till.OFFERS,
+        "accepts": paper.OFFERS,
         "extensions": EXTENSIONS,
         "error": "pay 0.330 USD",
         "code": Code.AGENT_TOKEN_REQUIRED,
@@ -46,7 +46,7 @@ def test_an_official_client_reads_the_header() -> None:
     assert read.error == "pay 0.330 USD"
     assert read.resource is not None
     assert read.resource.service_name == "Corner Data"
-    assert [accepted.model_dump(by_alias=True) for accepted in read.accepts] == [o.to_json() for o in till.OFFERS]
+    assert [accepted.model_dump(by_alias=True) for accepted in read.accepts] == [o.to_json() for o in paper.OFFERS]
 
 
 def test_an_official_client_pays_it_and_we_know_which_offer_it_took() -> None:
@@ -56,7 +56,7 @@ def test_an_official_client_pays_it_and_we_know_which_offer_it_took() -> None:
     read = decode_payment_required_header(challenge().header.decode())
     assert isinstance(read, PaymentRequired)
     payment = decode_payment(encode_payment_signature_header(client.create_payment_payload(read)))
-    assert match_offer(payment, till.OFFERS) is till.EIP3009
+    assert match_offer(payment, paper.OFFERS) is paper.EIP3009
     assert payment.extensions == EXTENSIONS
 
 
@@ -105,14 +105,14 @@ def listing(size: int) -> dict[str, Any]:
 def test_the_header_passes_every_proxy(size: int, error: str) -> None:
     built = challenge(extensions=listing(size), error=error)
     assert len(built.header) <= HEADER_BYTES_MAX
-    assert header(built)["accepts"] == [offer.to_json() for offer in till.OFFERS]
+    assert header(built)["accepts"] == [offer.to_json() for offer in paper.OFFERS]
     assert orjson.loads(built.body)["error"] == error
     assert len(orjson.loads(built.body)["extensions"]["bazaar"]["schema"]["x"]) == size
     assert ("extensions" in header(built)) is (size < 5000)
 
 
-@pytest.mark.parametrize("offer", till.OFFERS)
-def test_the_longest_offer_can_be_sent_back_and_read(offer: till.Requirements) -> None:
+@pytest.mark.parametrize("offer", paper.OFFERS)
+def test_the_longest_offer_can_be_sent_back_and_read(offer: paper.Requirements) -> None:
     """F-014: with its signature and the longest payment identifier, by a client that repeats everything."""
     accepts = (offer,)
     size = OFFER_BYTES_MAX - offer_bytes(RESOURCE, accepts, EXTENSIONS | listing(0))
@@ -121,14 +121,14 @@ def test_the_longest_offer_can_be_sent_back_and_read(offer: till.Requirements) -
     assert header(built)["extensions"] == extensions
     assert "extensions" not in header(challenge(accepts=accepts, extensions=EXTENSIONS | listing(size + 1)))
     identified = {"info": {"required": False, "id": "i" * 128}, "schema": {"type": "object"}}
-    echo = {**till.paid(offer), "resource": RESOURCE.to_json(), "extensions": extensions}
+    echo = {**paper.paid(offer), "resource": RESOURCE.to_json(), "extensions": extensions}
     echo["extensions"]["payment-identifier"] = identified
     assert decode_payment(encode(echo)).payment_identifier == "i" * 128
 
 
 def test_more_offers_than_a_header_carries_are_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="ways to pay"):
-        challenge(accepts=till.OFFERS * 10)
+        challenge(accepts=paper.OFFERS * 10)
 
 
 def test_an_error_cannot_break_out_of_its_header() -> None:

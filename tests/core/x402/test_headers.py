@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rigs import till
+from rigs import paper
 from x402.http.utils import decode_payment_response_header, encode_payment_signature_header
 from x402.schemas import PaymentPayload
 
@@ -15,7 +15,7 @@ from gateway.core.errors import Code, Problem
 from gateway.core.x402.headers import HEADER_BYTES_MAX, decode_payment, encode, settlement_response
 from gateway.core.x402.messages import Payment
 
-PAID = till.paid(till.EIP3009)
+PAID = paper.paid(paper.EIP3009)
 
 
 def read(header: str | bytes) -> Payment | None:
@@ -33,8 +33,8 @@ def b64(text: str | bytes) -> str:
 
 
 def test_what_an_official_client_sends_is_read() -> None:
-    for offer in till.OFFERS:
-        paid = till.paid(offer)
+    for offer in paper.OFFERS:
+        paid = paper.paid(offer)
         header = encode_payment_signature_header(PaymentPayload.model_validate(paid))
         payment = decode_payment(header)
         assert payment.accepted == paid["accepted"]
@@ -138,7 +138,7 @@ def test_random_json_raises_nothing_else(value: object) -> None:
 @given(st.data())
 def test_a_payment_with_anything_anywhere_raises_nothing_else(data: st.DataObject) -> None:
     """One member, at any depth, becomes any JSON value."""
-    payload = data.draw(st.sampled_from([PAID, till.paid(till.PERMIT2), till.paid(till.UPTO)]))
+    payload = data.draw(st.sampled_from([PAID, paper.paid(paper.PERMIT2), paper.paid(paper.UPTO)]))
     path: list[str] = []
     here: object = payload
     while isinstance(here, dict):
@@ -146,7 +146,7 @@ def test_a_payment_with_anything_anywhere_raises_nothing_else(data: st.DataObjec
         here = here[path[-1]]
         if data.draw(st.booleans()):
             break
-    read(b64(json.dumps(till.changed(payload, *path, to=data.draw(json_values)))))
+    read(b64(json.dumps(paper.changed(payload, *path, to=data.draw(json_values)))))
 
 
 @given(st.integers(0, len(json.dumps(PAID)) - 1), st.integers(0, 255))
@@ -156,16 +156,16 @@ def test_a_payment_with_one_other_byte_raises_nothing_else(position: int, byte: 
 
 
 def test_a_receipt_is_read_by_an_official_client() -> None:
-    receipt = settlement_response(True, "0x" + "ab" * 32, till.BASE, till.PAYER.address, amount="330000")
+    receipt = settlement_response(True, "0x" + "ab" * 32, paper.BASE, paper.PAYER.address, amount="330000")
     theirs = decode_payment_response_header(encode(receipt))
     assert (theirs.success, theirs.transaction, theirs.amount) == (True, "0x" + "ab" * 32, "330000")
     assert set(receipt) == {"success", "transaction", "network", "payer", "amount"}
 
 
 def test_a_failure_says_why_and_leaves_out_what_there_is_not() -> None:
-    assert settlement_response(False, "", till.BASE, None, error_reason="settlement_pending") == {
+    assert settlement_response(False, "", paper.BASE, None, error_reason="settlement_pending") == {
         "success": False,
         "transaction": "",
-        "network": till.BASE,
+        "network": paper.BASE,
         "errorReason": "settlement_pending",
     }

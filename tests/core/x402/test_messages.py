@@ -4,14 +4,14 @@ from typing import Any
 
 import orjson
 import pytest
-from rigs import till
+from rigs import paper
 
 from gateway.core.errors import Code, Problem
 from gateway.core.x402.messages import Eip3009, Permit2, Resource, parse_payment
 
-BY_TOKEN = till.paid(till.EIP3009)
-BY_PERMIT = till.paid(till.PERMIT2)
-BY_UPTO = till.paid(till.UPTO)
+BY_TOKEN = paper.paid(paper.EIP3009)
+BY_PERMIT = paper.paid(paper.PERMIT2)
+BY_UPTO = paper.paid(paper.UPTO)
 SIGNED = ("payload", "authorization")
 PERMIT = ("payload", "permit2Authorization")
 
@@ -28,11 +28,11 @@ def test_an_authorization_is_read() -> None:
     sent = BY_TOKEN["payload"]["authorization"]
     payment = parse_payment(BY_TOKEN)
     assert payment.authorization == Eip3009(
-        from_=till.PAYER.address.lower(), to=till.PAY_TO.lower(), value=330_000, valid_after=0,
-        valid_before=till.NOW + 60, nonce=bytes.fromhex(sent["nonce"][2:]),
+        from_=paper.PAYER.address.lower(), to=paper.PAY_TO.lower(), value=330_000, valid_after=0,
+        valid_before=paper.NOW + 60, nonce=bytes.fromhex(sent["nonce"][2:]),
     )  # fmt: skip
     assert len(payment.signature) == 65
-    assert payment.accepted == till.EIP3009.to_json()
+    assert payment.accepted == paper.EIP3009.to_json()
     assert (payment.resource, payment.extensions, payment.payment_identifier) == (None, None, None)
 
 
@@ -40,8 +40,8 @@ def test_a_permit_is_read_with_its_facilitator_by_upto_alone() -> None:
     exact, upto = parse_payment(BY_PERMIT).authorization, parse_payment(BY_UPTO).authorization
     assert isinstance(exact, Permit2)
     assert isinstance(upto, Permit2)
-    assert (exact.facilitator, upto.facilitator) == (None, till.RELAYER.lower())
-    assert (exact.token, exact.amount, exact.deadline) == (till.TOKEN.address.lower(), 330_000, till.NOW + 60)
+    assert (exact.facilitator, upto.facilitator) == (None, paper.RELAYER.lower())
+    assert (exact.token, exact.amount, exact.deadline) == (paper.TOKEN.address.lower(), 330_000, paper.NOW + 60)
     assert upto.amount == 2_000_000
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_payload_is_malformed(value: object) -> None:
 @pytest.mark.parametrize("member", ["from", "to", "value", "validAfter", "validBefore", "nonce"])
 @pytest.mark.parametrize("value", [None, "", True, -1, 1.5, [], {}, "0x", "-1", "ü", " 1", "1 ", "1e5", "0x1g"])
 def test_a_member_of_an_authorization_is_what_it_should_be(member: str, value: object) -> None:
-    malformed(till.changed(BY_TOKEN, *SIGNED, member, to=value))
+    malformed(paper.changed(BY_TOKEN, *SIGNED, member, to=value))
 
 
 @pytest.mark.parametrize(
@@ -73,35 +73,35 @@ def test_a_member_of_an_authorization_is_what_it_should_be(member: str, value: o
 )
 @pytest.mark.parametrize("value", [None, "", True, -1, 1.5, [], {}, "0x", "-1", "ü", " 1", "1 ", "1e5", "0x1g"])
 def test_a_member_of_a_permit_is_what_it_should_be(path: tuple[str, ...], value: object) -> None:
-    malformed(till.changed(BY_PERMIT, *path, to=value))
+    malformed(paper.changed(BY_PERMIT, *path, to=value))
 
 
 @pytest.mark.parametrize("value", [0, "", True, [], {}, "0x", "0x" + "g" * 40])
 def test_a_facilitator_is_an_address(value: object) -> None:
-    malformed(till.changed(BY_UPTO, *PERMIT, "witness", "facilitator", to=value))
+    malformed(paper.changed(BY_UPTO, *PERMIT, "witness", "facilitator", to=value))
 
 
 @pytest.mark.parametrize("digits", ["9" * 79, "9" * 5000, str(2**256), "0" * 79])
 def test_numbers_end_below_two_to_the_256(digits: str) -> None:
-    malformed(till.changed(BY_TOKEN, *SIGNED, "value", to=digits))
-    malformed(till.changed(BY_PERMIT, *PERMIT, "nonce", to=digits))
+    malformed(paper.changed(BY_TOKEN, *SIGNED, "value", to=digits))
+    malformed(paper.changed(BY_PERMIT, *PERMIT, "nonce", to=digits))
 
 
 def test_the_largest_number_is_read() -> None:
-    payment = parse_payment(till.changed(BY_TOKEN, *SIGNED, "value", to=str(2**256 - 1)))
+    payment = parse_payment(paper.changed(BY_TOKEN, *SIGNED, "value", to=str(2**256 - 1)))
     assert isinstance(payment.authorization, Eip3009)
     assert payment.authorization.value == 2**256 - 1
 
 
 def test_small_numbers_may_come_as_numbers() -> None:
-    as_text = till.changed(BY_TOKEN, *SIGNED, "validBefore", to=str(till.NOW))
-    as_number = till.changed(BY_TOKEN, *SIGNED, "validBefore", to=till.NOW)
+    as_text = paper.changed(BY_TOKEN, *SIGNED, "validBefore", to=str(paper.NOW))
+    as_number = paper.changed(BY_TOKEN, *SIGNED, "validBefore", to=paper.NOW)
     assert parse_payment(as_text).authorization == parse_payment(as_number).authorization
 
 
 @pytest.mark.parametrize("nonce", ["255", "0xff", "0xFF", "0x00ff", "000255", 255])
 def test_one_permit_nonce_has_one_value_however_it_is_written(nonce: object) -> None:
-    payment = parse_payment(till.changed(BY_PERMIT, *PERMIT, "nonce", to=nonce))
+    payment = parse_payment(paper.changed(BY_PERMIT, *PERMIT, "nonce", to=nonce))
     assert isinstance(payment.authorization, Permit2)
     assert payment.authorization.nonce == 255
 
@@ -109,7 +109,7 @@ def test_one_permit_nonce_has_one_value_however_it_is_written(nonce: object) -> 
 def test_one_authorization_has_one_value_however_its_hexadecimal_is_written() -> None:
     spelt = BY_TOKEN
     for member in ("from", "to", "nonce"):
-        spelt = till.changed(spelt, *SIGNED, member, to=lambda old: "0x" + old[2:].upper())
+        spelt = paper.changed(spelt, *SIGNED, member, to=lambda old: "0x" + old[2:].upper())
     assert spelt != BY_TOKEN
     assert parse_payment(spelt).authorization == parse_payment(BY_TOKEN).authorization
 
@@ -118,11 +118,11 @@ def test_one_authorization_has_one_value_however_its_hexadecimal_is_written() ->
     "signature", [None, "", "0x1", "0xgg", "0x12 34", "1234", "0X1234", 5, [], "0x" + "00" * 2049, "0x\u0661\u0661"]
 )
 def test_a_signature_is_hexadecimal_and_not_endless(signature: object) -> None:
-    malformed(till.changed(BY_TOKEN, "payload", "signature", to=signature))
+    malformed(paper.changed(BY_TOKEN, "payload", "signature", to=signature))
 
 
 def test_a_long_signature_of_a_smart_wallet_is_read() -> None:
-    payment = parse_payment(till.changed(BY_TOKEN, "payload", "signature", to="0x" + "ab" * 2048))
+    payment = parse_payment(paper.changed(BY_TOKEN, "payload", "signature", to="0x" + "ab" * 2048))
     assert payment.signature == b"\xab" * 2048
 
 
@@ -138,7 +138,7 @@ def test_objects_are_objects(member: str, value: object) -> None:
 
 
 def test_buyers_that_drop_what_they_need_not_say_are_read() -> None:
-    bare = till.without(BY_TOKEN, "accepted")
+    bare = paper.without(BY_TOKEN, "accepted")
     assert parse_payment(bare).accepted is None
     assert parse_payment({**BY_TOKEN, "resource": None, "extensions": None}).extensions is None
 

@@ -117,6 +117,12 @@ def test_the_twin_of_a_signature_is_none() -> None:
     assert recover(DIGEST, twin) is None
 
 
+def test_the_lower_half_ends_in_the_middle() -> None:
+    half = ORDER // 2
+    assert recover(DIGEST, SIGNED[:32] + half.to_bytes(32, "big") + b"\0") is not None
+    assert recover(DIGEST, SIGNED[:32] + (half + 1).to_bytes(32, "big") + b"\0") is None
+
+
 @pytest.mark.parametrize(
     "signature",
     [

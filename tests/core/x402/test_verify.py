@@ -6,7 +6,7 @@ F-007 to F-010, F-013, F-017, F-045, F-075, F-076 and F-078, as far as they are 
 from typing import Any
 
 import pytest
-from rigs import till
+from rigs import paper
 from rigs.payer import Payer
 
 from gateway.core.errors import Code
@@ -16,8 +16,8 @@ from gateway.core.x402.offers import offers
 from gateway.core.x402.verify import ERC6492_SUFFIX, WINDOW_MAX_S, Refused, Verified, match_offer, outlives
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-BY_METHOD = pytest.mark.parametrize("offer", till.ALL.values(), ids=till.ALL.keys())
-NEEDED_S = till.WORK_S + till.MARGIN_S
+BY_METHOD = pytest.mark.parametrize("offer", paper.ALL.values(), ids=paper.ALL.keys())
+NEEDED_S = paper.WORK_S + paper.MARGIN_S
 
 REASON = {
     "eip3009": {
@@ -42,7 +42,7 @@ def reason(offer: Requirements, fault: str) -> str:
 
 
 def by_token(offer: Requirements) -> bool:
-    return offer is till.EIP3009
+    return offer is paper.EIP3009
 
 
 def until(offer: Requirements, second: int) -> dict[str, Any]:
@@ -60,45 +60,45 @@ def since(offer: Requirements, second: int) -> dict[str, Any]:
 
 @BY_METHOD
 def test_a_payment_of_what_was_offered_is_verified(offer: Requirements) -> None:
-    verified = till.accepted(till.paid(offer))
+    verified = paper.accepted(paper.paid(offer))
     assert verified.requirements is offer
     assert verified.recovered
-    assert verified.payer == till.PAYER.address.lower()
+    assert verified.payer == paper.PAYER.address.lower()
     assert verified.value_atomic == int(offer.amount)
     assert verified.method == ("eip3009" if by_token(offer) else "permit2")
 
 
 def test_the_identity_is_what_can_be_paid_once() -> None:
     nonce = "0x" + "0A" * 32
-    by_token_ = till.accepted(till.paid(till.EIP3009, nonce=nonce))
-    payer = till.PAYER.address.lower()
-    assert by_token_.identity == f"eip155:8453/{till.TOKEN.address.lower()}/{payer}/{nonce.lower()}"
+    by_token_ = paper.accepted(paper.paid(paper.EIP3009, nonce=nonce))
+    payer = paper.PAYER.address.lower()
+    assert by_token_.identity == f"eip155:8453/{paper.TOKEN.address.lower()}/{payer}/{nonce.lower()}"
     permit2 = "0x000000000022d473030f116ddee9f6b43ac78ba3"
-    exact, upto = (till.accepted(till.paid(offer, nonce=255)).identity for offer in (till.PERMIT2, till.UPTO))
+    exact, upto = (paper.accepted(paper.paid(offer, nonce=255)).identity for offer in (paper.PERMIT2, paper.UPTO))
     assert exact == upto == f"eip155:8453/{permit2}/{payer}/255"
 
 
 @BY_METHOD
 def test_two_spellings_of_one_payment_have_one_identity(offer: Requirements) -> None:
-    paid = till.paid(offer)
+    paid = paper.paid(offer)
     inner = "authorization" if by_token(offer) else "permit2Authorization"
-    spelt = till.changed(paid, "payload", inner, "from", to=lambda old: "0x" + old[2:].upper())
+    spelt = paper.changed(paid, "payload", inner, "from", to=lambda old: "0x" + old[2:].upper())
     if by_token(offer):
-        spelt = till.changed(spelt, "payload", inner, "nonce", to=lambda old: "0x" + old[2:].upper())
+        spelt = paper.changed(spelt, "payload", inner, "nonce", to=lambda old: "0x" + old[2:].upper())
     else:
-        spelt = till.changed(spelt, "payload", inner, "nonce", to=lambda old: hex(int(old)))
+        spelt = paper.changed(spelt, "payload", inner, "nonce", to=lambda old: hex(int(old)))
     assert spelt != paid
-    assert till.accepted(spelt).identity == till.accepted(paid).identity
+    assert paper.accepted(spelt).identity == paper.accepted(paid).identity
 
 
 def test_a_payer_has_another_identity_by_each_of_nonce_asset_network_and_payer() -> None:
     nonce = "0x" + "01" * 32
-    others = offers(330_000, 60, till.OTHER_TERMS)
+    others = offers(330_000, 60, paper.OTHER_TERMS)
     identities = {
-        till.accepted(till.paid(till.EIP3009, nonce=nonce)).identity,
-        till.accepted(till.paid(till.EIP3009, nonce="0x" + "02" * 32)).identity,
-        till.accepted(till.paid(till.EIP3009, till.OTHER_PAYER, nonce=nonce)).identity,
-        *(till.accepted(till.paid(offer, nonce=nonce), offered=others).identity for offer in others[:2]),
+        paper.accepted(paper.paid(paper.EIP3009, nonce=nonce)).identity,
+        paper.accepted(paper.paid(paper.EIP3009, nonce="0x" + "02" * 32)).identity,
+        paper.accepted(paper.paid(paper.EIP3009, paper.OTHER_PAYER, nonce=nonce)).identity,
+        *(paper.accepted(paper.paid(offer, nonce=nonce), offered=others).identity for offer in others[:2]),
     }
     assert len(identities) == 5
 
@@ -108,8 +108,8 @@ def test_a_payer_has_another_identity_by_each_of_nonce_asset_network_and_payer()
 ECHO = {
     "scheme": "batch",
     "network": "eip155:1",
-    "asset": till.STRANGER,
-    "payTo": till.STRANGER,
+    "asset": paper.STRANGER,
+    "payTo": paper.STRANGER,
     "amount": "1",
     "maxTimeoutSeconds": 6000,
 }
@@ -122,10 +122,10 @@ def test_a_rewritten_offer_is_refused_even_if_it_was_signed_as_rewritten(offer: 
     """F-007. The wallet really signs the changed terms; what we verify against is what we offered."""
     rewritten = {**offer.to_json(), member: ECHO[member]}
     if member == "scheme":
-        signed = {**till.paid(offer), "accepted": rewritten}
+        signed = {**paper.paid(offer), "accepted": rewritten}
     else:
-        signed = till.PAYER.pay(rewritten)
-    refused = till.refused(signed)
+        signed = paper.PAYER.pay(rewritten)
+    refused = paper.refused(signed)
     assert refused.code is Code.PAYMENT_INVALID
     assert refused.reason == ECHO_REASON.get(member, "invalid_payment_requirements")
     assert f"accepted.{member}" in refused.message
@@ -134,25 +134,25 @@ def test_a_rewritten_offer_is_refused_even_if_it_was_signed_as_rewritten(offer: 
 @BY_METHOD
 @pytest.mark.parametrize("extra", [{"name": "Other"}, {"version": "1"}, {"assetTransferMethod": "other"}, "text", []])
 def test_a_rewritten_extra_is_refused(offer: Requirements, extra: Any) -> None:
-    paid = till.paid(offer)
-    changed = till.changed(paid, "accepted", "extra", to=lambda old: old | extra if isinstance(extra, dict) else extra)
-    assert till.refused(changed).reason == "invalid_payment_requirements"
+    paid = paper.paid(offer)
+    changed = paper.changed(paid, "accepted", "extra", to=lambda old: old | extra if isinstance(extra, dict) else extra)
+    assert paper.refused(changed).reason == "invalid_payment_requirements"
 
 
 @BY_METHOD
 @pytest.mark.parametrize("member", [*ECHO, "extra"])
 @pytest.mark.parametrize("value", [None, True, 5.5, [], {"a": 1}])
 def test_an_echo_of_nonsense_is_refused(offer: Requirements, member: str, value: Any) -> None:
-    came = till.verdict(till.changed(till.paid(offer), "accepted", member, to=value))
+    came = paper.verdict(paper.changed(paper.paid(offer), "accepted", member, to=value))
     assert isinstance(came, Verified) is (member == "extra" and (value is None or value == {"a": 1}))
 
 
 @BY_METHOD
 def test_clients_may_add_to_extra_and_write_addresses_as_they_like(offer: Requirements) -> None:
-    paid = till.changed(till.paid(offer), "accepted", "extra", "note", to="mine")
-    paid = till.changed(paid, "accepted", "payTo", to=str.lower)
-    paid = till.changed(paid, "accepted", "asset", to=lambda old: "0x" + old[2:].upper())
-    assert till.accepted(paid).requirements is offer
+    paid = paper.changed(paper.paid(offer), "accepted", "extra", "note", to="mine")
+    paid = paper.changed(paid, "accepted", "payTo", to=str.lower)
+    paid = paper.changed(paid, "accepted", "asset", to=lambda old: "0x" + old[2:].upper())
+    assert paper.accepted(paid).requirements is offer
 
 
 @BY_METHOD
@@ -161,112 +161,112 @@ def test_one_unit_more_or_less_is_refused(offer: Requirements, off: int) -> None
     """F-008."""
     amount = int(offer.amount) + off
     changes = {"value": str(amount)} if by_token(offer) else {"amount": amount}
-    assert till.refused(till.paid(offer, **changes)).reason == reason(offer, "value")
+    assert paper.refused(paper.paid(offer, **changes)).reason == reason(offer, "value")
 
 
 @BY_METHOD
 def test_money_for_somebody_else_is_not_relayed(offer: Requirements) -> None:
     """F-045."""
-    assert till.refused(till.paid(offer, to=till.STRANGER)).reason == reason(offer, "recipient")
+    assert paper.refused(paper.paid(offer, to=paper.STRANGER)).reason == reason(offer, "recipient")
 
 
-@pytest.mark.parametrize("offer", [till.PERMIT2, till.UPTO])
+@pytest.mark.parametrize("offer", [paper.PERMIT2, paper.UPTO])
 def test_a_permit_for_another_token_is_refused(offer: Requirements) -> None:
     """F-045."""
-    assert till.refused(till.paid(offer, token=till.STRANGER)).reason == "permit2_token_mismatch"
+    assert paper.refused(paper.paid(offer, token=paper.STRANGER)).reason == "permit2_token_mismatch"
 
 
 @BY_METHOD
 @pytest.mark.parametrize("network", ["eip155:1", "eip155:43114", "eip155:31337"])
 def test_a_signature_for_another_chain_is_nobodys_here(offer: Requirements, network: str) -> None:
     """F-009. Offered for our chain, signed for another."""
-    signed = till.PAYER.pay({**offer.to_json(), "network": network})
-    assert not till.accepted({**signed, "accepted": offer.to_json()}).recovered
+    signed = paper.PAYER.pay({**offer.to_json(), "network": network})
+    assert not paper.accepted({**signed, "accepted": offer.to_json()}).recovered
 
 
 def test_a_signature_for_another_token_or_domain_is_nobodys_here() -> None:
-    for member, value in (("asset", till.STRANGER), ("extra", {"name": "USDC", "version": "2"})):
-        signed = till.PAYER.pay({**till.EIP3009.to_json(), member: value})
-        assert not till.accepted({**signed, "accepted": till.EIP3009.to_json()}).recovered
+    for member, value in (("asset", paper.STRANGER), ("extra", {"name": "USDC", "version": "2"})):
+        signed = paper.PAYER.pay({**paper.EIP3009.to_json(), member: value})
+        assert not paper.accepted({**signed, "accepted": paper.EIP3009.to_json()}).recovered
 
 
-@pytest.mark.parametrize(("offer", "proxy"), [(till.PERMIT2, UPTO_PERMIT2_PROXY), (till.UPTO, EXACT_PERMIT2_PROXY)])
+@pytest.mark.parametrize(("offer", "proxy"), [(paper.PERMIT2, UPTO_PERMIT2_PROXY), (paper.UPTO, EXACT_PERMIT2_PROXY)])
 def test_a_permit_for_any_other_spender_is_worth_nothing(offer: Requirements, proxy: str) -> None:
     """Permit2 lets its spender send the money wherever he likes."""
-    for spender in (till.STRANGER, till.RELAYER, till.PAY_TO, till.ZERO, proxy):
-        paid = till.changed(till.paid(offer), "payload", "permit2Authorization", "spender", to=spender)
-        assert till.refused(paid).reason == "invalid_permit2_spender"
+    for spender in (paper.STRANGER, paper.RELAYER, paper.PAY_TO, paper.ZERO, proxy):
+        paid = paper.changed(paper.paid(offer), "payload", "permit2Authorization", "spender", to=spender)
+        assert paper.refused(paid).reason == "invalid_permit2_spender"
 
 
 def test_a_cheap_quote_does_not_pay_a_dear_request() -> None:
     """F-017. Paid as offered for the one, verified against the other."""
-    dear = offers(500_000, 60, [till.TERMS])
-    assert till.refused(till.paid(till.EIP3009), offered=dear).reason == "invalid_payment_requirements"
+    dear = offers(500_000, 60, [paper.TERMS])
+    assert paper.refused(paper.paid(paper.EIP3009), offered=dear).reason == "invalid_payment_requirements"
 
 
 def test_the_offer_that_is_meant_is_found_among_many() -> None:
-    many = offers(330_000, 60, [till.TERMS, *till.OTHER_TERMS], upto_micros=2_000_000)
+    many = offers(330_000, 60, [paper.TERMS, *paper.OTHER_TERMS], upto_micros=2_000_000)
     for offer in many:
-        assert match_offer(parse_payment(till.paid(offer)), many) is offer
+        assert match_offer(parse_payment(paper.paid(offer)), many) is offer
 
 
 def test_without_an_echo_the_only_offer_of_its_kind_is_meant() -> None:
-    for offer in till.OFFERS:
-        assert till.accepted(till.without(till.paid(offer), "accepted")).requirements is offer
-    many = offers(330_000, 60, [till.TERMS, *till.OTHER_TERMS])
-    bare = till.without(till.paid(till.EIP3009), "accepted")
-    assert till.refused(bare, offered=many).reason == "invalid_payment_requirements"
+    for offer in paper.OFFERS:
+        assert paper.accepted(paper.without(paper.paid(offer), "accepted")).requirements is offer
+    many = offers(330_000, 60, [paper.TERMS, *paper.OTHER_TERMS])
+    bare = paper.without(paper.paid(paper.EIP3009), "accepted")
+    assert paper.refused(bare, offered=many).reason == "invalid_payment_requirements"
 
 
 def test_what_is_not_offered_is_not_taken() -> None:
-    assert till.refused(till.paid(till.PERMIT2), offered=(till.EIP3009,)).reason == "unsupported_scheme"
-    assert till.refused(till.paid(till.EIP3009), offered=()).reason == "unsupported_scheme"
+    assert paper.refused(paper.paid(paper.PERMIT2), offered=(paper.EIP3009,)).reason == "unsupported_scheme"
+    assert paper.refused(paper.paid(paper.EIP3009), offered=()).reason == "unsupported_scheme"
 
 
 # upto
 
 
-@pytest.mark.parametrize("settler", [till.RELAYER, till.FORMER_RELAYER])
+@pytest.mark.parametrize("settler", [paper.RELAYER, paper.FORMER_RELAYER])
 def test_upto_may_be_settled_by_any_key_that_is_still_ours(settler: str) -> None:
-    assert till.accepted(till.paid(till.UPTO, facilitator=settler)).recovered
-    echoed = {**till.UPTO.to_json(), "extra": {**till.UPTO.extra, "facilitatorAddress": settler}}
-    assert till.accepted(till.PAYER.pay(echoed)).recovered
+    assert paper.accepted(paper.paid(paper.UPTO, facilitator=settler)).recovered
+    echoed = {**paper.UPTO.to_json(), "extra": {**paper.UPTO.extra, "facilitatorAddress": settler}}
+    assert paper.accepted(paper.PAYER.pay(echoed)).recovered
 
 
-@pytest.mark.parametrize("settler", [till.STRANGER, till.ZERO, till.PAY_TO])
+@pytest.mark.parametrize("settler", [paper.STRANGER, paper.ZERO, paper.PAY_TO])
 def test_upto_that_a_stranger_may_settle_is_refused(settler: str) -> None:
-    assert till.refused(till.paid(till.UPTO, facilitator=settler)).reason == "upto_facilitator_mismatch"
+    assert paper.refused(paper.paid(paper.UPTO, facilitator=settler)).reason == "upto_facilitator_mismatch"
 
 
 def test_upto_without_settlers_is_refused() -> None:
-    assert till.refused(till.paid(till.UPTO), settlers=()).reason == "upto_facilitator_mismatch"
-    bare = till.paid(till.UPTO)
+    assert paper.refused(paper.paid(paper.UPTO), settlers=()).reason == "upto_facilitator_mismatch"
+    bare = paper.paid(paper.UPTO)
     bare["payload"]["permit2Authorization"]["witness"].pop("facilitator")
-    assert till.refused(bare).reason == "upto_facilitator_mismatch"
+    assert paper.refused(bare).reason == "upto_facilitator_mismatch"
 
 
 def test_the_witness_of_exact_names_no_facilitator() -> None:
-    paid = till.changed(
-        till.paid(till.PERMIT2), "payload", "permit2Authorization", "witness", "facilitator", to=till.RELAYER
+    paid = paper.changed(
+        paper.paid(paper.PERMIT2), "payload", "permit2Authorization", "witness", "facilitator", to=paper.RELAYER
     )
-    assert till.refused(paid).reason == "invalid_payload"
+    assert paper.refused(paid).reason == "invalid_payload"
 
 
 # Degenerate parties, F-013
 
 
 @BY_METHOD
-@pytest.mark.parametrize("who", [till.PAY_TO, till.ZERO, till.RELAYER, till.FORMER_RELAYER, till.STRANGER])
+@pytest.mark.parametrize("who", [paper.PAY_TO, paper.ZERO, paper.RELAYER, paper.FORMER_RELAYER, paper.STRANGER])
 def test_our_own_accounts_and_nobody_pay_nothing(offer: Requirements, who: str) -> None:
     """F-013. Payer equal to payTo, to a relayer, to nobody, to an account that is forbidden."""
-    payer = Payer(till.PAYER.key, wallet=who, now=lambda: till.NOW)
-    refused = till.refused(till.paid(offer, payer), forbidden_payers=(till.STRANGER,))
+    payer = Payer(paper.PAYER.key, wallet=who, now=lambda: paper.NOW)
+    refused = paper.refused(paper.paid(offer, payer), forbidden_payers=(paper.STRANGER,))
     assert (refused.reason, refused.code) == ("invalid_payload", Code.PAYMENT_INVALID)
 
 
 @BY_METHOD
 def test_the_zero_address_is_paid_by_nobody(offer: Requirements) -> None:
-    assert till.refused(till.paid(offer, to=till.ZERO)).reason == reason(offer, "recipient")
+    assert paper.refused(paper.paid(offer, to=paper.ZERO)).reason == reason(offer, "recipient")
 
 
 # Time, F-010
@@ -278,17 +278,17 @@ def test_the_zero_address_is_paid_by_nobody(offer: Requirements) -> None:
     [(0, False), (1, False), (5, False), (NEEDED_S - 1, False), (NEEDED_S, True), (30, True), (WINDOW_MAX_S - 1, True)],
 )
 def test_a_signature_outlives_the_work_and_its_settlement(offer: Requirements, last_second: int, good: bool) -> None:
-    came = till.verdict(till.paid(offer, **until(offer, till.NOW + last_second)))
+    came = paper.verdict(paper.paid(offer, **until(offer, paper.NOW + last_second)))
     assert isinstance(came, Verified) is good
     if isinstance(came, Refused):
         assert (came.reason, came.code) == (reason(offer, "before"), Code.PAYMENT_EXPIRED)
 
 
 @BY_METHOD
-@pytest.mark.parametrize("second", [till.NOW + WINDOW_MAX_S, till.NOW + 3 * 365 * 86_400, 2**256 - 2])
+@pytest.mark.parametrize("second", [paper.NOW + WINDOW_MAX_S, paper.NOW + 3 * 365 * 86_400, 2**256 - 2])
 def test_a_signature_for_years_is_refused(offer: Requirements, second: int) -> None:
     """F-010. While it is alive somebody may send it, and it has to be watched."""
-    refused = till.refused(till.paid(offer, **until(offer, second)))
+    refused = paper.refused(paper.paid(offer, **until(offer, second)))
     assert (refused.reason, refused.code) == (reason(offer, "before"), Code.PAYMENT_INVALID)
 
 
@@ -296,24 +296,24 @@ def test_a_signature_for_years_is_refused(offer: Requirements, second: int) -> N
 @pytest.mark.parametrize(("first_second", "good"), [(-600, True), (-1, True), (0, True), (1, False), (60, False)])
 def test_a_signature_that_is_not_good_yet_is_refused(offer: Requirements, first_second: int, good: bool) -> None:
     """The token wants validAfter < t, the proxy validAfter <= t."""
-    came = till.verdict(till.paid(offer, **since(offer, till.NOW + first_second)))
+    came = paper.verdict(paper.paid(offer, **since(offer, paper.NOW + first_second)))
     assert isinstance(came, Verified) is good
     if isinstance(came, Refused):
         assert (came.reason, came.code) == (reason(offer, "after"), Code.PAYMENT_INVALID)
 
 
-@pytest.mark.parametrize(("valid_after", "good"), [(till.NOW - 1, True), (till.NOW, False)])
+@pytest.mark.parametrize(("valid_after", "good"), [(paper.NOW - 1, True), (paper.NOW, False)])
 def test_eip3009_excludes_its_bounds_and_permit2_includes_them(valid_after: int, good: bool) -> None:
-    assert isinstance(till.verdict(till.paid(till.EIP3009, validAfter=str(valid_after))), Verified) is good
-    assert isinstance(till.verdict(till.paid(till.PERMIT2, validAfter=valid_after)), Verified)
-    last = till.NOW + NEEDED_S
-    assert isinstance(till.verdict(till.paid(till.EIP3009, validBefore=str(last))), Refused)
-    assert isinstance(till.verdict(till.paid(till.PERMIT2, deadline=last)), Verified)
+    assert isinstance(paper.verdict(paper.paid(paper.EIP3009, validAfter=str(valid_after))), Verified) is good
+    assert isinstance(paper.verdict(paper.paid(paper.PERMIT2, validAfter=valid_after)), Verified)
+    last = paper.NOW + NEEDED_S
+    assert isinstance(paper.verdict(paper.paid(paper.EIP3009, validBefore=str(last))), Refused)
+    assert isinstance(paper.verdict(paper.paid(paper.PERMIT2, deadline=last)), Verified)
 
 
 @BY_METHOD
 def test_a_window_that_ends_before_it_begins_is_refused(offer: Requirements) -> None:
-    till.refused(till.paid(offer, **(since(offer, till.NOW + 50) | until(offer, till.NOW + 40))))
+    paper.refused(paper.paid(offer, **(since(offer, paper.NOW + 50) | until(offer, paper.NOW + 40))))
 
 
 @BY_METHOD
@@ -324,27 +324,37 @@ def test_both_clocks_must_like_the_window(
     offer: Requirements, skew_s: int, last_second: int, first_second: int
 ) -> None:
     """F-010. The chain's time is `skew_s` off ours."""
-    window = since(offer, till.NOW + first_second) | until(offer, till.NOW + last_second)
-    verified = till.accepted(till.paid(offer, **window))
+    window = since(offer, paper.NOW + first_second) | until(offer, paper.NOW + last_second)
+    verified = paper.accepted(paper.paid(offer, **window))
     late = outlives(
         verified,
-        now_s=till.NOW,
-        chain_time_s=till.NOW + skew_s,
-        work_s=till.WORK_S,
-        settle_margin_s=till.MARGIN_S,
+        now_s=paper.NOW,
+        chain_time_s=paper.NOW + skew_s,
+        work_s=paper.WORK_S,
+        settle_margin_s=paper.MARGIN_S,
     )
-    ends_in_time = till.NOW + max(skew_s, 0) + NEEDED_S <= till.NOW + last_second
-    has_begun = till.NOW + min(skew_s, 0) >= till.NOW + first_second
+    ends_in_time = paper.NOW + max(skew_s, 0) + NEEDED_S <= paper.NOW + last_second
+    has_begun = paper.NOW + min(skew_s, 0) >= paper.NOW + first_second
     assert (late is None) is (ends_in_time and has_begun)
     if late is not None:
         assert late.reason == reason(offer, "after" if ends_in_time else "before")
 
 
 @BY_METHOD
+def test_time_goes_on_while_the_chain_is_asked(offer: Requirements) -> None:
+    """Our own clock counts where the chain's is behind it."""
+    verified = paper.accepted(paper.paid(offer, **until(offer, paper.NOW + NEEDED_S + 3)))
+    for waited_s in range(6):
+        clocks = {"now_s": paper.NOW + waited_s, "chain_time_s": paper.NOW - 12}
+        late = outlives(verified, **clocks, work_s=paper.WORK_S, settle_margin_s=paper.MARGIN_S)
+        assert (late is None) is (waited_s <= 3)
+
+
+@BY_METHOD
 def test_the_window_of_a_verified_payment_is_that_of_the_contracts(offer: Requirements) -> None:
     """valid_after_s < t < valid_before_s, whichever way it was signed."""
-    verified = till.accepted(till.paid(offer, **(since(offer, till.NOW - 7) | until(offer, till.NOW + 77))))
-    assert (verified.valid_after_s, verified.valid_before_s) == (till.NOW - 8, till.NOW + 78)
+    verified = paper.accepted(paper.paid(offer, **(since(offer, paper.NOW - 7) | until(offer, paper.NOW + 77))))
+    assert (verified.valid_after_s, verified.valid_before_s) == (paper.NOW - 8, paper.NOW + 78)
 
 
 # Signatures
@@ -352,14 +362,14 @@ def test_the_window_of_a_verified_payment_is_that_of_the_contracts(offer: Requir
 
 @BY_METHOD
 def test_v_may_be_written_from_zero_or_from_27(offer: Requirements) -> None:
-    paid = till.paid(offer)
-    assert till.accepted(till.signature(paid, lambda old: old[:64] + bytes([old[64] - 27]))).recovered
+    paid = paper.paid(offer)
+    assert paper.accepted(paper.signature(paid, lambda old: old[:64] + bytes([old[64] - 27]))).recovered
 
 
 @BY_METHOD
 @pytest.mark.parametrize("v", [2, 3, 26, 29, 30, 31, 32, 35, 37, 255])
 def test_no_other_v(offer: Requirements, v: int) -> None:
-    refused = till.refused(till.signature(till.paid(offer), lambda old: old[:64] + bytes([v])))
+    refused = paper.refused(paper.signature(paper.paid(offer), lambda old: old[:64] + bytes([v])))
     assert refused.reason == reason(offer, "signature")
 
 
@@ -371,34 +381,34 @@ def test_the_twin_of_a_signature_is_refused(offer: Requirements) -> None:
         s = ORDER - int.from_bytes(old[32:64], "big")
         return old[:32] + s.to_bytes(32, "big") + bytes([55 - old[64]])
 
-    assert till.refused(till.signature(till.paid(offer), twin)).reason == reason(offer, "signature")
+    assert paper.refused(paper.signature(paper.paid(offer), twin)).reason == reason(offer, "signature")
 
 
 @BY_METHOD
 def test_somebody_elses_signature_is_good_only_for_an_account_with_code(offer: Requirements) -> None:
     """F-075. Offline nobody knows whether the payer is a wallet that says yes to it."""
-    wallet = Payer(till.PAYER.key, wallet=till.STRANGER, now=lambda: till.NOW)
-    verified = till.accepted(till.paid(offer, wallet))
+    wallet = Payer(paper.PAYER.key, wallet=paper.STRANGER, now=lambda: paper.NOW)
+    verified = paper.accepted(paper.paid(offer, wallet))
     assert not verified.recovered
-    assert verified.payer == till.STRANGER.lower()
+    assert verified.payer == paper.STRANGER.lower()
 
 
 @BY_METHOD
 @pytest.mark.parametrize("length", [1, 32, 64, 66, 96, 200, 2048])
 def test_a_signature_of_another_length_is_for_a_wallet_to_judge(offer: Requirements, length: int) -> None:
     """F-075, F-078."""
-    assert not till.accepted(till.signature(till.paid(offer), lambda old: b"\x11" * length)).recovered
+    assert not paper.accepted(paper.signature(paper.paid(offer), lambda old: b"\x11" * length)).recovered
 
 
 @BY_METHOD
 def test_no_signature_is_none(offer: Requirements) -> None:
-    assert till.refused(till.signature(till.paid(offer), lambda old: b"")).reason == reason(offer, "signature")
+    assert paper.refused(paper.signature(paper.paid(offer), lambda old: b"")).reason == reason(offer, "signature")
 
 
 @BY_METHOD
 @pytest.mark.parametrize("blank", [bytes(65), b"\xff" * 65, bytes(64) + b"\x1b"])
 def test_a_signature_that_is_nobodys_is_refused(offer: Requirements, blank: bytes) -> None:
-    assert till.refused(till.signature(till.paid(offer), lambda old: blank)).reason == reason(offer, "signature")
+    assert paper.refused(paper.signature(paper.paid(offer), lambda old: blank)).reason == reason(offer, "signature")
 
 
 @BY_METHOD
@@ -408,9 +418,9 @@ def test_a_wallet_that_is_not_deployed_is_refused_whatever_it_wraps(offer: Requi
 
     def wrapped(old: bytes) -> bytes:
         inner = {"valid": old, "garbage": b"\x11" * 65, "nothing": b""}[inside]
-        return bytes(12) + bytes.fromhex(till.STRANGER[2:]) + inner + ERC6492_SUFFIX
+        return bytes(12) + bytes.fromhex(paper.STRANGER[2:]) + inner + ERC6492_SUFFIX
 
-    refused = till.refused(till.signature(till.paid(offer), wrapped))
+    refused = paper.refused(paper.signature(paper.paid(offer), wrapped))
     assert refused.reason == ("eip6492_factory_not_allowed" if by_token(offer) else "invalid_permit2_signature")
     assert "deploy" in refused.message
 
@@ -418,13 +428,13 @@ def test_a_wallet_that_is_not_deployed_is_refused_whatever_it_wraps(offer: Requi
 @BY_METHOD
 def test_whatever_is_changed_after_signing_the_payer_did_not_sign_it(offer: Requirements) -> None:
     """Every member that is signed: refused, or at least not his."""
-    paid = till.paid(offer)
+    paid = paper.paid(offer)
     inner = "authorization" if by_token(offer) else "permit2Authorization"
     signed = paid["payload"][inner]
     paths = [(name,) for name in signed if not isinstance(signed[name], dict)]
     paths += [(name, part) for name in signed if isinstance(signed[name], dict) for part in signed[name]]
     for path in paths:
-        came = till.verdict(till.changed(paid, "payload", inner, *path, to=_other))
+        came = paper.verdict(paper.changed(paid, "payload", inner, *path, to=_other))
         assert isinstance(came, Refused) or not came.recovered, path
 
 
@@ -439,9 +449,9 @@ def test_a_signature_is_looked_at_last(offer: Requirements) -> None:
     """Recovering a key costs more than everything else, so of two faults the cheap one is found."""
 
     def spoilt(paid: dict[str, Any]) -> dict[str, Any]:
-        return till.signature(paid, lambda old: bytes(65))
+        return paper.signature(paid, lambda old: bytes(65))
 
-    assert till.refused(spoilt(till.paid(offer))).reason == reason(offer, "signature")
-    assert till.refused(spoilt(till.paid(offer, to=till.STRANGER))).reason == reason(offer, "recipient")
-    assert till.refused(spoilt(till.paid(offer, **until(offer, till.NOW)))).reason == reason(offer, "before")
-    assert till.refused(spoilt(till.paid(offer, **since(offer, till.NOW + 9)))).reason == reason(offer, "after")
+    assert paper.refused(spoilt(paper.paid(offer))).reason == reason(offer, "signature")
+    assert paper.refused(spoilt(paper.paid(offer, to=paper.STRANGER))).reason == reason(offer, "recipient")
+    assert paper.refused(spoilt(paper.paid(offer, **until(offer, paper.NOW)))).reason == reason(offer, "before")
+    assert paper.refused(spoilt(paper.paid(offer, **since(offer, paper.NOW + 9)))).reason == reason(offer, "after")
