@@ -78,15 +78,16 @@ class Collecting:
         self._alarm = alarm
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def collect(self, settlement_id: str, *, wait_s: float) -> None:
-        """Returns when the settlement has ended or was abandoned, or after `wait_s`. Read the row to know which."""
-        await asyncio.wait([self._task(settlement_id)], timeout=wait_s)
+    async def collect(self, settlement: Settlement, *, wait_s: float) -> None:
+        """Returns when the settlement has ended or was abandoned, or after `wait_s`. Read the row to know which.
+        `settlement` is as it was written a moment ago."""
+        await asyncio.wait([self._task(settlement)], timeout=wait_s)
 
     async def run(self) -> None:
         """Forever: takes up queued settlements. Cancelled at shutdown."""
         while True:
             for settlement in await self._db.read(settlements.queued):
-                self._task(settlement.id)
+                self._task(settlement)
             await asyncio.sleep(PAUSE_S)
 
     async def drain(self, wait_s: float) -> None:
@@ -96,34 +97,36 @@ class Collecting:
         for task in list(self._tasks.values()):
             task.cancel()
 
-    def _task(self, settlement_id: str) -> asyncio.Task[None]:
-        task = self._tasks.get(settlement_id)
+    def _task(self, settlement: Settlement) -> asyncio.Task[None]:
+        task = self._tasks.get(settlement.id)
         if task is None:
-            task = asyncio.create_task(self._collect(settlement_id), name=f"collect {settlement_id}")
-            self._tasks[settlement_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(settlement_id, None))
+            task = asyncio.create_task(self._collect(settlement), name=f"collect {settlement.id}")
+            self._tasks[settlement.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(settlement.id, None))
         return task
 
-    async def _collect(self, settlement_id: str) -> None:
+    async def _collect(self, settlement: Settlement) -> None:
         """Until it has ended, with growing pauses. What was only queued is settled, which is idempotent by its id;
         what was sent is looked for, never sent again from here."""
         for pause_s in PAUSES_S:
-            settlement = await self._db.read(settlements.find, settlement_id)
-            if settlement is None or settlement.state in ENDED or settlement.abandoned:
-                return
             ask = self._settler.settle if settlement.state is State.QUEUED else self._settler.find
-            if await self.book(settlement, await ask(settlement)) or await self._ends_within(settlement_id, pause_s):
+            if await self.book(settlement, await ask(settlement)):
                 return
+            news = await self._news(settlement.id, pause_s)
+            if news is None or news.state in ENDED or news.abandoned:
+                return
+            settlement = news
 
-    async def _ends_within(self, settlement_id: str, seconds: float) -> bool:
-        """Whether somebody else, another process or recovery, brings it to its end meanwhile."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < deadline:
+    async def _news(self, settlement_id: str, seconds: float) -> Settlement | None:
+        """The row when this time is over, or as soon as somebody else, another process or recovery, has ended it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while True:
             await asyncio.sleep(POLL_S)
             settlement = await self._db.read(settlements.find, settlement_id)
-            if settlement is None or settlement.state in ENDED or settlement.abandoned:
-                return True
-        return False
+            over = settlement is None or settlement.state in ENDED or settlement.abandoned
+            if over or loop.time() >= deadline:
+                return settlement
 
     async def book(self, settlement: Settlement, outcome: Settled | Refused | Unknown) -> bool:
         """Writes what came of it; answers whether it is at an end. Booking the same thing twice changes nothing."""

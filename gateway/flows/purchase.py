@@ -202,11 +202,14 @@ class Purchase:
         if call.principal is None and not self._terms.anonymous:
             raise Problem(Code.ANONYMOUS_REFUSED, "this gateway takes payments with an agent's bearer token only")
         verified = self._verify(call, payment)
-        earlier = await self._earlier(call, verified)
-        if earlier is not None:
-            return earlier
+        key = self._payment_key(call, verified)
+        earlier = await self._db.read(_earlier, call, verified, key)
+        match earlier:
+            case PaymentKnown():
+                return await self._known_payment(call, verified, earlier)
+            case KeyKnown():
+                return await self._known_key(earlier)
         admitted = await self._check(call, verified)
-        withheld = await self._db.read(charges.find_withheld, verified.payer, call.operation.id, call.request_hash)
         agent_id = call.principal.agent_id if call.principal else None
         token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
         claim = self._claim(verified, admitted, call.operation.price.base_micros)
@@ -215,13 +218,11 @@ class Purchase:
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(
-            charges.hold, charge, self._work(call, token), claim, self._payment_key(call, verified)
-        )
+        outcome = await self._db.write(charges.hold, charge, self._work(call, token), claim, key)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
-                return Held(call, charge, token, withheld)
+                return Held(call, charge, token, withheld=earlier)
             case PaymentKnown():
                 return await self._known_payment(call, verified, outcome)
             case KeyKnown():
@@ -253,28 +254,6 @@ class Purchase:
         if isinstance(verdict, Refused):
             raise Problem(verdict.code, verdict.message, reason=verdict.reason)
         return verdict
-
-    async def _earlier(self, call: Call, verified: Verified) -> Answer | None:
-        """What this very payment, or this payment identifier, was used for before."""
-        known = await self._db.read(charges.find_by_identity, verified.identity)
-        if known is not None:
-            view, payment_hash = known
-            return await self._known_payment(
-                call,
-                verified,
-                PaymentKnown(
-                    view.charge.id,
-                    view.charge.operation,
-                    view.request_hash == call.request_hash,
-                    payment_hash == verified.payment.payment_hash,
-                ),
-            )
-        key = self._payment_key(call, verified)
-        if key is not None:
-            known_key = await self._db.read(charges.find_by_key, key)
-            if known_key is not None:
-                return await self._known_key(known_key)
-        return None
 
     async def _known_payment(self, call: Call, verified: Verified, known: PaymentKnown) -> Answer:
         """The same payment and the same request get the same answer. Once mined an authorization is public: whoever
@@ -450,7 +429,7 @@ class Purchase:
     async def collect(self, view: ChargeView, token: str | None = None) -> Answer:
         """Waits a bounded time for the proof of a captured signature; then tells what is written, whatever it is."""
         if view.settlement is not None and self._collecting is not None:
-            await self._collecting.collect(view.settlement.id, wait_s=self._terms.settle_wait_s)
+            await self._collecting.collect(view.settlement, wait_s=self._terms.settle_wait_s)
             view = await self._view(view.charge.id)
         crash.point("answer.before")
         return Answer(view, token)
@@ -476,6 +455,24 @@ class Purchase:
 
     def _new_id(self, prefix: str) -> str:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def _earlier(
+    tx: Tx, /, call: Call, verified: Verified, key: KeyUse | None
+) -> PaymentKnown | KeyKnown | ChargeView | None:
+    """What this very payment or its identifier was used for before; else a withheld result it could buy, if any."""
+    known = charges.find_by_identity(tx, verified.identity)
+    if known is not None:
+        view, payment_hash = known
+        return PaymentKnown(
+            view.charge.id,
+            view.charge.operation,
+            view.request_hash == call.request_hash,
+            payment_hash == verified.payment.payment_hash,
+        )
+    if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
+        return known_key
+    return charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
 
 
 def _recorded(
