@@ -420,7 +420,7 @@ def run(
 ) -> None:
     """Serves until SIGTERM or SIGINT. The port is taken before anything is opened; `ready` hears the URL.
     Raises OSError, and whatever `opened` raises."""
-    _allow_files(limits.connections_max + 256)
+    _bound_process(limits.connections_max + 256)
     listener = bind(host, port)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(opened, listener, limits, refused, ready))
@@ -460,13 +460,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _allow_files(number: int) -> None:
-    """Many systems start a process with 1,024 open files, which is less than our connections."""
+def _bound_process(files: int) -> None:
+    """Files: many systems start a process with 1,024, which is less than our connections. Core dumps: none, they would
+    hold keys and people (F-172)."""
     try:
         import resource
-    except ImportError:  # Windows has no such limit
+    except ImportError:  # Windows has neither
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -364,10 +364,9 @@ async def test_the_grace_period_ends(counter: Counter) -> None:
 
 
 PROGRAM = """
-import asyncio, sys
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from gateway.edge.server import ServerLimits, run
+import asyncio, resource
+from contextlib import asynccontextmanager
+from gateway.edge.server import run
 
 async def app(scope, receive, send):
     await asyncio.sleep(0.4)
@@ -376,9 +375,12 @@ async def app(scope, receive, send):
 
 @asynccontextmanager
 async def opened():
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 4096
     yield app
     print("closed after the last call", flush=True)
 
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 run(opened, "127.0.0.1", 0, ready=lambda url: print(url, flush=True))
 """
 
