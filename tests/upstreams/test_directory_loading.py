@@ -107,6 +107,18 @@ def test_the_only_file_again_leaves_nothing_of_the_old_rows(tmp_path: Path) -> N
     assert len(find(tmp_path, name=Name("Lee", "", "Sample"))) == 1
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_rows_that_gave_way_are_gone_from_every_index(tmp_path: Path, others: int) -> None:
+    for _ in range(3):
+        load_text(tmp_path, HEADER + DANA + LEE)
+        for n in range(others):
+            load_text(tmp_path, HEADER + DANA + LEE, f"other{n}.csv")
+    load_text(tmp_path, HEADER + LEE)
+    database = apsw.Connection(str(tmp_path / "directory.db"))
+    for table in ("finder", "person", "phone", "email"):
+        assert database.execute(f"SELECT count(*) FROM {table}").get == 1 + 2 * others, table
+
+
 def test_a_load_that_breaks_off_leaves_the_old_rows(tmp_path: Path) -> None:
     load_text(tmp_path, HEADER + DANA)
 

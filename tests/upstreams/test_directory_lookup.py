@@ -115,6 +115,17 @@ def test_too_many_candidates_are_too_common(tmp_path: Path) -> None:
     directory.close()
 
 
+def test_a_town_finds_who_is_too_common_in_the_state(tmp_path: Path) -> None:
+    rows = "".join(f"Dana Sample,{n} Example Ave,Seattle,WA,98101\n" for n in range(1_100))
+    (tmp_path / "people.csv").write_text(
+        "name,street,city,state,zip\n" + rows + "Dana Sample,1 A St,Spokane,WA,99201\n"
+    )
+    load(tmp_path / "people.csv", tmp_path / "directory.db", workers=0)
+    directory = Directory(tmp_path / "directory.db", Rules())
+    assert found(directory, "Dana Sample", city="Spokane", state="WA") == ["Dana Sample"]
+    directory.close()
+
+
 TEXT = st.text(max_size=30)
 
 

@@ -56,7 +56,7 @@ class Query:
 
 
 class Row(NamedTuple):
-    """A stored row. `phones`: (E.164, whether current), current ones first; unknown texts are ""."""
+    """A stored row. `phones`: (E.164, whether current), current first; a firm has no `parts`; unknown texts are ""."""
 
     source: str
     record: int
@@ -161,7 +161,7 @@ def _by_contact(query: Query, row: Row, rules: Rules, base: float, what: str) ->
 
 def _by_name(query: Query, row: Row, rules: Rules) -> Hit | None:
     likeness = _agree_name(query.name, row.parts, rules)
-    if row.business or likeness == 0:
+    if likeness == 0:
         return None
     if query.rule == "name":
         fits = not query.state or row.state == query.state
