@@ -207,7 +207,7 @@ class Facilitator:
         alarms += ["facilitator_says_used"] if self._used else []
         for place in self._places.values():
             if place.chain is not None:
-                alarms += [*place.chain.rpc.alarms, *sorted(place.chain.alarms)]
+                alarms += [*place.chain.rpc.alarms, *place.chain.alarms]
         missing = {
             network for network in self.networks if self._supported and ("exact", network) not in self._supported
         }

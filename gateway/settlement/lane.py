@@ -595,7 +595,8 @@ class Lane:
         if flight.mined is None:
             self._wake.set()
         flight.mined = found
-        seen = head.number if head is not None else max(found.block, self._rpc.head)
+        self._rpc.heard_of(found.block)
+        seen = head.number if head is not None else self._rpc.head
         for id, item in flight.items.items():
             settled = self._chain.proof(item.due, [found], Block(seen, "", 0, 0))
             if isinstance(settled, Settled):

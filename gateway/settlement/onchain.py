@@ -141,10 +141,15 @@ class OnChain:
         self.proof_depth = proof_depth
         self.final_depth = max(final_depth, proof_depth)
         self.tokens = {token.address.lower(): token for token in network.tokens}
-        self.alarms: set[str] = set()
-        """What stands in the way on our own side: `pay_to_frozen`, `token_paused`."""
+        self._standstill: dict[str, str] = {}
+        """By token, why it pays nobody here just now."""
         self.gas_wei: int | None = None
         """What the last sender asked about has for gas."""
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What stands in the way on our own side: `pay_to_frozen`, `token_paused`."""
+        return tuple(sorted(set(self._standstill.values())))
 
     def serves(self, requirements: Requirements) -> bool:
         return (
@@ -199,6 +204,7 @@ class OnChain:
                 return await self.diagnose(due, sender, recovered=payment.recovered)
         except RpcUnavailable as failure:
             return Unknown(f"the chain cannot be asked: {failure}")
+        self._standstill.pop(due.token, None)
         return Admitted(head.number, head.time_s, spendable)
 
     async def diagnose(self, due: Due, sender: str, *, recovered: bool) -> Admitted | Refused | Unknown:
@@ -224,21 +230,34 @@ class OnChain:
             balance, allowance = word(answers[3]), _word_or(answers[4], 2**256 - 1)
             if not failed:
                 return Admitted(head.number, head.time_s, min(balance, allowance) if due.by_permit2 else balance)
-            ours = self._ours(paused=_word_or(answers[6], 0), frozen=_word_or(answers[7], 0))
-            if ours is not None:
-                return ours
+            if self._stands_still(due.token, _word_or(answers[6], 0), _word_or(answers[7], 0)):
+                return Unknown("the token pays nothing to us just now")
             return _why(due, head, balance, allowance, answers[5], frozen=_word_or(answers[8], 0), code=code)
 
         return await self.rpc.latest(calls, understand)
 
-    def _ours(self, *, paused: int, frozen: int) -> Unknown | None:
-        """The token stands still, or will not pay us: no fault of the payer, and an alarm."""
-        self.alarms -= {"token_paused", "pay_to_frozen"}
+    def _stands_still(self, token: str, paused: int, frozen: int) -> bool:
+        """No fault of the payer, and an alarm."""
+        self._standstill.pop(token, None)
         if paused:
-            self.alarms.add("token_paused")
-        if frozen:
-            self.alarms.add("pay_to_frozen")
-        return Unknown("the token takes no payments to us just now") if paused or frozen else None
+            self._standstill[token] = "token_paused"
+        elif frozen:
+            self._standstill[token] = "pay_to_frozen"
+        return token in self._standstill
+
+    async def look_at_tokens(self) -> None:
+        """Whether each token would pay us at all, before a customer finds out."""
+        calls = [
+            eth_call(token, question)
+            for token in self.tokens
+            for question in (calldata.PAUSED, calldata.is_blacklisted(self.pay_to))
+        ]
+        try:
+            answers = await self.rpc.read(calls, lambda answers: [_word_or(each, 0) for each in answers])
+        except RpcUnavailable:
+            return
+        for place, token in enumerate(self.tokens):
+            self._stands_still(token, *answers[2 * place : 2 * place + 2])
 
     # after
 

@@ -23,7 +23,7 @@ log = structlog.get_logger("relayer")
 
 __all__ = ["Limits", "Relayer"]
 
-FUNDS_EVERY_S = 15.0
+FUNDS_EVERY_S, DESCRIBE_EVERY_S = 15.0, 3.0
 
 
 class Relayer:
@@ -123,13 +123,13 @@ class Relayer:
         return await self.chain.find(settlement, [attempt.hash for attempt in attempts])
 
     async def health(self) -> Health:
-        alarms = [*self.chain.rpc.alarms, *sorted(self.chain.alarms)]
+        alarms = [*self.chain.rpc.alarms, *self.chain.alarms]
         low = [lane for lane in self._lanes if lane.gas_wei is not None and lane.gas_wei < self._limits.gas_low_wei]
         alarms += ["relayer_funds_low"] if low else []
         alarms += ["gas_too_dear"] if any(lane.too_dear for lane in self._lanes) else []
         alarms += ["settlement_misconfigured"] if self._wrong else []
         return Health(
-            ready=self._described and not self._wrong and "rpc_unreachable" not in alarms,
+            ready=self._described and not (self._wrong or self.chain.alarms or "rpc_unreachable" in alarms),
             alarms=tuple(alarms),
             facts={
                 "network": self.networks[0],
@@ -153,18 +153,19 @@ class Relayer:
         return self._lanes[0]
 
     async def _keep_described(self) -> None:
-        """Until the chain has confirmed the configuration once; the funds again and again."""
+        """Until the chain has confirmed the configuration once; a no may be a broken node's. Then the funds alone."""
         while True:
-            if not self._described:
-                findings = await self.describe()
-                self._wrong = tuple(finding for finding in findings if finding.ok is False and self._matters(finding))
-                self._described = all(finding.ok is not None for finding in findings)
-                for finding in self._wrong:
-                    log.error("misconfigured", subject=finding.subject, cause=finding.message)
-            else:
+            await self.chain.look_at_tokens()
+            if self._described:
                 for lane in self._lanes:
                     await lane.look_at_funds()
-            await asyncio.sleep(FUNDS_EVERY_S if self._described else 2.0)
+            else:
+                findings = await self.describe()
+                self._wrong = tuple(finding for finding in findings if finding.ok is False and self._matters(finding))
+                self._described = not self._wrong and all(finding.ok is not None for finding in findings)
+                for finding in self._wrong:
+                    log.error("misconfigured", subject=finding.subject, cause=finding.message)
+            await asyncio.sleep(FUNDS_EVERY_S if self._described else DESCRIBE_EVERY_S)
 
     def _matters(self, finding: Finding) -> bool:
         """Empty pockets are an alarm and may be filled any time; what stands nowhere or is another thing is not mended

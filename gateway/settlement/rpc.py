@@ -212,6 +212,8 @@ class Rpc:
         patient: bool = False,
     ) -> T:
         """`understand(answers)`; where it raises RpcUnavailable, the next url is asked."""
+        if not calls:
+            return understand([])
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (timeout_s or self._timeout_s)
         reasons: list[str] = []
@@ -256,6 +258,10 @@ class Rpc:
                 if loop.time() + STALE_PAUSE_S >= deadline:
                     raise
                 await asyncio.sleep(STALE_PAUSE_S)
+
+    def heard_of(self, block: int) -> None:
+        """A block that something is known to be in: readers that have not seen it are behind."""
+        self.head = max(self.head, block)
 
     def _is_news(self, head: Block, now: float) -> bool:
         if head.number >= self.head:

@@ -115,7 +115,7 @@ class Chain:
         process = subprocess.Popen(
             [
                 str(binary), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID), "--quiet",
-                "--auto-impersonate", "--balance", "1000000", "--prune-history", "256", "--no-request-size-limit",
+                "--auto-impersonate", "--balance", "1000000", "--prune-history", "5000", "--no-request-size-limit",
                 "--threads", "2", *options,
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -79,6 +79,11 @@ class FacilitatorServer:
         return hash
 
 
+def call_of(payment: Json) -> tuple[str, str]:
+    """(contract, calldata) by which anybody can carry a payment out."""
+    return _call({"paymentRequirements": payment["accepted"], "paymentPayload": payment}, None)
+
+
 def _call(asked: Json, amount: int | None) -> tuple[str, str]:
     requirements, payload = asked["paymentRequirements"], asked["paymentPayload"]["payload"]
     signature = bytes.fromhex(payload["signature"][2:])

@@ -44,6 +44,7 @@ class RpcProxy:
         self.calls: Counter[str] = Counter()
         """How often each method was asked for, whatever the answer."""
         self.forwarded: Counter[str] = Counter()
+        self.requests = 0
         self._rules: list[Rule] = []
 
     def on(self, method: str, behaviour: Behaviour, times: int | None = None) -> Rule:
@@ -84,6 +85,7 @@ class RpcProxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         calls: Calls = orjson.loads(await request.read())
+        self.requests += 1
         for call in calls:
             self.calls[call["method"]] += 1
         rule = next((rule for rule in self._rules if rule.fits(calls)), None)

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 from rigs import rpc as rpcx_rig
 from rigs.chain import PAYER_KEYS, RELAYER_KEY, USDC, Chain
+from rigs.facilitator import call_of
 from rigs.journal import MemoryJournal
 from rigs.payer import Payer
 from rigs.rpc import RpcProxy
@@ -210,8 +211,6 @@ async def test_f043_money_that_ran_out_on_the_way_is_waited_for(open_till, payer
 
 async def test_f046_whoever_comes_first_pays_us_once(till: Till, payers: list[Payer], chain: Chain) -> None:
     """A stranger takes the authorization out of the pool and is mined before us."""
-    from rigs.facilitator import _call
-
     before = chain.balance(PAY_TO)
     for method in ("eip3009", "permit2"):
         chain.automine(False)
@@ -220,7 +219,7 @@ async def test_f046_whoever_comes_first_pays_us_once(till: Till, payers: list[Pa
         waiting = asyncio.create_task(till.settle(settlement))
         await eventually(lambda: RELAYER.lower() in chain.pool())
         stranger = chain.send(
-            payers[5].address, *_call({"paymentRequirements": payment["accepted"], "paymentPayload": payment}, None),
+            payers[5].address, *call_of(payment),
             gas=hex(300_000), maxFeePerGas=hex(90 * 10**9), maxPriorityFeePerGas=hex(50 * 10**9),
         )  # fmt: skip
         chain.mine()
