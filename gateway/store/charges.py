@@ -40,10 +40,12 @@ UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured
   cost_micros = cost_micros + :cost, ended_ms = :now_ms, result_expires_ms = :expires_ms
 WHERE id = :id AND state = 'held' RETURNING id
 """
-FUNDS = """
+STANDING = """
 SELECT (SELECT status FROM agents WHERE id = :agent_id),
+  (SELECT revoked_ms IS NULL FROM tokens WHERE id = :bearer_id AND agent_id = :agent_id)"""
+FUNDS = f"""{STANDING},
   (SELECT balance_micros FROM accounts WHERE name = :own), (SELECT balance_micros FROM accounts WHERE name = :bonus)
-"""
+"""  # noqa: S608 a constant
 KEEP = "INSERT INTO results (charge_id, body, expires_ms) VALUES (:id, :body, :expires_ms)"
 
 
@@ -187,12 +189,14 @@ def _payment_known(tx: Tx, claim: Claim, charge: Charge, work: Work) -> PaymentK
 
 def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
     """Own money first, then bonus."""
-    party = charge.party
-    ((status, own, bonus),) = tx.execute(
+    ((status, bearer_valid, own, bonus),) = tx.execute(
         FUNDS,
-        {"agent_id": work.agent_id, "own": account(party, Part.AVAILABLE), "bonus": account(party, Part.BONUS)},
-    )
-    _require_active(tx, work, status)
+        {
+            "agent_id": work.agent_id, "bearer_id": work.bearer_id,
+            "own": account(charge.party, Part.AVAILABLE), "bonus": account(charge.party, Part.BONUS),
+        },
+    )  # fmt: skip
+    _require_standing(work, status, bearer_valid)
     own, bonus = own or 0, bonus or 0
     if own + bonus < charge.held_micros:
         return Short(own + bonus)
@@ -203,24 +207,22 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
 def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
-    ((status,),) = tx.execute("SELECT (SELECT status FROM agents WHERE id = :agent_id)", {"agent_id": work.agent_id})
-    _require_active(tx, work, status)
+    if work.agent_id is not None:
+        ((status, bearer_valid),) = tx.execute(STANDING, {"agent_id": work.agent_id, "bearer_id": work.bearer_id})
+        _require_standing(work, status, bearer_valid)
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
     return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
 
 
-def _require_active(tx: Tx, work: Work, status: str | None) -> None:
-    """`status` of the agent that works, None when there is no such agent."""
+def _require_standing(work: Work, status: str | None, bearer_valid: int | None) -> None:
+    """The agent's status and whether its bearer still opens; None for what is not there."""
     if work.agent_id is None:
         return
     if status is None:
         raise Problem(Code.INVALID_TOKEN, "no such agent")
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    if work.bearer_id is not None and not tx.execute(
-        "SELECT 1 FROM tokens WHERE id = :id AND agent_id = :agent_id AND revoked_ms IS NULL",
-        {"id": work.bearer_id, "agent_id": work.agent_id},
-    ):
+    if work.bearer_id is not None and not bearer_valid:
         raise Problem(Code.INVALID_TOKEN, "this token was revoked")
 
 

@@ -52,7 +52,9 @@ class Database(Protocol):
 class StoreUnavailable(Problem):
     """The database cannot do it now; nothing was written."""
 
-    def __init__(self, message: str = "the ledger cannot be written just now; nothing was charged") -> None:
+    def __init__(
+        self, message: str = "the ledger cannot be written just now; ask again with the same payment or key"
+    ) -> None:
         super().__init__(Code.STORE_UNAVAILABLE, message, retry_after_s=5)
 
 
@@ -60,7 +62,7 @@ class StoreUnknown(StoreUnavailable):
     """The commit itself failed: whether it was written shows when the database is read again."""
 
     def __init__(self) -> None:
-        super().__init__("the ledger failed while writing; ask again before paying anew")
+        super().__init__("the ledger failed while writing; ask again with the same payment or key before you pay anew")
 
 
 class OpenRefused(Exception):

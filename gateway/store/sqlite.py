@@ -65,6 +65,7 @@ _PRAGMAS = (
     ("temp_store", "memory"),  # what a savepoint must remember is short-lived and never goes to a file
     ("wal_autocheckpoint", WAL_PAGES),
 )
+_CANNOT_READ = "the ledger cannot be read just now; ask again with the same payment or key"
 _LAST_TIME = "SELECT at_ms FROM transfers ORDER BY seq DESC LIMIT 1"
 _MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT
@@ -210,7 +211,6 @@ class SqliteDatabase:
         try:
             connection.pragma("journal_mode", "wal")
             migrate(connection, self._migrations, self._clock_ms())
-            self._now_ms = connection.execute(_LAST_TIME).get or 0
         except apsw.Error as error:
             connection.close()
             raise StoreUnavailable(f"the ledger cannot be opened: {error}") from error
@@ -261,20 +261,21 @@ class SqliteDatabase:
             try:
                 self._settle_doubt()
                 return self._transaction(jobs)
-            except apsw.BusyError:
+            except apsw.BusyError as error:
                 self._roll_back()
                 if time.monotonic() >= busy_until:
-                    return _refuse(jobs, StoreUnavailable)
-            except apsw.Error:
+                    return _refuse(jobs, StoreUnavailable, error)
+            except StoreUnknown as error:
+                return _refuse(jobs, StoreUnknown, error)
+            except Exception as error:  # noqa: BLE001 whatever it is: a writer that dies would leave everybody waiting
                 self._roll_back()
-                return _refuse(jobs, StoreUnavailable)
-            except StoreUnknown:
-                return _refuse(jobs, StoreUnknown)
+                return _refuse(jobs, StoreUnavailable, error)
 
     def _transaction(self, jobs: list[_Job]) -> None:
         execute = self._connection.cursor().execute
         execute("BEGIN IMMEDIATE")
-        self._now_ms = max(self._now_ms, self._clock_ms())
+        # Never before what is written already, by an earlier process or another one.
+        self._now_ms = max(self._now_ms, self._clock_ms(), execute(_LAST_TIME).get or 0)
         tx = _Tx(self._connection, self._now_ms)
         for job in jobs:
             execute("SAVEPOINT job")
@@ -327,15 +328,14 @@ class SqliteDatabase:
         while (job := self._reads.get()) is not None:
             try:
                 if self._in_doubt:
-                    raise StoreUnavailable("the ledger cannot be read just now")
+                    raise StoreUnknown
                 connection = connection or self._connect(apsw.SQLITE_OPEN_READONLY)
                 connection.execute("BEGIN")
                 job.run(_Tx(connection, max(self._now_ms, self._clock_ms())))
                 connection.execute("ROLLBACK")
-            except StoreUnavailable as error:
-                job.error = error
-            except apsw.Error as error:
-                job.error = StoreUnavailable(f"the ledger cannot be read just now: {type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 whatever it is: a reader that dies would leave callers waiting
+                job.error = StoreUnavailable(_CANNOT_READ)
+                job.error.__cause__ = error
                 connection = None
             self._tell([job])
         if connection is not None:
@@ -351,9 +351,10 @@ def _answer_all(jobs: list[_Job]) -> None:
         job.answer()
 
 
-def _refuse(jobs: list[_Job], error: type[StoreUnavailable]) -> None:
+def _refuse(jobs: list[_Job], error: type[StoreUnavailable], cause: Exception) -> None:
     for job in jobs:
         job.error = error()
+        job.error.__cause__ = cause  # for the operator's log; the client is told no more than the message
 
 
 def refuse_unsafe(version: str) -> None:

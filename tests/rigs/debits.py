@@ -1,7 +1,7 @@
 """Full holds from balance, counted: ours by group commit, and a peer with the very same statements one commit each.
 
 `scripts/bench debits` and tests/store/test_debits.py both come here. A hold is the whole transaction of a paid call
-from balance: agent checked, balances read, charge and transfer written, both balances moved.
+from balance: agent and bearer checked, balances read, charge and transfer written, both balances moved.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.core.agent import TokenKind
 from gateway.core.charge import Charge, Source
 from gateway.core.transfer import Kind
 from gateway.store import agents, charges
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
 
-AGENT = "agt_bench"
+AGENT, BEARER = "agt_bench", "key_bench"
 PRICE_MICROS = 330
 
 
@@ -29,12 +30,13 @@ def charge(number: int) -> Charge:
 
 
 def work(number: int) -> charges.Work:
-    return charges.Work(f"req_{number}", b"h" * 32, "own_1_000000000000", 1 << 45, AGENT)
+    return charges.Work(f"req_{number}", b"h" * 32, "own_1_000000000000", 1 << 45, AGENT, bearer_id=BEARER)
 
 
 async def opened(path: Path) -> SqliteDatabase:
     db = await SqliteDatabase(path, clock_ms=clock_ms).open()
     await db.write(agents.create, AGENT, "bench")
+    await db.write(agents.add_token, BEARER, AGENT, TokenKind.ADMIN, bytes(32), "")
     await db.write(agents.credit, AGENT, 10**12, Kind.CREDIT, "", "crd_bench")
     return db
 

@@ -263,7 +263,7 @@ def walk(data: st.DataObject, steps: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_account_is_predicted_on_every_step(data: st.DataObject) -> None:
     walk(data, 50)
 
