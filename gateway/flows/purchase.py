@@ -12,6 +12,7 @@ idempotency key or its charge token.
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from gateway.core import answer, crash, ids
 from gateway.core.agent import Principal
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
-from gateway.core.errors import Code, Problem
+from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.http import HttpClient
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
@@ -483,5 +484,6 @@ def _recorded(
     if isinstance(charges.record(tx, charge_id, event, amount_micros, **kept), charges.Late):
         return None
     if resells is not None:
-        charges.mark_resold(tx, resells, charge_id)
+        with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
+            charges.mark_resold(tx, resells, charge_id)
     return charges.find(tx, charge_id)

@@ -6,6 +6,7 @@ so the collecting loop sends it. Running it twice, or beside live traffic, chang
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -15,6 +16,7 @@ from gateway.core.settlement import Settled, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler
 from gateway.store import charges, settlements
+from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
 log = structlog.get_logger("recovery")
@@ -32,8 +34,11 @@ class Recovery:
         clock: Callable[[], float],
         alive: Callable[[str], bool],
         alarm: Callable[[str, str], None] = lambda name, subject: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`alive(owner)` tells whether the process that works on a charge still runs."""
+        self._monotonic = monotonic
+        self._first_seen: dict[str, float] = {}
         self._db = db
         self._settler = settler
         self._collecting = collecting
@@ -60,11 +65,20 @@ class Recovery:
 
     async def _orphans(self) -> None:
         """Open charges that nobody works on: their worker died, or had its time and a margin."""
-        now_ms = int(self._clock() * 1000)
-        for view in await self._db.read(charges.held):
-            if view.work_deadline_ms < now_ms or not self._alive(view.owner):
+        open_charges = await self._db.read(charges.held)
+        now = self._monotonic()
+        self._first_seen = {view.charge.id: self._first_seen.get(view.charge.id, now) for view in open_charges}
+        for view in open_charges:
+            if self._out_of_time(view, now) or not self._alive(view.owner):
                 log.warning("orphan_released", charge=view.charge.id)
                 await self._db.write(charges.record, view.charge.id, Event.EXPIRED)
+
+    def _out_of_time(self, view: ChargeView, now: float) -> bool:
+        """By the wall clock, and by the time that has really passed before our eyes: a clock that jumps an hour
+        ahead must not take every call under way for dead (F-177)."""
+        allowed_s = (view.work_deadline_ms - view.created_ms) / 1000
+        late = view.work_deadline_ms < self._clock() * 1000
+        return late and now - self._first_seen[view.charge.id] >= allowed_s
 
     async def _unfinished(self, settler: Settler, collecting: Collecting) -> None:
         for settlement in await self._db.read(settlements.unfinished):

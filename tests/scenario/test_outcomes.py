@@ -135,6 +135,21 @@ async def test_a_withheld_result_is_bought_by_a_new_payment_without_new_work(tmp
         assert settler.balance(PAYER) == PREFUNDED_ATOMIC - PRICE
 
 
+async def test_two_new_payments_for_one_withheld_result_at_once(tmp_path):
+    settler = fickle()
+
+    async def poor(settler, settlement):
+        return Refused("invalid_exact_evm_insufficient_balance", "moved away", final=False)
+
+    settler.settle_as = poor
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        assert (await gate.pay("hello")).status == 402
+        settler.settle_as = None
+        replies = await asyncio.gather(gate.pay("hello"), gate.pay("hello"))
+        assert [reply.status for reply in replies] == [200, 200]
+        assert gate.upstream.runs("hello") == 1
+
+
 async def test_f022_a_lost_reply_is_pending_never_a_new_challenge(tmp_path):
     settler = fickle()
     settler.weather = Weather.LOST_REPLY
