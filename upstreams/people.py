@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
-from gateway.core.upstream import Context, Match, NoMatch, Offering, Outcome
+from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from upstreams.directory import phones, places
+from upstreams.directory.database import DirectoryError
 from upstreams.directory.lookup import Directory
 from upstreams.directory.matching import Found, Hit, NotFound, Query, Row, Verdict, threshold
 from upstreams.directory.settings import DirectorySettings
@@ -77,7 +78,11 @@ class People:
             facts["phone"] = await self._first_off_loop(phones.facts, query.phone)
         if query.zip:
             facts["zip"] = await self._first_off_loop(places.zip_facts, query.zip)
-        verdict = await self._find(query)
+        try:
+            verdict = await self._find(query)
+        except DirectoryError:
+            # Not a miss: nobody looked. The operator finds the reason by `faregate check`.
+            return Failure("the directory cannot be read just now", retry_after_s=60)
         people, sources = [], _Sources()
         if isinstance(verdict, Found):
             people = await self._first_off_loop(_people, (verdict, sources))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,7 +19,7 @@ from gateway.core.answer import pack
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code
 from gateway.core.http import HttpResponse
-from gateway.core.upstream import Context, Match, NoMatch, Outcome
+from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
 from upstreams.directory import invented
 from upstreams.directory.database import DirectoryError
 from upstreams.directory.loading import load
@@ -233,6 +234,20 @@ async def test_a_new_load_is_seen_without_a_restart(tmp_path: Path) -> None:
     load(tmp_path / "a.csv", tmp_path / "directory.db")
     assert isinstance(await ask(people, "enrich/phone", phone="2065550101"), Match)
     assert isinstance(await ask(people, "enrich/phone", phone="2065550100"), NoMatch)
+    await people.close()
+
+
+async def test_a_directory_that_cannot_be_read_is_a_failure_and_never_a_miss(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,phone\nDana Sample,206-555-0100\n")
+    load(tmp_path / "a.csv", tmp_path / "directory.db")
+    people = People(DirectorySettings(tmp_path / "directory.db"))
+    await people.start()
+    broken = apsw.Connection(str(tmp_path / "directory.db"))
+    broken.execute("DROP TABLE phone")
+    for body in ({"phone": "2065550100"}, {"name": "Dana Sample"}):
+        outcome = await ask(people, "enrich/person", **body)
+        assert isinstance(outcome, Failure)
+        assert "phone" not in outcome.message
     await people.close()
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -136,8 +137,10 @@ def _writing(path: Path) -> Iterator[apsw.Connection]:
         connection.execute("COMMIT")
     except apsw.BusyError:
         raise DirectoryError(f"{path} is being loaded by another process: try again later") from None
-    except (apsw.FullError, apsw.IOError) as error:
+    except (apsw.FullError, apsw.IOError, apsw.CorruptError) as error:
         raise DirectoryError(f"{path} cannot be written, nothing was loaded: {error}") from None
+    except BrokenProcessPool:
+        raise DirectoryError("a worker process died, nothing was loaded: is there memory enough?") from None
     finally:
         connection.close()  # without a COMMIT this rolls back
 

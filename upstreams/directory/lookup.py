@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from upstreams.directory import matching, names, places
-from upstreams.directory.database import open_reader
+from upstreams.directory.database import DirectoryError, open_reader
 from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
 from upstreams.directory.names import Name
 from upstreams.directory.settings import Rules
@@ -42,10 +44,13 @@ class Directory:
         self._connection.close()
 
     def find(self, query: Query) -> Verdict:
-        """Who is meant. Always the same answer, in the same order, to the same question."""
-        if query.rule in ("name", "name_address"):
-            return self._find_name(query)
-        return matching.judge(query, self._candidates(query), self._rules)
+        """Who is meant. Always the same answer, in the same order, to the same question. Raises DirectoryError."""
+        try:
+            if query.rule in ("name", "name_address"):
+                return self._find_name(query)
+            return matching.judge(query, self._candidates(query), self._rules)
+        except apsw.Error as error:
+            raise DirectoryError(f"the directory cannot be read: {error}") from error
 
     def _candidates(self, query: Query) -> Iterator[Row]:
         match query.rule:
