@@ -380,6 +380,7 @@ async def opened():
     yield app
     print("closed after the last call", flush=True)
 
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 run(opened, "127.0.0.1", 0, ready=lambda url: print(url, flush=True))
 """
