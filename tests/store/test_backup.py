@@ -47,6 +47,7 @@ async def test_a_copy_is_one_file_for_its_owner_alone(tmp_path: Path) -> None:
     await db.close()
     (copy,) = (tmp_path / "copies").iterdir()
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert copy.read_bytes()[18:20] == b"\1\1", "no WAL: it can be read where nothing can be written"
 
 
 async def test_nothing_is_written_over(tmp_path: Path) -> None:
