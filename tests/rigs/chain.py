@@ -101,6 +101,7 @@ class Chain:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._automining = True
         self._places = 0x7E57000000000000000000000000000000000000
 
     @classmethod
@@ -180,6 +181,10 @@ class Chain:
         """A transaction by anybody, no key needed. Answers its hash; mined at once while automining."""
         transaction = {"from": sender, "to": to, "data": data, "value": hex(value), **fields}
         sent: str = self.rpc("eth_sendTransaction", transaction)
+        for _ in range(500 if self._automining else 0):
+            if self.receipt(sent) is not None:
+                break
+            time.sleep(0.002)
         return sent
 
     def do(self, sender: str, to: str, signature: str, *values: object) -> str:
@@ -298,6 +303,7 @@ class Chain:
     # blocks and time
 
     def automine(self, on: bool) -> None:
+        self._automining = on
         self.rpc("evm_setAutomine", on)
 
     def mine(self, blocks: int = 1) -> None:
