@@ -208,10 +208,9 @@ class Facilitator:
         for place in self._places.values():
             if place.chain is not None:
                 alarms += [*place.chain.rpc.alarms, *place.chain.alarms]
-        missing = {
-            network for network in self.networks if self._supported and ("exact", network) not in self._supported
-        }
-        alarms += ["facilitator_lacks_network"] if missing else []
+        supported = self._supported
+        if supported is not None and any(("exact", network) not in supported for network in self.networks):
+            alarms.append("facilitator_lacks_network")
         return Health(
             ready=self._supported is not None and self._reachable,
             alarms=tuple(dict.fromkeys(alarms)),

@@ -18,7 +18,7 @@ from eth_abi import encode
 from eth_utils import function_signature_to_4byte_selector
 from rigs.chain import EXACT_PROXY, NETWORK, UPTO_PROXY, Chain, calldata
 
-ADDRESS = "0x00000000000000000000000000000000FaC17a70"
+ADDRESS = "0x00000000000000000000000000000000faC17A70"
 Json = dict[str, Any]
 Behaviour = Callable[["FacilitatorServer", Json], Awaitable[web.StreamResponse]]
 
