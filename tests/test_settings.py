@@ -85,6 +85,8 @@ def test_relative_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     settings = load(tmp_path / "faregate.toml", {})
     assert settings.store.path == tmp_path / "books" / "ledger.db"
     assert settings.source == tmp_path / "faregate.toml"
+    (tmp_path / "faregate.toml").write_text("")
+    assert load(tmp_path / "faregate.toml", {}).store.path == tmp_path / "data" / "faregate.db"
     assert settings.changed_s > 0
 
 

@@ -202,7 +202,8 @@ def _validated(tables: Tables, base: Path, unread: frozenset[str], report: Repor
     """Settings made of whatever is right. Each round leaves out what the one before refused."""
     ours = [name for name in _OWN_FIELDS if name in tables]
     report.follow(Mistake(f"[{name}]", "there is no such table; remove it") for name in ours)
-    tables = {name: table for name, table in tables.items() if name not in ours}
+    # A table that is left out is an empty one: its defaults are validated like anything else, paths above all.
+    tables = {**_empty_tables(), **{name: table for name, table in tables.items() if name not in ours}}
     for _ in range(4):
         try:
             return Settings.model_validate(tables, context={"base": base})
@@ -216,6 +217,15 @@ def _validated(tables: Tables, base: Path, unread: frozenset[str], report: Repor
             for each in sorted(errors, key=lambda each: [str(part).zfill(9) for part in each["loc"]], reverse=True):
                 _leave_out(tables, each)
     return None
+
+
+def _empty_tables() -> Tables:
+    fields = Settings.model_fields.items()
+    return {
+        name: {}
+        for name, field in fields
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
 
 
 def _leave_out(tables: Tables, error: ErrorDetails) -> None:
