@@ -1,7 +1,9 @@
 """Payments on paper: one price, a clock that stands still, what is offered, who pays, what verification says offline.
 
-paper.verdict(paper.paid(paper.EIP3009)) -> Verified
-paper.verdict(paper.paid(paper.UPTO, amount=1)) -> Refused
+Nothing here asks anybody anything:
+
+    paper.verdict(paper.paid(paper.EIP3009)) -> Verified
+    paper.verdict(paper.paid(paper.UPTO, amount=1)) -> Refused
 """
 
 from collections.abc import Callable

@@ -106,6 +106,14 @@ def test_quotes_inside_strings_are_no_keys(extra: dict[str, str]) -> None:
     assert read(b64(json.dumps({**PAID, "extensions": extra}, ensure_ascii=False))) == payment
 
 
+def test_quotes_written_as_escapes_neither_hide_a_repeated_key_nor_look_like_one() -> None:
+    """A dropped key takes two quotes with it; two that were escapes come out as quotes in its place."""
+    escapes = '"said": "\\u0022\\u0022"'
+    head = json.dumps(PAID)[:-1]
+    assert read(b64(head + ', "extensions": {' + escapes + "}}")) is not None
+    assert read(b64(head + ', "extensions": {"a": 1, "a": 2, ' + escapes + "}}")) is None
+
+
 def test_a_header_ends_where_proxies_cut_it() -> None:
     room = HEADER_BYTES_MAX // 4 * 3 - len(json.dumps({**PAID, "resource": ""}))
     assert read(b64(json.dumps({**PAID, "resource": "x" * room}))) is not None

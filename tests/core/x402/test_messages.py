@@ -55,10 +55,13 @@ def test_what_is_no_payload_is_malformed(value: object) -> None:
     malformed(value)
 
 
+NONSENSE = (None, "", True, -1, 1.5, [], {}, "0x", "-1", "ü", " 1", "1 ", "1e5", "0x1g")
+
+
 @pytest.mark.parametrize("member", ["from", "to", "value", "validAfter", "validBefore", "nonce"])
-@pytest.mark.parametrize("value", [None, "", True, -1, 1.5, [], {}, "0x", "-1", "ü", " 1", "1 ", "1e5", "0x1g"])
-def test_a_member_of_an_authorization_is_what_it_should_be(member: str, value: object) -> None:
-    malformed(paper.changed(BY_TOKEN, *SIGNED, member, to=value))
+def test_a_member_of_an_authorization_is_what_it_should_be(member: str) -> None:
+    for value in NONSENSE:
+        malformed(paper.changed(BY_TOKEN, *SIGNED, member, to=value))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +74,9 @@ def test_a_member_of_an_authorization_is_what_it_should_be(member: str, value: o
         (*PERMIT, "witness", "validAfter"),
     ],
 )
-@pytest.mark.parametrize("value", [None, "", True, -1, 1.5, [], {}, "0x", "-1", "ü", " 1", "1 ", "1e5", "0x1g"])
-def test_a_member_of_a_permit_is_what_it_should_be(path: tuple[str, ...], value: object) -> None:
-    malformed(paper.changed(BY_PERMIT, *path, to=value))
+def test_a_member_of_a_permit_is_what_it_should_be(path: tuple[str, ...]) -> None:
+    for value in NONSENSE:
+        malformed(paper.changed(BY_PERMIT, *path, to=value))
 
 
 @pytest.mark.parametrize("value", [0, "", True, [], {}, "0x", "0x" + "g" * 40])

@@ -104,9 +104,9 @@ def test_both_ways_to_write_v_are_read() -> None:
     assert recover(DIGEST, SIGNED[:64] + bytes([SIGNED[64] + 27])) == ADDRESS
 
 
-@pytest.mark.parametrize("v", sorted(set(range(256)) - {0, 1, 27, 28}))
-def test_no_other_v_is_read(v: int) -> None:
-    assert recover(DIGEST, SIGNED[:64] + bytes([v])) is None
+def test_no_other_v_is_read() -> None:
+    read = {v for v in range(256) if recover(DIGEST, SIGNED[:64] + bytes([v])) is not None}
+    assert read == {0, 1, 27, 28}
 
 
 def test_the_twin_of_a_signature_is_none() -> None:
