@@ -24,7 +24,6 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
-from gateway.core.charge import Charge, Event
 from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
 from gateway.core.money import format_usd
@@ -156,7 +155,7 @@ async def assemble(
             clock=clock,
             entropy=entropy,
             available=resting(sold, offerings),
-            booked=lambda charge: count(metrics, charge),
+            captured=metrics.charged,
         )
         app = build_app(
             edge_parts(settings, catalogue, identity, offers, db, purchase, metrics, alarms, settler, clock, entropy)
@@ -366,7 +365,7 @@ def edge_parts(
     return EdgeParts(
         catalogue=catalogue,
         identity=identity,
-        paid=Paid(purchase, tokens, refusal, limits),
+        paid=Paid(purchase, tokens, refusal, limits, metrics.call),
         unpaid=unpaid,
         ready=ready,
         watch=watch,
@@ -399,14 +398,6 @@ def build_challenge(operation: Operation, offer: Offer, problem: Problem, reques
         code=problem.code,
         fields={**fields, "sandbox": True} if sandbox else fields,
     )
-
-
-def count(metrics: Metrics, charge: Charge) -> None:
-    """One charge whose work has ended, in the metrics."""
-    outcome = {Event.MISSED: "miss", Event.FAILED: "failed"}.get(charge.reason or Event.MATCHED, "match")
-    metrics.call(charge.operation, outcome)
-    if charge.captured_micros:
-        metrics.charged(charge.operation, charge.source, charge.captured_micros)
 
 
 async def _cancelled(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -43,16 +43,24 @@ class Paid:
     tokens: Tokens
     challenge: ChallengeFor
     limits: Limits
+    count: Callable[[str, str], None] = lambda operation, outcome: None
+    """Told of every call: (operation, match | miss | replayed | pending | withheld | refused | invalid | failed)."""
 
     async def __call__(self, request: Request, operation: Operation) -> Response:
         request_id: str = request.state.request_id
         try:
             call = await self._call(request, operation, request_id)
             bought = await self.purchase.buy(call)
+        except ValidationError:
+            self.count(operation.id, "invalid")
+            raise
         except Problem as problem:
-            if problem.status not in (402, 412):
+            refused = problem.status in (402, 412)
+            self.count(operation.id, "refused" if refused else "failed" if problem.status >= 500 else "invalid")
+            if not refused:
                 raise
             return refusal(self.challenge(operation, problem, request_id), problem)
+        self.count(operation.id, outcome_of(bought))
         return self._respond(operation, bought, request_id)
 
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call:
@@ -113,6 +121,19 @@ class Paid:
                     Code.UPSTREAM_ERROR,
                     "the work was given up; nothing was charged, the same payment may be used again",
                 )
+
+
+def outcome_of(bought: Answer) -> str:
+    """The word for the metrics."""
+    match bought.disclosure:
+        case Disclosure.RESULT if bought.replayed:
+            return "replayed"
+        case Disclosure.RESULT:
+            return "match" if bought.view.charge.captured_micros else "miss"
+        case Disclosure.WORKING | Disclosure.SETTLING:
+            return "pending"
+        case _:
+            return "withheld"
 
 
 def payment_of(request: Request) -> Payment | None:

@@ -118,10 +118,10 @@ class Purchase:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         available: Callable[[str, float], int | None] = lambda operation, now: None,
-        booked: Callable[[Charge], None] = lambda charge: None,
+        captured: Callable[[str, str, int], None] = lambda operation, source, micros: None,
     ) -> None:
         """`available(operation, now)` answers how many seconds an upstream wants to be left alone, or None;
-        `booked(charge)` is told of every charge whose work has ended, for the metrics."""
+        `captured(operation, source, micros)` is told of what was earned, for the metrics."""
         self._db = db
         self._offerings = offerings
         self._settler = settler
@@ -132,7 +132,7 @@ class Purchase:
         self._clock = clock
         self._entropy = entropy
         self._available = available
-        self._booked = booked
+        self._captured = captured
         self._running: set[asyncio.Task[Answer]] = set()
 
     async def buy(self, call: Call) -> Answer:
@@ -374,7 +374,8 @@ class Purchase:
         crash.point("record.after")
         if view is None:
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
-        self._booked(view.charge)
+        if view.charge.captured_micros:
+            self._captured(view.charge.operation, view.charge.source, view.charge.captured_micros)
         if isinstance(outcome, Failure):
             raise Problem(
                 Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
