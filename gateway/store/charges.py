@@ -399,11 +399,15 @@ def listing(
     tx: Tx, limit: int, before_id: str | None = None, state: State | None = None, party: str | None = None
 ) -> list[ChargeView]:
     """Newest first; `before_id` is the last id of the page before."""
+    filters = {
+        "c.id < :before_id": before_id is not None,
+        "c.state = :state": state is not None,
+        "c.party = :party": party is not None,
+    }
+    where = " AND ".join(clause for clause, wanted in filters.items() if wanted)
     return _many(
         tx,
-        "WHERE (CAST(:before_id AS TEXT) IS NULL OR c.id < :before_id)"
-        " AND (CAST(:state AS TEXT) IS NULL OR c.state = :state)"
-        " AND (CAST(:party AS TEXT) IS NULL OR c.party = :party) ORDER BY c.id DESC LIMIT :limit",
+        f"{'WHERE ' + where if where else ''} ORDER BY c.id DESC LIMIT :limit",
         {"before_id": before_id, "state": state, "party": party, "limit": limit},
     )
 

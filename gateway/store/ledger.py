@@ -21,6 +21,10 @@ VALUES (
   :charge_id, :settlement_id, :note
 )
 """
+ENTRY = """
+SELECT seq, at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id,
+  settlement_id, note FROM transfers
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,13 @@ def balance_at(tx: Tx, account: str, seq: int) -> int:
 
 def rows(tx: Tx, *, account: str | None = None, charge_id: str | None = None, limit: int = 1000) -> list[Entry]:
     """What was booked, oldest first: of one account, of one charge, or the last `limit` of everything."""
+    filters = {
+        "(debit = :account OR credit = :account)": account is not None,
+        "charge_id = :charge_id": charge_id is not None,
+    }
+    where = " AND ".join(clause for clause, wanted in filters.items() if wanted)
     found = tx.execute(
-        "SELECT seq, at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id,"
-        " settlement_id, note FROM transfers WHERE (CAST(:account AS TEXT) IS NULL OR debit = :account OR"
-        " credit = :account) AND (CAST(:charge_id AS TEXT) IS NULL OR charge_id = :charge_id)"
-        " ORDER BY seq DESC LIMIT :limit",
+        f"{ENTRY} {'WHERE ' + where if where else ''} ORDER BY seq DESC LIMIT :limit",
         {"account": account, "charge_id": charge_id, "limit": limit},
     )
     return [Entry(row[0], row[1], Transfer(Kind(row[2]), *row[3:6]), *row[6:]) for row in reversed(found)]

@@ -39,8 +39,8 @@ def queue(
         "INSERT INTO settlements (id, purpose, subject, identity, amount_atomic, amount_micros, state, proven_micros,"
         " final, abandoned, taken_back, reason, created_ms)"
         " SELECT :id, :purpose, :subject, p.identity, coalesce(CAST(:amount_atomic AS TEXT), p.amount_atomic),"
-        " :amount_micros, 'queued', 0, 0, 0, 0, '', :now_ms FROM payments p"
-        " WHERE p.charge_id = :subject AND p.state = 'spent'",
+        " :amount_micros, 'queued', 0, 0, 0, 0, '', :now_ms FROM charges c JOIN payments p ON p.identity = c.identity"
+        " WHERE c.id = :subject AND p.charge_id = c.id AND p.state = 'spent'",
         {
             "id": settlement_id,
             "purpose": purpose,
@@ -64,7 +64,8 @@ def find(tx: Tx, settlement_id: str) -> Settlement | None:
 def queued(tx: Tx, network: str | None = None, limit: int = 256) -> list[Settlement]:
     """What may be sent and was not, oldest first."""
     rows = tx.execute(
-        _SELECT + "WHERE s.state = 'queued' AND s.abandoned = 0"
+        # The IN is what SQLite knows its index by.
+        _SELECT + "WHERE s.state = 'queued' AND s.state IN ('queued', 'sent') AND s.abandoned = 0"
         " AND (CAST(:network AS TEXT) IS NULL OR p.network = :network) ORDER BY s.id LIMIT :limit",
         {"network": network, "limit": limit},
     )
@@ -330,8 +331,8 @@ def attempts_of(tx: Tx, settlement_id: str) -> list[Attempt]:
     """Every attempt that carried this settlement, oldest first."""
     attempts = _attempts(
         tx,
-        "WHERE EXISTS (SELECT 1 FROM attempt_settlements m WHERE m.settlement_id = :id AND m.network = a.network"
-        " AND m.key = a.key AND m.nonce = a.nonce AND m.number = a.number)",
+        "WHERE (a.network, a.key, a.nonce, a.number) IN (SELECT m.network, m.key, m.nonce, m.number"
+        " FROM attempt_settlements m WHERE m.settlement_id = :id)",
         {"id": settlement_id},
     )
     return sorted(attempts, key=lambda attempt: attempt.sent_ms)

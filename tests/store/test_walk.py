@@ -270,6 +270,6 @@ def test_every_account_is_predicted_on_every_step(data: st.DataObject) -> None:
 
 @pytest.mark.full
 @given(st.data())
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_account_is_predicted_on_long_walks(data: st.DataObject) -> None:
     walk(data, 100)

@@ -1,0 +1,88 @@
+"""No question of a paid call walks through a whole table, however long the gateway has been running."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from rigs import books
+from rigs.money_table import RELAYER, play
+
+from gateway.core.charge import Event
+from gateway.core.settlement import Attempt, ProofKind, Settled
+from gateway.store import agents, charges, ledger, settlements
+from gateway.store.database import Row, Tx
+from gateway.store.sqlite import SqliteDatabase
+
+
+class Explaining:
+    """A Tx that asks SQLite how it would go about each statement before it runs it."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx, self.now_ms = tx, tx.now_ms
+        self.scans: list[str] = []
+
+    def execute(self, sql: str, params: dict[str, object] = {}) -> list[Row]:  # noqa: B006
+        for *_, step in self._tx.execute("EXPLAIN QUERY PLAN " + sql, params):
+            # An index that holds just what is asked for may be walked through. A table that the statement does not
+            # name is looked at only when a reference is broken already.
+            if step.startswith("SCAN") and "INDEX" not in step and re.search(rf"\b{step.split()[1]}\b", sql):
+                self.scans.append(f"{step}: {' '.join(sql.split())}")
+        return self._tx.execute(sql, params)
+
+
+CALLS: dict[str, Callable[[Tx], object]] = {
+    "hold": lambda tx: charges.hold(
+        tx, books.charge("x1", "ann", 5), books.work("ann"), None, charges.KeyUse("a", "b", b"")
+    ),
+    "sign": lambda tx: charges.hold(tx, books.signed("x2", 5), books.work("ann"), books.claim("x", 5), None),
+    "record": lambda tx: charges.record(
+        tx, "h1", Event.MATCHED, 5, result=b"{}", settlement_id="stl_h1", amount_atomic=5
+    ),
+    "fail": lambda tx: charges.record(tx, "h2", Event.FAILED),
+    "find": lambda tx: charges.find(tx, "c1"),
+    "identity": lambda tx: charges.find_by_identity(tx, books.claim("c1", 5).identity),
+    "withheld": lambda tx: charges.find_withheld(tx, "bob", "enrich/phone", b"x"),
+    "token": lambda tx: charges.token_matches(tx, "c1", b"x"),
+    "held": charges.held,
+    "listing": lambda tx: charges.listing(tx, 5, "c2"),
+    "listing of one": lambda tx: charges.listing(tx, 5, None, None, "ann"),
+    "expire": charges.expire_results,
+    "refund": lambda tx: charges.refund(tx, "c3", 1, "r1", ""),
+    "queued": settlements.queued,
+    "unfinished": settlements.unfinished,
+    "watched": settlements.watched,
+    "proven": lambda tx: settlements.proven(tx, "stl_c1", Settled(ProofKind.CHAIN, "0xt", 1, 1, 300), 300),
+    "sending": lambda tx: settlements.sending(tx, Attempt("n", "k", 1, 0, "h", b"", 1, ("stl_c2",), 1)),
+    "pending": lambda tx: settlements.pending(tx, books.NETWORK, RELAYER),
+    "attempts": lambda tx: settlements.attempts_of(tx, "stl_c1"),
+    "retry": lambda tx: settlements.abandon(tx, "stl_c2"),
+    "nonce": lambda tx: settlements.nonce_after(tx, books.NETWORK, RELAYER),
+    "authenticate": lambda tx: agents.authenticate(tx, b"x"),
+    "balance": lambda tx: agents.balance(tx, "ann"),
+    "statement": lambda tx: ledger.rows(tx, charge_id="c1"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_nothing_walks_through_a_table(db: SqliteDatabase, call: str) -> None:
+    await play(
+        db,
+        """
+        credit ann 1000    -> ok        | ann 1000, operator -1000
+        sign   c1 bob 300  -> held      | bob.authorized 300, due -300
+        match  c1 300      -> captured  | bob.authorized 0, revenue 300
+        sign   c2 bob 300  -> held      | bob.authorized 300, due -600
+        match  c2 300      -> captured  | bob.authorized 0, revenue 600
+        hold   c3 ann 300  -> held      | ann 700, ann.held 300
+        match  c3 300      -> captured  | ann.held 0, revenue 900
+        sign   h1 bob 5    -> held      | bob.authorized 5, due -605
+        hold   h2 ann 5    -> held      | ann 695, ann.held 5
+        """,
+    )
+
+    def explained(tx: Tx) -> list[str]:
+        explaining = Explaining(tx)
+        CALLS[call](explaining)
+        return explaining.scans
+
+    assert await db.write(explained) == []
