@@ -74,7 +74,7 @@ class Shop:
     api: HttpApi = field(default_factory=HttpApi)
 
     def sell(self, **changes: Any) -> "Shop":
-        self.api = HttpApi.from_tables([table(self.up, **changes)])
+        self.api = HttpApi(read([table(self.up, **changes)]))
         return self
 
     async def buy(self, left_s: float = 10.0, **query: Any) -> Outcome:
@@ -175,28 +175,32 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", HOSTILE)
-async def test_no_input_changes_where_a_call_goes(shop: Shop, value: str) -> None:
+async def test_no_input_changes_where_a_call_goes(shop: Shop) -> None:
     """In a query every value stays one value; in a path it stays one segment, or is refused before any charge."""
     shop.sell(url=shop.up.url("/v1/people?admin=false"), query={"name": "{name}"})
-    shop.up.default = reply({"found": True})
-    await shop.buy(name=value)
-    path, _, query = shop.up.seen[0].target.partition("?")
-    assert path == "/v1/people"
-    assert query.count("&") == 1
-    assert query.startswith("admin=false&name=")
-    assert shop.up.seen[0].header("host") == f"127.0.0.1:{shop.up.port}"
+    for value in HOSTILE:
+        await shop.buy(name=value)
+        path, _, query = shop.up.seen[-1].target.partition("?")
+        assert path == "/v1/people"
+        assert query.count("&") == 1
+        assert query.startswith("admin=false&name=")
+        assert shop.up.seen[-1].header("host") == f"127.0.0.1:{shop.up.port}"
 
     shop.sell(url=shop.up.url("/v1/people/{name}/phones"))
-    try:
-        await shop.buy(name=value)
-    except ValidationError:
-        assert len(shop.up.seen) == 1, "refused before anything was sent"
-    else:
-        prefix, _, rest = shop.up.seen[1].target.partition("/v1/people/")
+    shop.up.seen.clear()
+    refused = 0
+    for value in HOSTILE:
+        try:
+            await shop.buy(name=value)
+        except ValidationError:
+            refused += 1
+    for seen in shop.up.seen:
+        prefix, _, rest = seen.target.partition("/v1/people/")
         segment, *behind = rest.split("/")
         assert (prefix, behind) == ("", ["phones"])
         assert not set(segment) & set("?#&@;\\")
+    assert len(shop.up.seen) == len(HOSTILE) - refused
+    assert refused >= 12
 
 
 @pytest.mark.parametrize("value", ["..", ".", "", "../x", "a/b", "a\\b", "%2e%2e%2f", "a\nb", "\x7f"])
@@ -224,24 +228,25 @@ FAILS = (202, 206, 207, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 4
          422, 429, 451, 500, 501, 502, 503, 504, 511, 599)  # fmt: skip
 
 
-@pytest.mark.parametrize("code", [*MATCHES, *MISSES, *FAILS])
-async def test_F028_every_status_has_its_rule(shop: Shop, code: int) -> None:
+async def test_F028_every_status_has_its_rule(shop: Shop) -> None:
     """The declared table. `Location` and the bodies of failures go nowhere."""
-    shop.sell(cost="0.002", response_headers=["X-Data-Date"])
     canary = {"Location": "https://cdn.example.com/canary-goods", "X-Data-Date": "today"}
-    outcome = await shop.answers(status(code, headers=canary, value={"name": "canary-goods"}))
-    assert "cdn.example.com" not in repr(outcome)
-    match outcome:
-        case Match(data=data, headers=headers):
-            assert code in MATCHES
-            assert (data, headers) == ({"name": "canary-goods"}, {"x-data-date": "today"})
-        case NoMatch(data=data):
-            assert code in MISSES
-            assert data is None
-        case Failure(message=message):
-            assert code in FAILS
-            assert "canary" not in message
-    assert len(shop.up.seen) == 1
+    for code in (*MATCHES, *MISSES, *FAILS):
+        shop.sell(cost="0.002", response_headers=["X-Data-Date"])
+        shop.up.seen.clear()
+        outcome = await shop.answers(status(code, headers=canary, value={"name": "canary-goods"}))
+        assert "cdn.example.com" not in repr(outcome)
+        match outcome:
+            case Match(data=data, headers=headers):
+                assert code in MATCHES
+                assert (data, headers) == ({"name": "canary-goods"}, {"x-data-date": "today"})
+            case NoMatch(data=data):
+                assert code in MISSES
+                assert data is None
+            case Failure(message=message):
+                assert code in FAILS
+                assert "canary" not in message
+        assert len(shop.up.seen) == 1
 
 
 async def test_F028_an_interim_answer_is_skipped_and_a_switch_of_protocols_is_none(shop: Shop) -> None:
@@ -296,12 +301,10 @@ GOLDEN = [
 ]
 
 
-@pytest.mark.parametrize(("body", "match", "failure", "expected"), GOLDEN)
-async def test_F020_a_200_is_what_the_declared_rule_says(
-    shop: Shop, body: Any, match: Any, failure: Any, expected: type[Outcome]
-) -> None:
-    shop.sell(match=match, failure=failure)
-    assert type(await shop.answers(reply(body))) is expected
+async def test_F020_a_200_is_what_the_declared_rule_says(shop: Shop) -> None:
+    for body, match, failure, expected in GOLDEN:
+        shop.sell(match=match, failure=failure)
+        assert type(await shop.answers(reply(body))) is expected, (body, match, failure)
 
 
 BODIES = [
@@ -318,14 +321,12 @@ BODIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "expected"), BODIES, ids=[repr(body[:30]) for body, _ in BODIES])
-async def test_a_body_that_others_could_not_read_is_no_answer(shop: Shop, body: bytes, expected: type[Outcome]) -> None:
-    outcome = await shop.answers(reply(body=body))
-    assert type(outcome) is expected
-    if isinstance(outcome, Match):
-        assert orjson.loads(orjson.dumps({"data": outcome.data})) == {
-            "data": orjson.loads(body.lstrip(b"\xef\xbb\xbf"))
-        }
+async def test_a_body_that_others_could_not_read_is_no_answer(shop: Shop) -> None:
+    for body, expected in BODIES:
+        outcome = await shop.sell().answers(reply(body=body))
+        assert type(outcome) is expected, body[:40]
+        if isinstance(outcome, Match):
+            assert orjson.loads(orjson.dumps([outcome.data])) == [orjson.loads(body.lstrip(b"\xef\xbb\xbf"))]
 
 
 async def test_text_is_relayed_as_text_where_the_table_says_so(shop: Shop) -> None:
@@ -362,7 +363,7 @@ async def test_F019_F149_a_fault_is_a_failure_asked_for_once_and_never_billed(
 ) -> None:
     """The outcome that releases the hold. What the vendor may have taken is counted for the books, once (F-152)."""
     behaviour, timeout, cost = FAULTS[fault]
-    shop.sell(method=method, cost="0.002", timeout_s=0.2, response_bytes_max=100_000)
+    shop.sell(method=method, cost="0.002", timeout_s=0.1, response_bytes_max=100_000)
     outcome = await shop.answers(behaviour)
     assert isinstance(outcome, Failure)
     assert (outcome.timeout, outcome.cost_micros) == (timeout, cost)
@@ -406,27 +407,29 @@ WAYS_TO_HOLD = {
 FORMS = ["plain", "base64", "base64url", "url", "url-every-byte", "hex", "gzip", "escaped", "header"]
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("way", WAYS_TO_HOLD)
-async def test_F143_an_answer_that_gives_a_secret_away_is_blocked(shop: Shop, way: str, form: str) -> None:
+async def test_F143_an_answer_that_gives_a_secret_away_is_blocked(shop: Shop, way: str) -> None:
     settings = dict(WAYS_TO_HOLD[way])
     if "url" in settings:
         settings["url"] = shop.up.url(str(settings["url"]))
-    shop.sell(response_headers=["X-Seen"], **settings)
-    shop.up.default = echo(form)
-    with structlog.testing.capture_logs() as logs:
-        outcome = await shop.buy()
-    assert outcome == Failure("the upstream's answer could not be used")
-    assert [(line["event"], line["operation"]) for line in logs] == [("http_upstream_unusable", "people/find")]
-    assert KEY not in repr(logs)
-    assert "secret" in logs[0]["why"]
+    for form in FORMS:
+        shop.sell(response_headers=["X-Seen"], **settings)
+        shop.up.default = echo(form)
+        with structlog.testing.capture_logs() as logs:
+            outcome = await shop.buy()
+        assert outcome == Failure("the upstream's answer could not be used"), form
+        assert [(line["event"], line["log_level"], line["operation"]) for line in logs] == [
+            ("http_upstream_gives_a_secret_away", "error", "people/find"),
+            ("http_upstream_unusable", "warning", "people/find"),
+        ]
+        assert KEY not in repr(logs)
 
 
-@pytest.mark.parametrize("form", [*FORMS[:8]])
-async def test_F143_a_secret_with_odd_characters_is_found_too(shop: Shop, form: str) -> None:
+async def test_F143_a_secret_with_odd_characters_is_found_too(shop: Shop) -> None:
     """Quotes, backslashes, percent signs and bytes beyond ASCII, in every form."""
-    shop.sell(method="POST", body={"key": SECRET, "name": "{name}"}, secrets=[SECRET])
-    assert isinstance(await shop.answers(echo(form)), Failure)
+    for form in FORMS[:-1]:
+        shop.sell(method="POST", body={"key": SECRET, "name": "{name}"}, secrets=[SECRET])
+        assert isinstance(await shop.answers(echo(form)), Failure), form
 
 
 @pytest.mark.parametrize("code", [302, 404, 400, 401, 500])
@@ -518,11 +521,10 @@ OURS = """
 """
 
 
-@pytest.mark.parametrize("name", OURS.split())
-def test_F147_a_header_that_is_ours_cannot_be_allowed(name: str) -> None:
-    (found,) = mistakes([table(response_headers=[name])])
-    assert "response_headers" in found
-    assert name in found
+def test_F147_a_header_that_is_ours_cannot_be_allowed() -> None:
+    for name in OURS.split():
+        (found,) = mistakes([table(response_headers=[name])])
+        assert f"response_headers: {name} would speak for this gateway" in found
 
 
 # Others' troubles: F-150, F-151, F-152, F-153
@@ -646,7 +648,7 @@ def test_the_table_in_the_documentation_is_right_and_sells() -> None:
     doc = upstreams.http_api.__doc__ or ""
     text = textwrap.dedent("\n".join(line for line in doc.splitlines() if line.startswith("    ")))
     tables = tomllib.loads(text.replace("${WEATHER_KEY}", KEY))["http_upstreams"]
-    (offering,) = HttpApi.from_tables(tables).offerings()
+    (offering,) = HttpApi(read(tables)).offerings()
     operation = offering.operation
     assert (operation.id, operation.path, operation.price.base_micros) == ("weather/now", "/api/v1/weather/now", 10_000)
     assert operation.input.model_validate(operation.example).model_dump(by_alias=True) == {
@@ -778,13 +780,29 @@ def test_every_mistake_of_every_table_is_told_at_once() -> None:
         table(id="a/b"),
     ]
     with pytest.raises(SettingsError) as caught:
-        HttpApi.from_tables(wrong)
+        read(wrong)
     told = caught.value.mistakes
     for part in ("no. 1 (people/find), price", "no. 1 (people/find), method", "no. 1 (people/find), headers",
                  "no. 1 (people/find), miss_statuses", "no. 2 (a/b), query", "no. 2 (a/b), input",
                  "no. 3 (a/b), id: no. 2 has this id already"):  # fmt: skip
         assert any(part in line for line in told), part
     assert len(told) == 7
+
+
+def test_what_a_query_brings_as_text_is_taken_for_what_the_field_is() -> None:
+    fields = {
+        "level": {"type": "integer", "enum": [1, 2]},
+        "exact": "boolean",
+        "score": "number",
+        "near": {"type": "string", "enum": ["here", "there"]},
+    }
+    example = {"level": 1, "exact": True, "score": 0.5, "near": "here"}
+    (upstream,) = read([table(input=fields, example=example)])
+    given = upstream.model.model_validate({"level": "2", "exact": "false", "score": "1.5", "near": "there"})
+    assert given.model_dump(by_alias=True) == {"level": 2, "exact": False, "score": 1.5, "near": "there"}
+    assert upstream.model.model_json_schema()["properties"]["level"]["enum"] == [1, 2]
+    with pytest.raises(ValidationError, match="is one of 1, 2"):
+        upstream.model.model_validate({"level": "3", "exact": "false", "score": "1.5", "near": "there"})
 
 
 def test_nothing_configured_sells_nothing() -> None:

@@ -1,7 +1,7 @@
 """Serves the configured HTTP APIs: one request to the vendor a call, its answer classified and relayed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import structlog
@@ -22,7 +22,6 @@ from upstreams.http_api.answers import (
     retry_after_s,
 )
 from upstreams.http_api.breaker import Breaker
-from upstreams.http_api.reading import read
 from upstreams.http_api.settings import HttpUpstream
 
 log = structlog.get_logger("upstreams.http_api")
@@ -44,11 +43,6 @@ class HttpApi:
 
     def __init__(self, settings: Sequence[HttpUpstream] = ()) -> None:
         self._lines = {each.id: _Line(each) for each in settings}
-
-    @classmethod
-    def from_tables(cls, tables: Sequence[Mapping[str, Any]]) -> Self:
-        """`[[http_upstreams]]` with its `${NAME}` resolved. Raises SettingsError with every mistake."""
-        return cls(read(tables))
 
     def offerings(self) -> Sequence[Offering]:
         return tuple(Offering(line.operation, line.fulfil) for line in self._lines.values())
@@ -136,7 +130,8 @@ class _Line:
             return NoMatch(cost_micros=settings.cost_micros)
         headers = self._relayed(response.headers)
         if self._leaks and self._gives_away(response.body, data, headers):
-            return self._unusable("the answer holds a configured secret", now)
+            log.error("http_upstream_gives_a_secret_away", operation=settings.id)
+            return self._unusable("it holds a configured secret", now)
         self.breaker = self.breaker.answered()
         return Match(data, cost_micros=settings.cost_micros, headers=headers)
 
@@ -170,11 +165,13 @@ class _Line:
 
     def _relayed(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The allowed headers, of which those that no header could split or swell."""
-        allowed = {name: headers[name] for name in self._settings.response_headers if name in headers}
         return {
             name: value
-            for name, value in allowed.items()
-            if len(value) <= HEADER_CHARS_MAX and value.isascii() and value.isprintable()
+            for name in self._settings.response_headers
+            if (value := headers.get(name))
+            and len(value) <= HEADER_CHARS_MAX
+            and value.isascii()
+            and value.isprintable()
         }
 
     def _tell(self, event: str, **facts: object) -> None:

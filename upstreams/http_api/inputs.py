@@ -18,6 +18,7 @@ and not "." or "..".
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -142,13 +143,17 @@ def to_model(fields: Mapping[str, InputField], in_path: frozenset[str]) -> type[
 
 
 def _annotation(field: InputField, in_path: bool) -> Any:
-    if field.enum:
+    if field.enum and field.type == "string":
         annotation: Any = Literal[tuple(field.enum)]
     elif field.type == "array" and field.items is not None:
         annotation = list[_annotation(field.items, False)]  # type: ignore[misc]
     else:
         annotation = _TYPES[field.type]
-    if not field.enum:
+    if field.enum and field.type != "string":
+        # A query brings "3" for 3, which a Literal would not take.
+        listed = Field(json_schema_extra={"enum": list(field.enum)})
+        annotation = Annotated[annotation, AfterValidator(partial(_is_one_of, field.enum)), listed]
+    elif not field.enum:
         annotation = Annotated[annotation, Field(**dict(_bounds(field)))]
     return Annotated[annotation, AfterValidator(_is_path_text)] if in_path else annotation
 
@@ -170,6 +175,12 @@ def _bounds(field: InputField) -> Iterator[tuple[str, Any]]:
 
 def _given(**bounds: Any) -> Iterator[tuple[str, Any]]:
     return ((name, bound) for name, bound in bounds.items() if bound is not None)
+
+
+def _is_one_of(enum: tuple[Any, ...], value: Any) -> Any:
+    if value not in enum:
+        raise ValueError(f"is one of {', '.join(map(str, enum))}")
+    return value
 
 
 def _is_path_text(value: Any) -> Any:
