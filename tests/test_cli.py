@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 import structlog
-from rigs.chain import PAYER_KEYS, RELAYER_KEY, USDC, Chain
+from rigs.chain import MULTICALL3, PAYER_KEYS, PERMIT2, RELAYER_KEY, USDC, Chain
 
 from gateway.assemble import mistakes
 from gateway.cli import init, main
@@ -302,7 +302,7 @@ def test_check_of_a_chain(faregate: Run, chain: Chain, monkeypatch: pytest.Monke
     done = faregate("check")
     assert done.status == 0, done
     assert "is of this chain" in done.out
-    assert 'token USDC: name "USDC", version "2", 6 decimals, domain agrees' in done.out
+    assert "USDC 2, 6 decimals" in done.out
     assert "ETH for gas" in done.out
 
 
@@ -312,12 +312,12 @@ WRONG_CHAINS = {
     "another name": (
         '"{url}"',
         f'tokens = [{{ address = "{USDC}", name = "USD Coin", version = "2", decimals = 6 }}]',
-        'its domain is not name "USD Coin", version "2"; it says name "USDC", version "2"',
+        "its signing domain is not 'USD Coin', '2'; it says name 'USDC', version '2'",
     ),
     "another version": (
         '"{url}"',
         f'tokens = [{{ address = "{USDC}", name = "USDC", version = "1", decimals = 6 }}]',
-        'its domain is not name "USDC", version "1"',
+        "its signing domain is not 'USDC', '1'",
     ),
     "other decimals": (
         '"{url}"',
@@ -343,6 +343,24 @@ def test_check_tells_what_is_wrong_with_a_chain(
     done = faregate("check")
     assert done.status == 1
     assert any(line.startswith("FAIL") and told in line for line in done.out.splitlines()), done.out
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(
+    ("address", "mend"),
+    [(PERMIT2, 'set methods = ["eip3009"]'), (MULTICALL3, "the relayer cannot settle on this chain")],
+)
+def test_check_tells_a_contract_that_is_not_there(
+    faregate: Run, chain: Chain, monkeypatch: pytest.MonkeyPatch, address: str, mend: str
+) -> None:
+    monkeypatch.setenv("RELAYER", RELAYER_KEY.hex())
+    Path("faregate.toml").write_text(RELAYING % {"urls": f'"{chain.url}"', "more": ""})
+    with chain.restored():
+        chain.rpc("anvil_setCode", address, "0x")
+        done = faregate("check")
+    assert done.status == 1
+    (line,) = [line for line in done.out.splitlines() if line.startswith("FAIL")]
+    assert mend in line
 
 
 @pytest.mark.chain

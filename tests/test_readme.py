@@ -100,3 +100,18 @@ def test_scripts_are_short_executable_and_sound(script: str) -> None:
     assert path.stat().st_mode & 0o111
     assert len(path.read_text().splitlines()) <= 45
     subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_every_alarm() -> None:
+    """F-182: an alarm that nobody has read of is noise."""
+    sources = "".join(path.read_text() for path in ROOT.joinpath("gateway").rglob("*.py"))
+    raised = re.findall(r'alarm(?:s\.append|s\.add)?\(\s*"(\w+)"|\.tell\(\s*"(\w+)"', sources)
+    raised += [
+        (name, "")
+        for several in re.findall(r"alarms \+= \[(.*?)\]", sources)
+        for name in re.findall(r'"(\w+)"', several)
+    ]
+    names = {name for pair in raised for name in pair if name}
+    assert len(names) > 10
+    for name in names:
+        assert f"`{name}`" in README, name

@@ -12,10 +12,9 @@ from gateway.cli import terminal
 if TYPE_CHECKING:
     import aiohttp
 
-    from gateway.core.networks import Token
     from gateway.settings import Settings
     from gateway.settings.tables import NetworkTable
-    from gateway.settlement.rpc import Answer, Call, Rpc
+    from gateway.settlement.rpc import Rpc
 
 TIMEOUT_S = 10.0
 GOOD, ODD, BAD = "ok", "note", "FAIL"
@@ -128,73 +127,47 @@ async def _chains(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncI
                 working = working or rpc
                 yield Finding(GOOD, table.id, f"rpc_urls no. {place + 1} is of this chain, at block {block.number}")
         if working is not None:
-            for look in (_tokens, _contracts, _gas):
-                try:
-                    async for finding in look(settings, table, working):
-                        yield finding
-                except RpcUnavailable as failure:
-                    yield Finding(BAD, table.id, f"the node stopped answering: {failure}")
+            async for finding in _standing(settings, table, working):
+                yield finding
 
 
-async def _tokens(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> AsyncIterator[Finding]:
-    """What a payer signs is bound to the token's own name and version: with any other no payment would go through."""
-    from gateway.core.x402.typed_data import domain_separator
-    from gateway.settlement import calldata
+async def _standing(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> AsyncIterator[Finding]:
+    """Contracts, tokens and gas: what the settler itself looks at before it takes a payment."""
+    from gateway.settlement.onchain import OnChain
+    from gateway.settlement.rpc import RpcUnavailable
 
-    for token in table.network.tokens:
-        asked = (calldata.NAME, calldata.VERSION, calldata.DECIMALS, calldata.DOMAIN_SEPARATOR)
-        code, *answers = await rpc.batch(
-            [("eth_getCode", token.address, "latest"), *[_read(token, selector) for selector in asked]]
-        )
-        where = f"token {token.symbol}"
-        if code in ("0x", None):
-            yield Finding(BAD, table.id, f"{where}: there is no contract at {token.address}; mend its address")
-            continue
-        name, version, decimals, separator = answers
-        wanted = domain_separator(token.name, token.version, table.network.chain_id, token.address)
-        found = f'name "{_text(name)}", version "{_text(version)}"'
-        if _bytes(separator) != wanted:
-            yield Finding(
-                BAD, table.id, f'{where}: its domain is not name "{token.name}", version "{token.version}"; it says '
-                f"{found}: mend the token's table",
-            )  # fmt: skip
-        elif int.from_bytes(_bytes(decimals)) != token.decimals:
-            yield Finding(
-                BAD, table.id, f"{where}: it has {int.from_bytes(_bytes(decimals))} decimals, not {token.decimals}"
-            )
+    chain = OnChain(table.network, rpc, pay_to=table.pay_to)
+    for found in await chain.describe(table.methods):
+        if found.ok:
+            yield Finding(GOOD, table.id, f"{found.subject}: {found.message}")
+        elif found.subject == "Multicall3" and settings.settlement.kind != "relayer":
+            yield Finding(ODD, table.id, f"{found.subject}: {found.message}; the facilitator may not need it")
         else:
-            yield Finding(GOOD, table.id, f"{where}: {found}, {token.decimals} decimals, domain agrees")
+            yield Finding(BAD, table.id, f"{found.subject}: {found.message}; {_mend(found.subject)}")
+    if settings.settlement.kind == "relayer":
+        try:
+            yield await _gas(settings, table, rpc)
+        except RpcUnavailable as failure:
+            yield Finding(BAD, table.id, f"the node stopped answering: {failure}")
 
 
-async def _contracts(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> AsyncIterator[Finding]:
-    from gateway.core import networks
-
-    wanted = {"Multicall3": networks.MULTICALL3} if settings.settlement.kind == "relayer" else {}
-    if "permit2" in table.methods:
-        wanted |= {"Permit2": networks.PERMIT2, "the Permit2 proxy of `exact`": networks.EXACT_PERMIT2_PROXY}
-    codes = await rpc.batch([("eth_getCode", address, "latest") for address in wanted.values()]) if wanted else []
-    for (name, address), code in zip(wanted.items(), codes, strict=True):
-        if code not in ("0x", None):
-            continue
-        if name == "Multicall3":
-            yield Finding(ODD, table.id, f"Multicall3 is not on this chain at {address}: payments are sent one by one")
-        else:
-            yield Finding(BAD, table.id, f'{name} is not on this chain at {address}: set methods = ["eip3009"]')
+def _mend(subject: str) -> str:
+    if subject == "Multicall3":
+        return "the relayer cannot settle on this chain: choose another, or a facilitator"
+    if subject == "Permit2" or subject.startswith("x402 "):
+        return 'set methods = ["eip3009"] for this network'
+    return "mend the token in the network's table, or leave tokens out for its USDC"
 
 
-async def _gas(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> AsyncIterator[Finding]:
+async def _gas(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> Finding:
     from gateway.settlement.rpc import quantity
 
-    if settings.settlement.kind != "relayer":
-        return
     relayer = settings.relayer
-    (answer,) = await rpc.batch([("eth_getBalance", relayer.address, "latest")])
-    wei = quantity(answer)
+    wei = quantity(await rpc.call("eth_getBalance", relayer.address, "latest"))
     has = f"the relayer {relayer.address} has {wei / 10**18:.6f} ETH for gas"
     if wei < relayer.gas_low_wei:
-        yield Finding(BAD, table.id, f"{has}, less than gas_low_eth = {relayer.gas_low_eth}: send it some")
-    else:
-        yield Finding(GOOD, table.id, has)
+        return Finding(BAD, table.id, f"{has}, less than gas_low_eth = {relayer.gas_low_eth}; send it some")
+    return Finding(GOOD, table.id, has)
 
 
 async def _facilitator(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIterator[Finding]:
@@ -226,21 +199,3 @@ async def _facilitator(settings: "Settings", http: "aiohttp.ClientSession") -> A
             yield Finding(BAD, "facilitator", f"does not settle exact on {table.id}: remove the network or change url")
     if settings.facilitator.trust_facilitator:
         yield Finding(ODD, "facilitator", "its word is taken for proof: it can take your goods for nothing")
-
-
-def _read(token: "Token", selector: bytes) -> "Call":
-    return ("eth_call", {"to": token.address, "data": "0x" + selector.hex()}, "latest")
-
-
-def _bytes(answer: "Answer") -> bytes:
-    try:
-        return bytes.fromhex(answer[2:]) if isinstance(answer, str) else b""
-    except ValueError:
-        return b""
-
-
-def _text(answer: "Answer") -> str:
-    """An ABI string: where it stands, its length, itself."""
-    raw = _bytes(answer)
-    length = int.from_bytes(raw[32:64])
-    return "".join(c if c.isprintable() else "?" for c in raw[64 : 64 + min(length, 64)].decode("utf-8", "replace"))
