@@ -19,6 +19,12 @@ def test_ids_sort_as_their_times(first_ms: int, second_ms: int, entropy: bytes) 
     assert len(first) == len("chg_") + 26
 
 
+def test_every_bit_of_the_time_counts() -> None:
+    ids = [new_id("chg_", 1 << bit, bytes(10)) for bit in range(48)]
+    assert sorted(set(ids)) == ids
+    assert new_id("chg_", 0, b"\xff" * 10) < ids[0]
+
+
 @given(st.binary(min_size=10, max_size=10), st.binary(min_size=10, max_size=10))
 def test_no_randomness_of_an_id_is_lost(one: bytes, other: bytes) -> None:
     assert (new_id("chg_", 1, one) == new_id("chg_", 1, other)) is (one == other)
