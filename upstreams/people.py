@@ -1,9 +1,9 @@
 """People by phone number, name, email or address, out of the operator's own directory.
 
 Where a look-up runs: one by number or email is a probe of an index and takes less than 0.1 ms, about what handing it
-to a thread and back costs, so it runs on the event loop. One by name or street reads and scores up to a thousand rows, which
-takes milliseconds now and then: it runs on a thread of its own, with its own connection to the file. The tables of
-free phone and ZIP facts take half a second to load, on that thread too, when the first call needs them.
+to a thread and back costs, so it runs on the event loop. One by name or street reads and scores up to a thousand
+rows, which takes milliseconds now and then: it runs on a thread of its own, with its own connection to the file. The
+tables of free phone and ZIP facts take half a second to load, on that thread too, when the first call needs them.
 """
 
 import asyncio

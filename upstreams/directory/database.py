@@ -7,7 +7,7 @@ loaded again at any time.
     email   addresses of a person, lower case
     entry   a person with its source, numbers and addresses, as an answer is made from it
     finder  FTS5 over last name, first name and area of persons (firms are found by number and street). Its area
-            holds made-up words: "spa" a state, "z158" a ZIP's first three digits, "z15853" a ZIP, "cridgway" a city
+            holds made-up words: "swa" a state, "z981" a ZIP's first three digits, "z98101" a ZIP, "cseattle" a city
     last_name   the words in its last names, to find the like of one that is spelled differently. (fts5vocab knows
             them too, but counts all their rows before it tells one: 20 times slower.) Words of rows that are gone
             may stay, they find nothing
