@@ -11,12 +11,12 @@ Whatever a program has started ends with it.
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -137,15 +137,12 @@ def _serve() -> None:
 
 
 def _import_everything() -> None:
-    import eth_account
-    import uvicorn.loops.auto
-    import uvicorn.protocols.http.auto
-
-    import gateway.assemble
-    import gateway.cli
-    import gateway.edge.server
-    import gateway.store.audit
-    import upstreams.directory.loading  # noqa: F401
+    """What `faregate serve` and the other commands import when they are first needed."""
+    for name in (
+        "eth_account", "gateway.assemble", "gateway.cli", "gateway.edge.server", "gateway.store.audit",
+        "upstreams.directory.loading", "uvicorn.loops.auto", "uvicorn.protocols.http.auto",
+    ):  # fmt: skip
+        importlib.import_module(name)
 
 
 def _fork(asked: dict[str, Any]) -> int:
@@ -178,9 +175,7 @@ def _become(asked: dict[str, Any]) -> None:
     os.dup2(out, 2)
     os.close(nothing)
     os.close(out)
-    sys.stdin = open(0, closefd=False)
     sys.argv = [str(FAREGATE), *asked["argv"]]
-    time.tzset()
 
 
 if __name__ == "__main__":

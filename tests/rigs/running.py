@@ -154,11 +154,7 @@ class Running:
     async def ended(self, within_s: float = 30) -> int:
         """Its exit status, once it has ended: -9 when it was killed."""
         assert self.child is not None
-        until = time.monotonic() + within_s
-        while (status := self.child.ended()) is None:
-            assert time.monotonic() < until, f"it does not end:\n{self.said()[-4000:]}"
-            await asyncio.sleep(0.005)
-        return status
+        return await _end_of(self.child, within_s)
 
     async def kill(self) -> None:
         assert self.child is not None
@@ -175,10 +171,8 @@ class Running:
     async def run(self, *argv: str, status: int = 0, env: Mapping[str, str] | None = None) -> str:
         """What a command of `faregate` prints, both outputs together."""
         out = self.home / f"said-{secrets.token_hex(4)}"
-        child = self.program.start(list(argv), env={"FAREGATE_CONFIG": str(self.config), **(env or {})}, cwd=self.home,
-                                   out=out)  # fmt: skip
-        while (ended := child.ended()) is None:
-            await asyncio.sleep(0.005)
+        env = {"FAREGATE_CONFIG": str(self.config), **(env or {})}
+        ended = await _end_of(self.program.start(list(argv), env=env, cwd=self.home, out=out))
         said = out.read_text()
         out.unlink()
         assert ended == status, f"faregate {' '.join(argv)}: {ended}\n{said}"
@@ -254,6 +248,14 @@ class Running:
         return {name: float(value) for name, value in lines}
 
 
+async def _end_of(child: Child, within_s: float = 30) -> int:
+    until = time.monotonic() + within_s
+    while (status := child.ended()) is None:
+        assert time.monotonic() < until, "it does not end"
+        await asyncio.sleep(0.005)
+    return status
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -266,9 +268,7 @@ async def running(
     home: Path, program: Program, settings: Configuration, *, started: bool = True, clean: bool = True, **start: Any
 ) -> AsyncIterator[Running]:
     """`started` false: not yet. `clean` false: its books may be in any state at the end."""
-    home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    (home / "faregate.toml").write_text(f'[service]\nport = {port}\n[store]\npath = "gate.db"\n{settings.toml}')
+    port = _furnish(home, settings)
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         gate = Running(home, program, port, settings, session)
@@ -281,3 +281,11 @@ async def running(
                 await gate.stop()
     if clean:
         await gate.audit()
+
+
+def _furnish(home: Path, settings: Configuration) -> int:
+    """Writes faregate.toml; answers its port."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    (home / "faregate.toml").write_text(f'[service]\nport = {port}\n[store]\npath = "gate.db"\n{settings.toml}')
+    return port
