@@ -21,6 +21,7 @@ two Permit2 payments from one payer to us share one either: only their amounts c
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -46,6 +47,7 @@ BUMP_PERCENT = 125
 """Nodes want at least a tenth more for a replacement."""
 STUCK_BLOCKS = 3
 """A transaction that as many blocks have passed by is offered more."""
+DEPARTURES_A_BLOCK = 8
 TIP_EVERY_S = 15.0
 OWNER_EVERY_S = 1.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
@@ -150,7 +152,9 @@ class Lane:
         self._coded: set[str] = set()
         """Payers that were seen to have code."""
         self._filling: set[int] = set()
+        self._departed_at = 0.0
         self._wake = asyncio.Event()
+        self._landing = asyncio.Event()
         self._watch_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._side: set[asyncio.Task[None]] = set()
@@ -165,6 +169,8 @@ class Lane:
         return sum(flight.mined is None for flight in self._flights.values())
 
     async def start(self) -> None:
+        """Goes after what the process before has left in the air, as soon as the key is ours."""
+        self._wake.set()
         self._tasks = [
             asyncio.create_task(self._forever(self._round), name=f"lane {self.key.address}"),
             asyncio.create_task(self._forever(self._watch), name=f"lane watch {self.key.address}"),
@@ -295,6 +301,7 @@ class Lane:
         if self.in_flight >= self._limits.in_flight_max:
             self._wake.clear()
             return
+        await self._next_departure()
         taken = list(self._waiting.values())[: self._limits.batch_max * 4]
         self._wake.clear()
         if not taken:
@@ -304,6 +311,16 @@ class Lane:
         finally:
             if self._waiting:
                 self._wake.set()
+
+    async def _next_departure(self) -> None:
+        """At once while nothing is on its way; else when something has landed, or after a part of a block's time: what
+        comes meanwhile shares the next transaction, and still makes the same block."""
+        slot_s = self._chain.network.block_time_s / DEPARTURES_A_BLOCK
+        while self.in_flight and (left_s := self._departed_at + slot_s - self._now()) > 0:
+            self._landing.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._landing.wait()
 
     async def _send(self, taken: Sequence[Item]) -> None:
         groups = self._groups(taken)
@@ -438,6 +455,7 @@ class Lane:
         else:
             return
         self._next_nonce = nonce + 1
+        self._departed_at = self._now()
         flight = Flight(nonce, [signed], tuple(item.settlement.id for item in items))
         flight.items = {item.settlement.id: item for item in items}
         flight.sent_at_block = head.number
@@ -593,6 +611,7 @@ class Lane:
         """It is in a block: whoever was paid by it is told; when it is deep, the nonce is closed."""
         crash.point("settle.after_receipt")
         if flight.mined is None:
+            self._landing.set()
             self._wake.set()
         flight.mined = found
         self._rpc.heard_of(found.block)

@@ -25,6 +25,7 @@ from gateway.settlement import calldata
 from gateway.settlement.proof import Receipt, receipt, transfer_of
 from gateway.settlement.protocol import Admitted, Refused, Unknown
 from gateway.settlement.rpc import Answer, Block, Call, Rpc, RpcError, RpcUnavailable, data, members, quantity, word
+from gateway.settlement.together import Together
 
 PROOF_DEPTH = 1
 FINAL_DEPTH = 12
@@ -137,6 +138,7 @@ class OnChain:
     ) -> None:
         self.network = network
         self.rpc = rpc
+        self._together = Together(rpc)
         self.pay_to = pay_to.lower()
         self.proof_depth = proof_depth
         self.final_depth = max(final_depth, proof_depth)
@@ -194,7 +196,7 @@ class OnChain:
             return head, failed, bool(data(answers[2])), quantity(answers[3]), spendable
 
         try:
-            head, failed, code, gas_wei, spendable = await self.rpc.latest(calls, understand)
+            head, failed, code, gas_wei, spendable = await self._together.latest(calls, understand)
             self.gas_wei = gas_wei
             if asks_gas and gas_wei < due.gas(contract=code) * 2 * head.base_fee:
                 return Unknown("whoever settles here has no money for gas")

@@ -28,6 +28,8 @@ T = TypeVar("T")
 Call = tuple[Json, ...]
 """(method, parameter, ...)"""
 
+BATCH_MAX = 100
+"""Calls in one request: many nodes take no more."""
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 CHAIN_CHECK_EVERY_S = 60.0
 REST_FIRST_S, REST_MAX_S = 0.5, 30.0
@@ -284,7 +286,12 @@ class Rpc:
         asked = [("eth_chainId",), *calls] if check_chain else list(calls)
         # One slow url must not use up the time of all; the last may have whatever is left.
         share_s = timeout_s if patient or url is self._urls[-1] else timeout_s * 0.6
-        answers = await self._post(url, asked, share_s)
+        parts = [asked[at : at + BATCH_MAX] for at in range(0, len(asked), BATCH_MAX)]
+        answers = [
+            answer
+            for part in await asyncio.gather(*(self._post(url, part, share_s) for part in parts))
+            for answer in part
+        ]
         if check_chain:
             found = quantity(answers.pop(0))
             url.wrong_chain = found != self.chain_id
