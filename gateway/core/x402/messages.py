@@ -211,7 +211,7 @@ def _permit2(inner: Mapping[str, Json]) -> Permit2:
 
 
 def _object(value: Json, name: str) -> Mapping[str, Json]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise malformed(f"{name} is a JSON object")
     return value
 
@@ -264,8 +264,8 @@ def _signature(value: Json) -> bytes:
 
 def _identifier(extensions: Mapping[str, Json] | None) -> str | None:
     extension = extensions.get("payment-identifier") if extensions else None
-    info = extension.get("info") if isinstance(extension, Mapping) else None
-    identifier = info.get("id") if isinstance(info, Mapping) else None
+    info = extension.get("info") if isinstance(extension, dict) else None
+    identifier = info.get("id") if isinstance(info, dict) else None
     if identifier is None:
         return None
     if not isinstance(identifier, str) or _IDENTIFIER.fullmatch(identifier) is None:
@@ -287,9 +287,9 @@ def _canonical(value: Json) -> bytes:
 
 
 def _deeper_than(value: Json, levels: int) -> bool:
-    if isinstance(value, str) or not isinstance(value, (Mapping, Sequence)):
+    if not isinstance(value, (dict, list)):
         return False
     if levels == 0:
         return True
-    members = value.values() if isinstance(value, Mapping) else value
+    members = value.values() if isinstance(value, dict) else value
     return any(_deeper_than(member, levels - 1) for member in members)

@@ -170,7 +170,7 @@ def _contradicts(offer: Requirements, extra: Json) -> bool:
     read from what was signed: the address offered a minute ago is as good as today's."""
     if extra is None:
         return False
-    if not isinstance(extra, Mapping) or extra.get("assetTransferMethod", _method(offer)) != _method(offer):
+    if not isinstance(extra, dict) or extra.get("assetTransferMethod", _method(offer)) != _method(offer):
         return True
     return any(extra.get(key, ours) != ours for key, ours in offer.extra.items() if key != "facilitatorAddress")
 
