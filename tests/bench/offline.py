@@ -24,16 +24,18 @@ from gateway.core.x402.verify import verify as check
 
 
 async def verify(plan: Plan) -> dict[str, Figure]:
-    """One payment by EIP-3009: decode, match, window, digest, recovery. The SDK: decode, typed data, recovery."""
+    """One payment by EIP-3009, parsed: our whole verdict (offer, window, digest, recovery); of the SDK's, the typed
+    data's digest and the recovery alone."""
     network = NETWORKS["eip155:84532"]
     terms = Terms(network.id, network.tokens[0], "0x" + "c0ffee01".rjust(40, "0"), ("eip3009",), None, False)
     asked = offers(1000, 60, [terms])
     payload = Payer(PAYER_KEYS[0]).eip3009(asked[0].to_json())
     header = base64.b64encode(json.dumps(payload).encode())
+    payment = decode_payment(header)
     now = int(time.time())
 
     def once() -> None:
-        verdict = check(decode_payment(header), asked, now_s=now, work_s=5, settle_margin_s=5)
+        verdict = check(payment, asked, now_s=now, work_s=5, settle_margin_s=5)
         assert isinstance(verdict, Verified), verdict
         assert verdict.recovered
 

@@ -2,7 +2,7 @@
 
 peer.py facilitator PORT RPC_URL KEY      the SDK's facilitator behind POST /verify, POST /settle, GET /supported
 peer.py server PORT FACILITATOR PAY_TO    one paid route, GET /paid at $0.001, behind the SDK's FastAPI middleware
-peer.py verify < payload.json             us for one signature check without RPC: decode, typed data, recovery
+peer.py verify < payload.json             us for one signature check without RPC: typed data, digest, recovery
 """
 
 import json
@@ -85,8 +85,9 @@ def verify() -> None:
 
     text = sys.stdin.read()
 
+    payload = PaymentPayload.model_validate_json(text)
+
     def check() -> bool:
-        payload = PaymentPayload.model_validate_json(text)
         signed = ExactEIP3009Payload.from_dict(payload.payload)
         given, extra = signed.authorization, payload.accepted.extra
         digest = hash_eip3009_authorization(given, 84532, payload.accepted.asset, extra["name"], extra["version"])
