@@ -79,7 +79,6 @@ class Network:
 
 
 @lru_cache(maxsize=256)
-@lru_cache(maxsize=256)
 def chain_id(network: str) -> int:
     """`eip155:8453` -> 8453. Raises ValueError for what is no EVM chain's CAIP-2 id."""
     family, _, reference = network.partition(":")
