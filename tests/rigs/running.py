@@ -16,11 +16,11 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -31,6 +31,7 @@ from rigs.payer import Payer
 from rigs.program import Child, Program
 
 Json = Any
+T = TypeVar("T")
 PRICE = 330_000
 """Of `shop/find` and of enrich/phone: micro-USD, and atomic units of the token."""
 GONE = (aiohttp.ClientConnectionError, ConnectionError)
@@ -241,11 +242,28 @@ class Running:
             assert time.monotonic() < until, (reply.status, reply.body)
             await asyncio.sleep(0.05)
 
+    async def until_ready(self) -> None:
+        """Until it has seen the chain and found nothing wrong with it."""
+
+        async def ready() -> bool:
+            return (await self.send("GET", "/readyz")).status == 200
+
+        await eventually(ready)
+
     async def metrics(self) -> dict[str, float]:
         """Every line of /metrics."""
         page = (await self.send("GET", "/metrics")).body.decode()
         lines = (line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in lines}
+
+
+async def eventually(look: Callable[[], Awaitable[T]], within_s: float = 20) -> T:
+    """What `look` answers, as soon as it is anything but nothing."""
+    until = time.monotonic() + within_s
+    while not (seen := await look()):
+        assert time.monotonic() < until, "it never happens"
+        await asyncio.sleep(0.02)
+    return seen
 
 
 async def _end_of(child: Child, within_s: float = 30) -> int:
