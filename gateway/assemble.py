@@ -185,8 +185,16 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
+    sold: list[Upstream] = [people_of(settings), HttpApi(http_api.read(settings.http_upstreams))]
+    assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
+    for plugin in entry_points(group="faregate.upstreams"):
+        sold.append(cast("Upstream", plugin.load()()))
+    return sold
+
+
+def people_of(settings: Settings) -> People:
     directory = settings.directory
-    people = People(
+    return People(
         DirectorySettings(
             path=directory.path or settings.store.path.parent / "directory.db",
             default_region=directory.default_region,
@@ -194,27 +202,19 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             person_price_micros=settings.prices.get("enrich/person", 500_000),
         )
     )
-    sold: list[Upstream] = [people, HttpApi(http_api.read(settings.http_upstreams))]
-    assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
-    for plugin in entry_points(group="faregate.upstreams"):
-        sold.append(cast("Upstream", plugin.load()()))
-    return sold
 
 
 def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    if found:
-        return
-    sold = configured_upstreams(settings)
-    known = sorted(
-        operation.id
-        for upstream in sold
-        for operation in (*(offering.operation for offering in upstream.offerings()), *upstream.offline())
-    )
-    for id in sorted(set(settings.prices) - set(known)):
-        yield f'[prices] "{id}": there is no such operation; there are {", ".join(known)}'
+    priced = {operation.id for operation in people_of(settings).operations}
+    own = {str(table.get("id")) for table in settings.http_upstreams}
+    for id in sorted(set(settings.prices) - priced):
+        if id in own:
+            yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
+        else:
+            yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
 
 
 async def open_settler(

@@ -39,7 +39,8 @@ class People:
 
     def __init__(self, settings: DirectorySettings) -> None:
         self._settings = settings
-        self._operations = (_phone_operation(settings), _person_operation(settings))
+        self.operations = (_phone_operation(settings), _person_operation(settings))
+        """Both, whether on sale or not."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")
         self._on_loop: Directory | None = None
         self._on_thread: Directory | None = None
@@ -48,10 +49,10 @@ class People:
     def offerings(self) -> Sequence[Offering]:
         if not self._settings.path.exists():
             return ()
-        return tuple(Offering(operation, self._fulfil) for operation in self._operations)
+        return tuple(Offering(operation, self._fulfil) for operation in self.operations)
 
     def offline(self) -> Sequence[Operation]:
-        return () if self.offerings() else self._operations
+        return () if self.offerings() else self.operations
 
     def available(self, operation_id: str, now_s: float) -> int | None:
         """A file beside us needs no rest."""

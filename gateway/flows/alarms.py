@@ -41,7 +41,7 @@ class Alarms:
 
     def tell(self, name: str, subject: str) -> None:
         """One occurrence of something an operator must look at. It stays counted until the process ends."""
-        log.error("alarm", name=name, subject=subject)
+        log.error("alarm", alarm=name, subject=subject)
         self._told[name] += 1
 
     async def levels(self) -> dict[str, float]:

@@ -1,0 +1,31 @@
+"""What only the parts list can find wrong in a configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.assemble import mistakes
+from gateway.settings import parse
+
+WEATHER = {"id": "weather/now", "url": "https://api.example.com/now", "price": "0.010", "description": "Weather"}
+
+
+@pytest.mark.parametrize(
+    ("prices", "told"),
+    [
+        ({"enrich/phone": "0.100"}, []),
+        ({"weather/now": "0.020"}, ['[prices] "weather/now": its price stands in its own']),
+        ({"enrich/fone": "0.020"}, ['[prices] "enrich/fone": there is no such operation']),
+    ],
+)
+def test_prices_name_operations_that_have_none_of_their_own(tmp_path: Path, prices, told):
+    settings = parse({"prices": prices, "http_upstreams": [WEATHER]}, {}, base=tmp_path)
+    found = list(mistakes(settings))
+    assert [sentence[: len(start)] for sentence, start in zip(found, told, strict=True)] == told
+
+
+def test_prices_are_looked_at_even_when_a_table_is_wrong(tmp_path: Path):
+    settings = parse({"prices": {"nothing": "1"}, "http_upstreams": [{"id": "weather/now"}]}, {}, base=tmp_path)
+    found = list(mistakes(settings))
+    assert any(sentence.startswith("[[http_upstreams]]") for sentence in found)
+    assert any(sentence.startswith('[prices] "nothing"') for sentence in found)
