@@ -12,7 +12,7 @@ from rigs.chain import PAYER_KEYS, Chain
 from rigs.payer import Payer
 from rigs.program import Program
 from rigs.rpc import RpcProxy
-from rigs.running import Running, relayed, running
+from rigs.running import Running, eventually, relayed, running
 from rigs.spellings import aliases
 from rigs.upstream import ScriptedUpstream, reply
 from rigs.wire import Reply, Wire, request
@@ -57,7 +57,7 @@ async def probed(chain: Chain, program: Program, directory: Path, tmp_path: Path
         manifest = (await gate.send("GET", "/.well-known/x402")).json
         paths = [listed.split(" ", 1)[1].removeprefix(gate.url) for listed in manifest["resources"]]
         assert sorted(paths) == ["/api/v1/enrich/person", "/api/v1/enrich/phone", "/api/v1/shop/find"]
-        await gate.until_ready()
+        await eventually(rpc.asked_for("eth_getBalance"))
         asked = rpc.requests
         yield Probed(gate, rpc, shop, paths)
         # Once a minute the relayer looks after itself; a probe would show as many questions.

@@ -53,6 +53,14 @@ class RpcProxy:
         self._rules.insert(0, rule)
         return rule
 
+    def asked_for(self, method: str) -> Callable[[], Awaitable[bool]]:
+        """Whether it was asked for this yet, to wait for."""
+
+        async def asked() -> bool:
+            return self.calls[method] > 0
+
+        return asked
+
     def heal(self) -> None:
         self._rules.clear()
 
