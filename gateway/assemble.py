@@ -305,6 +305,9 @@ def identity_of(settings: Settings, accepted: tuple[Accepted, ...], clock: Calla
         anonymous=service.anonymous,
         sandbox=settings.sandbox,
         settle_wait_s=int(settings.settlement.wait_s),
+        ownership_proofs=service.ownership_proofs,
+        docs_url=service.docs_url,
+        index_verification=service.index_verification,
         token_prefix=service.token_prefix,
     )
 

@@ -177,6 +177,13 @@ class Service(Table):
     contact_email: str | None = Field(
         None, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", description="whom crawlers and customers may write to"
     )
+    docs_url: EncryptedUrl | None = Field(None, description="your own pages for people, linked from the documents")
+    ownership_proofs: Annotated[tuple[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")], ...], Listed] = Field(
+        (), description="signatures of the origin by the key of a pay_to (personal_sign), shown to registries"
+    )
+    index_verification: str | None = Field(
+        None, pattern=r"^[!-~]{1,256}$", description="what /.well-known/402index-verify.txt answers"
+    )
     token_prefix: str = Field(
         "411", pattern=r"^[0-9a-z]{1,12}$", description="the start of every agent's token, 1 to 12 of 0-9 and a-z"
     )
