@@ -56,6 +56,8 @@ UPSTREAMS = """\
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",
     ("service", "contact_email"): "you@example.com",
+    ("service", "docs_url"): "https://example.com/docs",
+    ("service", "index_verification"): "0" * 64,
     ("service", "operator_token"): "${OPERATOR_TOKEN}",
     ("relayer", "key"): "${RELAYER_KEY}",
     ("relayer", "key_file"): "/run/secrets/relayer_key",
