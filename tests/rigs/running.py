@@ -231,6 +231,16 @@ class Running:
     ) -> Json:
         return payer.pay(await self.offer(operation, method), **changes)
 
+    async def until_answered(self, operation: str, body: Json, **means: Any) -> Reply:
+        """The first answer that is not "settlement is unavailable": a gateway just started may not know its
+        facilitator yet."""
+
+        async def answered() -> Reply | None:
+            reply = await self.call(operation, body, **means)
+            return None if reply.status == 503 else reply
+
+        return await eventually(answered)
+
     async def until_paid(self, operation: str, body: Json, within_s: float = 20, **means: Any) -> Reply:
         """Repeats one and the same call until it is answered with 200, as a patient client does."""
         until = time.monotonic() + within_s
