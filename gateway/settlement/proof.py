@@ -92,12 +92,14 @@ def _by_authorization(logs: Sequence[Log], payer: str, pay_to: str, nonce: str) 
     used = [at for at, log in enumerate(logs) if log.topics == (AUTHORIZATION_USED_TOPIC, payer, nonce)]
     if len(used) != 1:
         return None
-    for neighbours in (logs[used[0] + 1 :], reversed(logs[: used[0]])):
-        for log in neighbours:
-            if _is_authorization(log):
-                break
-            if _is_transfer(log, payer, pay_to):
-                return log
+    words = [log for log in logs if _is_authorization(log) or log.topics[:1] == (TRANSFER_TOPIC,)]
+    # Who moves first and says it afterwards ends on the word; everybody else ends on a Transfer.
+    neighbours = reversed(logs[: used[0]]) if _is_authorization(words[-1]) else logs[used[0] + 1 :]
+    for log in neighbours:
+        if _is_authorization(log):
+            return None
+        if _is_transfer(log, payer, pay_to):
+            return log
     return None
 
 

@@ -90,7 +90,7 @@ class Relayer:
         findings = await self.chain.describe(self._methods)
         for lane in self._lanes:
             await lane.look_at_funds()
-            wei = lane.gas_wei
+            wei = lane.flights.gas_wei
             enough = None if wei is None else wei >= self._limits.gas_low_wei
             findings += (Finding(f"relayer {lane.key.address}", enough, f"has {wei} wei for gas"),)
         return findings
@@ -102,7 +102,7 @@ class Relayer:
         if lane is None:
             return Refused("upto_facilitator_mismatch", "none of our keys may settle this")
         outcome = await self.chain.check(payment, lane.key.address, max_fee_wei=self._limits.max_fee_wei)
-        lane.gas_wei = self.chain.gas_wei
+        lane.flights.gas_wei = self.chain.gas_wei
         return outcome
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
@@ -124,9 +124,13 @@ class Relayer:
 
     async def health(self) -> Health:
         alarms = [*self.chain.rpc.alarms, *self.chain.alarms]
-        low = [lane for lane in self._lanes if lane.gas_wei is not None and lane.gas_wei < self._limits.gas_low_wei]
+        low = [
+            lane
+            for lane in self._lanes
+            if lane.flights.gas_wei is not None and lane.flights.gas_wei < self._limits.gas_low_wei
+        ]
         alarms += ["relayer_funds_low"] if low else []
-        alarms += ["gas_too_dear"] if any(lane.too_dear for lane in self._lanes) else []
+        alarms += ["gas_too_dear"] if any(lane.flights.too_dear for lane in self._lanes) else []
         alarms += ["settlement_misconfigured"] if self._wrong else []
         return Health(
             ready=self._described and not (self._wrong or self.chain.alarms or "rpc_unreachable" in alarms),
@@ -137,10 +141,10 @@ class Relayer:
                 "keys": [
                     {
                         "address": lane.key.address,
-                        "gas_wei": lane.gas_wei,
+                        "gas_wei": lane.flights.gas_wei,
                         "owner": lane.owner,
                         "waiting": lane.waiting,
-                        "in_flight": lane.in_flight,
+                        "in_flight": lane.flights.in_flight,
                     }
                     for lane in self._lanes
                 ],

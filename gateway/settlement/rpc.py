@@ -38,6 +38,8 @@ REWIND_AFTER_S = 30.0
 """How long all nodes must agree on a lower head than we have seen before we believe that the chain went back."""
 
 _BUSY = frozenset({-32005, -32016, -32029, 429})
+_REVERTED = frozenset({3, -32015})
+_REVERTED_WORDS = ("revert", "out of gas", "outofgas", "invalid opcode")
 _BUSY_WORDS = ("rate limit", "too many requests", "request limit", "compute units", "capacity exceeded")
 
 
@@ -66,7 +68,9 @@ class RpcError(Exception):
     def reverted(self) -> bool:
         """The contract refused, or ran out of the gas it was given; not: the node could not."""
         text = self.message.lower()
-        return self.code == 3 or any(word in text for word in ("revert", "out of gas", "invalid opcode", "outofgas"))
+        return self.code in (3, -32015) or any(
+            word in text for word in ("revert", "out of gas", "invalid opcode", "outofgas")
+        )
 
     @property
     def unsupported(self) -> bool:

@@ -234,7 +234,7 @@ async def test_f175_only_what_was_signed_leaves(open_fac, fac: FacilitatorServer
     await till.settle(till.queue(verified))
     for request in fac.requests:
         assert request.headers["Authorization"] == "Bearer secret-bearer"
-        assert b"555" not in request.body
+        assert b"4155550123" not in request.body
         assert b"Jane" not in request.body
     assert {request.path for request in fac.requests} == {"/supported", "/verify", "/settle"}
     verify, settle = orjson.loads(fac.bodies("/verify")[0]), orjson.loads(fac.bodies("/settle")[0])
