@@ -45,10 +45,13 @@ class MemoryJournal:
             if (other.network, other.key, other.nonce) == here:
                 if other.settlements != attempt.settlements:
                     raise Conflict("the nonce carries other calls")
-                if other.number == attempt.number and other.hash != attempt.hash:
-                    raise Conflict("the attempt is another transaction")
             elif self._alive(other) and set(other.settlements) & set(attempt.settlements):
                 raise Conflict("it can still be paid by another nonce")
+        for other in self.attempts:
+            if (other.network, other.key, other.nonce, other.number) == (*here, attempt.number):
+                if other.hash != attempt.hash:
+                    raise Conflict("the attempt is another transaction")
+                return ()
         self.attempts.append(attempt)
         for settlement in carried:
             self.move(settlement.id, Event.SENT)
