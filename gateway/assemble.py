@@ -164,7 +164,7 @@ async def assemble(
         if settler is not None:
             await settler.start()
             stack.push_async_callback(settler.close)
-        await recovery.once()
+        await recovery.orphans()
         loops = [asyncio.create_task(recovery.run()), asyncio.create_task(alarms.run())]
         if collecting is not None:
             stack.push_async_callback(collecting.drain, drain_s)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gateway.core import answer
 from gateway.core.agent import Status
 from gateway.core.catalogue import Operation
-from gateway.core.charge import Disclosure, Source, State
+from gateway.core.charge import Disclosure, Source, State, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.core.settlement import Settlement
@@ -215,12 +215,13 @@ def pending(view: ChargeView, *, token: str | None = None) -> Response:
 
 
 def receipt(view: ChargeView, *, success: bool, reason: str | None = None) -> str:
-    """The PAYMENT-RESPONSE header of a charge paid by signature."""
+    """The PAYMENT-RESPONSE header of a charge paid by signature: the transaction that paid it, or the last one that
+    was sent for it."""
     settlement = view.settlement
     return headers.encode(
         headers.settlement_response(
             success,
-            view.transaction or "",
+            view.transaction or view.attempted or "",
             view.charge.asset.split("/")[0] if view.charge.asset else "",
             settlement.payer if settlement else view.payer,
             amount=str(settlement.amount_atomic) if settlement and success else None,
@@ -231,17 +232,19 @@ def receipt(view: ChargeView, *, success: bool, reason: str | None = None) -> st
 
 def status(view: ChargeView) -> dict[str, object]:
     """`GET /api/v1/charges/{id}`: what is known of a charge, without its result."""
-    charge = view.charge
+    charge, settlement = view.charge, view.settlement
+    told = disclosure(charge, abandoned=settlement is not None and settlement.abandoned)
+    collectible = told is not Disclosure.WITHHELD
     return {
         "charge_id": charge.id,
         "operation": charge.operation,
         "state": charge.state.value,
         "amount_usd": format_usd(charge.held_micros),
-        "charged_usd": format_usd(answer.charged_micros(charge)),
+        "charged_usd": format_usd(answer.charged_micros(charge) if collectible else 0),
         "refunded_usd": format_usd(charge.refunded_micros),
-        "billed": charge.captured_micros > 0,
+        "billed": charge.captured_micros > 0 and collectible,
         "payer": view.payer or charge.party,
-        "settlement": _settlement_status(view.settlement, view.transaction),
+        "settlement": _settlement_status(settlement, view.transaction),
     }
 
 

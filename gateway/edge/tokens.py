@@ -36,12 +36,13 @@ class Tokens:
         if hash is None:
             return None
         known = self._known.get(hash)
-        if known is not None and known[0] > self.clock():
+        # Both ends: after a clock that went back an hour, nobody is known for an hour (F-177).
+        if known is not None and 0 <= self.clock() - known[0] < CACHE_S:
             return known[1]
         principal = await self._authenticate(hash)
         if len(self._known) >= CACHED_MAX:
             self._known.clear()
-        self._known[hash] = (self.clock() + CACHE_S, principal)
+        self._known[hash] = (self.clock(), principal)
         return principal
 
     def _hash(self, request: Request) -> bytes | None:

@@ -18,6 +18,7 @@ from gateway.core import crash
 from gateway.core.errors import Conflict
 from gateway.core.money import atomic_to_micros_down
 from gateway.core.settlement import Attempt, Settled, Settlement, State
+from gateway.core.x402.verdict import Reason
 from gateway.settlement.protocol import Refused, Settler, Unknown
 from gateway.store import settlements
 from gateway.store.database import Database
@@ -84,10 +85,15 @@ class Collecting:
         await asyncio.wait([self._task(settlement)], timeout=wait_s)
 
     async def run(self) -> None:
-        """Forever: takes up queued settlements. Cancelled at shutdown."""
+        """Forever: takes up queued settlements. Cancelled at shutdown. A round that fails, the disk being full for a
+        while, ends nothing but itself."""
         while True:
-            for settlement in await self._db.read(settlements.queued):
-                self._task(settlement)
+            try:
+                for settlement in await self._db.read(settlements.queued):
+                    self._task(settlement)
+            except Exception:
+                log.exception("collecting_failed")
+                self._alarm("collecting_failed", "")
             await asyncio.sleep(PAUSE_S)
 
     async def drain(self, wait_s: float) -> None:
@@ -102,8 +108,15 @@ class Collecting:
         if task is None:
             task = asyncio.create_task(self._collect(settlement), name=f"collect {settlement.id}")
             self._tasks[settlement.id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(settlement.id, None))
+            task.add_done_callback(lambda ended: self._over(settlement.id, ended))
         return task
+
+    def _over(self, settlement_id: str, task: asyncio.Task[None]) -> None:
+        """A task that failed has decided nothing: its settlement is taken up again from the row."""
+        self._tasks.pop(settlement_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("collecting_failed", settlement=settlement_id, exc_info=error)
+            self._alarm("collecting_failed", settlement_id)
 
     async def _collect(self, settlement: Settlement) -> None:
         """Until it has ended, with growing pauses. What was only queued is settled, which is idempotent by its id;
@@ -141,6 +154,10 @@ class Collecting:
                 except Conflict:
                     return await self._ended(settlement.id)
                 return True
+            case Refused(reason=Reason.NONCE_USED):
+                # By whom? Perhaps by this very payment, in a block that is not deep enough or not yet with every node.
+                log.info("settlement_unknown", settlement=settlement.id, cause="its nonce is used, by what is not sure")
+                return False
             case Refused(reason=reason):
                 abandoned = await self._db.write(settlements.abandon, settlement.id)
                 log.warning("settlement_refused", settlement=settlement.id, reason=reason, abandoned=abandoned)
@@ -150,14 +167,11 @@ class Collecting:
                 return False
 
     async def _proven(self, settlement: Settlement, proof: Settled) -> bool:
-        came, _ = atomic_to_micros_down(proof.amount_atomic, self._decimals[settlement.asset])
-        if proof.amount_atomic == settlement.amount_atomic:
-            came = settlement.amount_micros
-        if came != settlement.amount_micros:
+        if proof.amount_atomic != settlement.amount_atomic:
             self._alarm("settled_amount_differs", settlement.id)
         crash.point("proven.before")
         try:
-            await self._db.write(settlements.proven, settlement.id, proof, min(came, settlement.amount_micros))
+            await self._db.write(settlements.proven, settlement.id, proof, self._came(settlement, proof))
         except Conflict as conflict:
             if await self._ended(settlement.id):
                 return True
@@ -166,6 +180,20 @@ class Collecting:
             return False
         crash.point("proven.after")
         return True
+
+    def _came(self, settlement: Settlement, proof: Settled) -> int:
+        """Micros, of what was asked at most. The amount asked needs no conversion, even of a token long unlisted."""
+        if proof.amount_atomic == settlement.amount_atomic:
+            return settlement.amount_micros
+        came, _ = atomic_to_micros_down(proof.amount_atomic, self._decimals[settlement.asset])
+        return min(came, settlement.amount_micros)
+
+    async def confirm(self, seen: Sequence[tuple[Settlement, Settled]]) -> None:
+        """Proven settlements as the chain has them now: the same log, perhaps deep enough at last, or another one,
+        where a reorganisation has put the transfer elsewhere. In one write, since logs of one block move together."""
+        proofs = [(settlement.id, proof, self._came(settlement, proof)) for settlement, proof in seen]
+        for moved in await self._db.write(settlements.confirmed, proofs):
+            log.warning("proof_moved", settlement=moved)
 
     async def _ended(self, settlement_id: str) -> bool:
         settlement = await self._db.read(settlements.find, settlement_id)

@@ -28,6 +28,7 @@ from gateway.core.http import HttpClient
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.x402.messages import Payment, Requirements
+from gateway.core.x402.verdict import Reason
 from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
 from gateway.settlement import protocol
@@ -267,7 +268,7 @@ class Purchase:
             raise Problem(
                 Code.PAYMENT_ALREADY_USED,
                 "this payment was used already; fetch its result with the charge token, or sign a new payment",
-                reason="invalid_exact_evm_nonce_already_used",
+                reason=Reason.NONCE_USED,
             )
         return await self._replay(view, fresh_token=call.principal is None)
 
@@ -482,8 +483,11 @@ def _recorded(
 ) -> ChargeView | None:
     """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
     else has ended the charge, and only the vendor's cost was booked."""
-    if isinstance(charges.record(tx, charge_id, event, amount_micros, **kept), charges.Late):
+    recorded = charges.record(tx, charge_id, event, amount_micros, **kept)
+    if isinstance(recorded, charges.Late):
         return None
+    if recorded.charge.source is Source.BALANCE:
+        return charges.find_from_balance(tx, charge_id)
     if resells is not None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, resells, charge_id)

@@ -7,14 +7,15 @@ so the collecting loop sends it. Running it twice, or beside live traffic, chang
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from gateway.core.charge import Event
-from gateway.core.settlement import Settled, State
+from gateway.core.errors import Conflict
+from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
-from gateway.settlement.protocol import Refused, Settler
+from gateway.settlement.protocol import Refused, Settler, Unknown
 from gateway.store import charges, settlements
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
@@ -22,6 +23,8 @@ from gateway.store.database import Database
 log = structlog.get_logger("recovery")
 
 EVERY_S = 60.0
+AT_ONCE = 16
+"""Settlements looked for at the same time: a chain that hangs delays a round, not the hour."""
 
 
 class Recovery:
@@ -57,14 +60,15 @@ class Recovery:
             await asyncio.sleep(EVERY_S)
 
     async def once(self) -> None:
-        await self._orphans()
+        await self.orphans()
         if self._settler is not None and self._collecting is not None:
             await self._unfinished(self._settler, self._collecting)
-            await self._watched(self._settler)
+            await self._watched(self._settler, self._collecting)
         await self._db.write(charges.expire_results)
 
-    async def _orphans(self) -> None:
-        """Open charges that nobody works on: their worker died, or had its time and a margin."""
+    async def orphans(self) -> None:
+        """Open charges that nobody works on: their worker died, or had its time and a margin. Asks no chain, so it
+        is done before the doors open."""
         open_charges = await self._db.read(charges.held)
         now = self._monotonic()
         self._first_seen = {view.charge.id: self._first_seen.get(view.charge.id, now) for view in open_charges}
@@ -81,21 +85,43 @@ class Recovery:
         return late and now - self._first_seen[view.charge.id] >= allowed_s
 
     async def _unfinished(self, settler: Settler, collecting: Collecting) -> None:
-        for settlement in await self._db.read(settlements.unfinished):
-            if settlement.state is State.SENT or settlement.abandoned:
-                await collecting.book(settlement, await settler.find(settlement))
+        async def look(settlement: Settlement) -> None:
+            await collecting.book(settlement, await settler.find(settlement))
 
-    async def _watched(self, settler: Settler) -> None:
-        """Proven, but not deep enough to be sure: still there? A reorganisation may have taken it back."""
-        for settlement in await self._db.read(settlements.watched):
+        found = await self._db.read(settlements.unfinished)
+        await self._each([one for one in found if one.state is State.SENT or one.abandoned], look)
+
+    async def _watched(self, settler: Settler, collecting: Collecting) -> None:
+        """Proven, but not deep enough to be sure: still there, and where it was? A reorganisation may have taken it
+        back, or put it into another transaction or another place of its block."""
+        seen: list[tuple[Settlement, Settled]] = []
+
+        async def look(settlement: Settlement) -> None:
             match await settler.find(settlement):
-                case Settled(final=True):
-                    await self._db.write(settlements.final, settlement.id)
-                case Settled():
-                    pass
+                case Settled() as proof:
+                    seen.append((settlement, proof))
                 case Refused():
                     log.error("settlement_taken_back", settlement=settlement.id)
                     self._alarm("settlement_taken_back", settlement.id)
                     await self._db.write(settlements.taken_back, settlement.id)
-                case _:
+                case Unknown():
                     log.info("settlement_not_seen", settlement=settlement.id)
+
+        await self._each(await self._db.read(settlements.watched), look)
+        await collecting.confirm(seen)
+
+    async def _each(self, found: Sequence[Settlement], look: Callable[[Settlement], Awaitable[None]]) -> None:
+        """A few at a time. One that fails is told, and looked at again in the next round; it stops no other."""
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(settlement: Settlement) -> None:
+            async with places:
+                try:
+                    await look(settlement)
+                except Conflict as conflict:  # another process was first
+                    log.info("settlement_moved", settlement=settlement.id, cause=str(conflict))
+                except Exception:
+                    log.exception("recovery_failed", settlement=settlement.id)
+                    self._alarm("recovery_failed", settlement.id)
+
+        await asyncio.gather(*(one(settlement) for settlement in found))

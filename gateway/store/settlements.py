@@ -7,7 +7,7 @@ After a reorganisation took a proven transfer back, the charge stays where it is
 settlement is collected again; the money's side is booked each time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gateway.core import charge as core_charge
@@ -139,7 +139,7 @@ def taken_back(tx: Tx, settlement_id: str) -> Settlement:
     """A reorganisation took its transfer back: QUEUED again, and its log proves nothing any more. Raises Conflict when
     it is not proven, or final."""
     settlement = _load(tx, settlement_id)
-    if tx.execute("SELECT 1 FROM settlements WHERE id = :id AND final = 1", {"id": settlement_id}):
+    if _is_final(tx, settlement_id):
         raise Conflict(f"{settlement_id} is final")
     after = _move(tx, settlement, Event.TAKEN_BACK, taken_back=1)
     tx.execute(
@@ -155,12 +155,35 @@ def final(tx: Tx, settlement_id: str) -> None:
         "UPDATE settlements SET final = 1 WHERE id = :id AND state = 'proven' AND final = 0 RETURNING id",
         {"id": settlement_id},
     )
-    if not rows and not tx.execute("SELECT 1 FROM settlements WHERE id = :id AND final = 1", {"id": settlement_id}):
+    if not rows and not _is_final(tx, settlement_id):
         raise Conflict(f"{settlement_id} is not proven")
 
 
+def confirmed(tx: Tx, proofs: Sequence[tuple[str, Settled, int]]) -> list[str]:
+    """Proven settlements with the log that proves each now, and the micros that came by it. By the log that is known:
+    FINAL, once it is deep. By another: that one from now on, and the ledger is booked anew; answers with the ids of
+    those. All old logs are let go before a new one is taken: a batch that moves within its block trades places.
+
+    What is proven no more, or final, is left alone. Raises Conflict when a log proves something else already.
+    """
+    moved = []
+    for settlement_id, proof, proven_micros in proofs:
+        settlement = _load(tx, settlement_id)
+        if settlement.state is not State.PROVEN or _is_final(tx, settlement_id):
+            continue
+        if not _proves(tx, settlement, proof):
+            taken_back(tx, settlement_id)
+            moved.append((settlement_id, proof, proven_micros))
+        elif proof.final:
+            final(tx, settlement_id)
+    for settlement_id, proof, proven_micros in moved:
+        proven(tx, settlement_id, proof, proven_micros)
+    return [settlement_id for settlement_id, _, _ in moved]
+
+
 def abandon(tx: Tx, settlement_id: str) -> bool:
-    """Marks it, for good, as one that is never sent again: only then may a client be told that it failed.
+    """Marks it, for good, as one that is never sent again: only then may a client be told that it failed. Whoever
+    paid by an idempotency key may pay anew with it.
 
     False, and nothing is written, while a stored attempt could still be mined, or when it has ended.
     """
@@ -170,7 +193,17 @@ def abandon(tx: Tx, settlement_id: str) -> bool:
     if settlement.state in (State.PROVEN, State.LOST) or tx.execute(_ALIVE, {"id": settlement_id}):
         return False
     tx.execute("UPDATE settlements SET abandoned = 1 WHERE id = :id", {"id": settlement_id})
+    _free_key(tx, settlement)
     return True
+
+
+def _free_key(tx: Tx, settlement: Settlement) -> None:
+    """A withheld result is bought by a new payment, which may well come under the old key."""
+    tx.execute("DELETE FROM idempotency_keys WHERE charge_id = :id", {"id": settlement.subject})
+
+
+def _is_final(tx: Tx, settlement_id: str) -> bool:
+    return bool(tx.execute("SELECT 1 FROM settlements WHERE id = :id AND final = 1", {"id": settlement_id}))
 
 
 def _load(tx: Tx, settlement_id: str) -> Settlement:
@@ -215,6 +248,8 @@ def _move_charge(tx: Tx, settlement: Settlement, event: core_charge.Event) -> No
     charge = charge_row.load(tx, settlement.subject)
     if charge.state is core_charge.State.CAPTURED:
         charge_row.move(tx, charge, event, settlement_id=settlement.id)
+        if event is core_charge.Event.GIVEN_UP:
+            _free_key(tx, settlement)
 
 
 def _proves(tx: Tx, settlement: Settlement, proof: Settled) -> bool:

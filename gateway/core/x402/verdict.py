@@ -11,7 +11,8 @@ Method = Literal["eip3009", "permit2"]
 
 
 class Reason(StrEnum):
-    """The words of the standard's SDKs, of those that can be told without asking a chain."""
+    """The words of the standard's SDKs, of those that can be told without asking a chain; and NONCE_USED, which
+    several rooms must know when they hear it."""
 
     INVALID_VERSION = "invalid_x402_version"
     INVALID_PAYLOAD = "invalid_payload"
@@ -35,6 +36,8 @@ class Reason(StrEnum):
     PERMIT2_EXPIRED = "permit2_deadline_expired"
     PERMIT2_ALLOWANCE = "permit2_allowance_required"
     UPTO_FACILITATOR = "upto_facilitator_mismatch"
+
+    NONCE_USED = "invalid_exact_evm_nonce_already_used"
 
 
 class Reasons(NamedTuple):
