@@ -110,15 +110,21 @@ async def no_blocks(chain: Chain) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [rpc.refuse, rpc.delay(30), rpc.answering("eth_chainId", "0x1"), rpc.html, rpc.status(429), rpc.truncated],
-    ids=["refused", "slow", "of another chain", "html", "429", "half a batch"],
+    ("asked", "trouble"),
+    [
+        pytest.param("*", rpc.refuse, id="refused"),
+        pytest.param("eth_call", rpc.delay(30), id="slow"),
+        pytest.param("*", rpc.answering("eth_chainId", "0x1"), id="of another chain"),
+        pytest.param("*", rpc.html, id="html"),
+        pytest.param("*", rpc.status(429), id="429"),
+        pytest.param("*", rpc.truncated, id="half a batch"),
+    ],
 )
 async def test_a_node_of_no_use(
-    open: Open, chain: Chain, node: RpcProxy, shop: ScriptedUpstream, trouble: rpc.Behaviour
+    open: Open, chain: Chain, node: RpcProxy, shop: ScriptedUpstream, asked: str, trouble: rpc.Behaviour
 ) -> None:
     """F-042, and from the start on: it opens all the same, and is well when the node is."""
-    node.on("*", trouble)
+    node.on(asked, trouble)
     async with open(relayed(chain, rpc=node.url, upstream=shop.port)) as gate:
         payment = await gate.sign(PAYER)
         await refuses_without_a_claim(gate, shop, payment)
@@ -140,7 +146,8 @@ async def test_f184_a_slow_node_slows_nobody_else(
         node.on("*", rpc.delay(2))
         paying = [asyncio.create_task(gate.call(FIND, HELLO, payment=payment)) for payment in payments]
         took = []
-        while not all(task.done() for task in paying):
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
             for path in ("/healthz", "/pricing"):
                 began = time.monotonic()
                 assert (await gate.send("GET", path)).status == 200
@@ -149,9 +156,11 @@ async def test_f184_a_slow_node_slows_nobody_else(
             assert (await gate.call(FIND, HELLO, token=token)).status == 200
             took.append(time.monotonic() - began)
             await asyncio.sleep(0.02)
+        assert not all(task.done() for task in paying)
         took.sort()
         assert took[int(len(took) * 0.99)] < 1, "two seconds of the node's are two of everybody's"
         node.heal()
+        await asyncio.gather(*paying)
         for payment in payments:
             await gate.until_paid(FIND, HELLO, payment=payment)
         assert chain.balance(gate.settings.pay_to) == PRICE * len(payments)
@@ -256,18 +265,25 @@ async def test_f001_a_stranger_with_a_mined_payment_gets_nothing(
 async def test_f047_a_cancelled_authorization_is_used_and_not_paid(
     open: Open, chain: Chain, shop: ScriptedUpstream
 ) -> None:
-    async with open(relayed(chain, upstream=shop.port)) as gate:
+    """By what it was used is sure only at depth; until then it is pending, and then it has failed."""
+    async with open(relayed(chain, upstream=shop.port, wait_s=1)) as gate:
         payment = await gate.sign(PAYER)
         cancel = "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
         during_the_work(shop, lambda: chain.do(PAYER.address, USDC, cancel, *PAYER.cancel(payment)))
-        answer = await gate.call(FIND, HELLO, payment=payment)
-        assert answer.status == 402
-        assert answer.json["code"] == "SETTLEMENT_FAILED"
-        assert answer.receipt["success"] is False
-        assert releases_nothing(answer)
+        assert is_pending(await gate.call(FIND, HELLO, payment=payment))
         chain.mine(12)
-        assert releases_nothing(await gate.call(FIND, HELLO, payment=payment))
+
+        async def ended() -> Reply | None:
+            answer = await gate.call(FIND, HELLO, payment=payment)
+            assert releases_nothing(answer)
+            return None if is_pending(answer) else answer
+
+        failed = await eventually(ended)
+        assert (failed.status, failed.json["code"]) == (402, "SETTLEMENT_FAILED")
+        assert failed.receipt["success"] is False
         assert chain.balance(gate.settings.pay_to) == 0
+        (charge,) = await gate.charges()
+        assert (charge["state"], charge["charged_usd"]) == ("unpaid", "0.000")
 
 
 async def test_a_payer_who_spends_it_meanwhile(open: Open, chain: Chain, shop: ScriptedUpstream) -> None:
@@ -297,7 +313,10 @@ async def test_a_payer_who_spends_it_meanwhile(open: Open, chain: Chain, shop: S
 # group D: somebody else settles
 
 
-@pytest.mark.parametrize("state", ["down", "hanging", "429", "500"])
+@pytest.mark.parametrize(
+    "state",
+    ["down", "429", pytest.param("500", marks=pytest.mark.full), pytest.param("hanging", marks=pytest.mark.full)],
+)
 async def test_f051_a_facilitator_of_no_use_at_the_start(
     open: Open, chain: Chain, shop: ScriptedUpstream, state: str
 ) -> None:
@@ -371,6 +390,7 @@ async def test_f054_success_with_a_wrong_hash(
         assert is_pending(await gate.call(FIND, HELLO, payment=payment))
         assert is_pending(await gate.call(FIND, HELLO, payment=payment))
         assert chain.balance(gate.settings.pay_to) == PRICE
+        await gate.kill()  # it would wait for the settlement
 
 
 async def test_f055_a_redirect_gets_nothing(open: Open, chain: Chain, shop: ScriptedUpstream) -> None:
@@ -384,6 +404,7 @@ async def test_f055_a_redirect_gets_nothing(open: Open, chain: Chain, shop: Scri
         answer = await gate.until_answered(FIND, HELLO, payment=await gate.sign(PAYER))
         assert is_pending(answer)
         assert elsewhere.seen == []
+        await gate.kill()
 
 
 async def _asked(fac: FacilitatorServer, path: str) -> bool:
