@@ -35,11 +35,15 @@ log = structlog.get_logger("facilitator")
 ANSWER_BYTES_MAX = 256 * 1024
 SUPPORTED_EVERY_S, SUPPORTED_RETRY_S = 300.0, 5.0
 PROOF_POLL_S = 0.25
+ASKED_MAX = 10_000
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 _REASON = re.compile(r"[a-z0-9_]{1,80}", re.ASCII)
 _ANYBODY = "0x" + "11" * 20
 """Whose name simulations run in where anybody may settle."""
 _USED = frozenset({"invalid_exact_evm_nonce_already_used", "nonce_already_used", "authorization_already_used"})
+
+
+Outcome = Settled | Refused | Unknown
 
 
 class _NoAnswer(Exception):
@@ -63,6 +67,8 @@ class Place:
     pay_to: str
     chain: OnChain | None
     """None only with `trust`: there is nobody else to ask."""
+    methods: tuple[str, ...] = ("eip3009", "permit2")
+    """How payers may sign: the contracts that each way needs are looked for."""
 
     def token(self, address: str) -> Token | None:
         return next((token for token in self.network.tokens if token.address.lower() == address.lower()), None)
@@ -127,8 +133,14 @@ class Facilitator:
 
     async def _keep_asking(self) -> None:
         while True:
-            await asyncio.sleep(SUPPORTED_EVERY_S if self._reachable else SUPPORTED_RETRY_S)
+            for place in self._places.values():
+                if place.chain is not None:
+                    await place.chain.confirm(place.methods, batches=False)
+            await asyncio.sleep(SUPPORTED_EVERY_S if self._settled_in() else SUPPORTED_RETRY_S)
             await self._ask_supported()
+
+    def _settled_in(self) -> bool:
+        return self._reachable and all(place.chain is None or place.chain.confirmed for place in self._places.values())
 
     async def _ask_supported(self) -> None:
         try:
@@ -189,8 +201,8 @@ class Facilitator:
         if settlement.id in self._asked and place.chain is not None:
             found = await place.chain.find(settlement, ())
             if not isinstance(found, Unknown):
-                return found
-        return await self._settle(place, settlement)
+                return self._known(settlement, found)
+        return self._known(settlement, await self._settle(place, settlement))
 
     async def find(self, settlement: Settlement) -> Settled | Refused | Unknown:
         """On chain, by logs: a hash it told us is no evidence. Trusted without a chain: asked again, the same bytes."""
@@ -198,8 +210,15 @@ class Facilitator:
         if place is None:
             return Unknown("this network is not served here any more")
         if place.chain is not None:
-            return await place.chain.find(settlement, ())
-        return await self._settle(place, settlement)
+            return self._known(settlement, await place.chain.find(settlement, ()))
+        return self._known(settlement, await self._settle(place, settlement))
+
+    def _known(self, settlement: Settlement, outcome: Outcome) -> Outcome:
+        """What is known is no longer on the operator's list."""
+        if not isinstance(outcome, Unknown):
+            for listed in (self._disputed, self._used):
+                listed.discard(settlement.id)
+        return outcome
 
     async def health(self) -> Health:
         alarms = ["facilitator_unreachable"] if not self._reachable else []
@@ -212,7 +231,7 @@ class Facilitator:
         if supported is not None and any(("exact", network) not in supported for network in self.networks):
             alarms.append("facilitator_lacks_network")
         return Health(
-            ready=self._supported is not None and self._reachable,
+            ready=self._supported is not None and self._settled_in(),
             alarms=tuple(dict.fromkeys(alarms)),
             facts={"trusted": self._trust, "disputed": sorted(self._disputed), "says_used": sorted(self._used)},
         )
@@ -221,6 +240,8 @@ class Facilitator:
 
     async def _settle(self, place: Place, settlement: Settlement) -> Settled | Refused | Unknown:
         due = due_of(settlement)
+        if len(self._asked) >= ASKED_MAX:
+            self._asked.clear()  # whoever is asked for twice was found or is still alive: nothing is paid twice
         self._asked.add(settlement.id)
         asked = _requirements(place, due, settlement.amount_atomic)
         try:
@@ -239,7 +260,6 @@ class Facilitator:
         if place.chain is None:
             if not transaction:
                 return Unknown("the facilitator says yes and names no transaction")
-            self._used.discard(settlement.id)
             return Settled(ProofKind.FACILITATOR, transaction, _log_index(due), 0, settlement.amount_atomic, final=True)
         deadline = asyncio.get_running_loop().time() + self._timeouts.proof_s
         while True:
@@ -247,7 +267,6 @@ class Facilitator:
             if isinstance(found, Settled):
                 if found.transaction != transaction:
                     log.warning("facilitator_named_another_transaction", settlement=settlement.id)
-                self._disputed.discard(settlement.id)
                 return found
             if asyncio.get_running_loop().time() + PROOF_POLL_S > deadline or isinstance(found, Refused):
                 # Not in our chain's logs: it may be late, or it may be a lie. Never a yes.

@@ -403,18 +403,28 @@ class Flights:
     async def _landed(self, flight: Flight, found: Receipt, head: Block | None = None) -> None:
         """It is in a block: whoever was paid by it is told; when it is deep, the nonce is closed."""
         crash.point("settle.after_receipt")
-        if flight.mined is None:
-            self._landed_event()
+        news = flight.mined is None
         flight.mined = found
         self._rpc.heard_of(found.block)
         seen = head.number if head is not None else self._rpc.head
         for id, item in flight.items.items():
-            settled = self._chain.proof(item.due, [found], Block(seen, "", 0, 0))
+            settled = self._chain.proof(item.due, [found], seen)
             if isinstance(settled, Settled):
                 flight.paid.add(id)
                 item.answer(settled)
+            elif settled is None and news:
+                self._aside(self._paid_by_another(flight, item))
+        if news:
+            self._landed_event()
         if head is not None and head.number - found.block + 1 >= self._chain.final_depth:
             await self._close(flight, found.transaction)
+
+    async def _paid_by_another(self, flight: Flight, item: Item) -> None:
+        """Ours did not pay it: somebody may have taken what was signed out of the pool and been quicker."""
+        settled = await self._chain.find(item.settlement, ())
+        if isinstance(settled, Settled):
+            flight.paid.add(item.settlement.id)
+            item.answer(settled)
 
     async def _overtaken(self, flight: Flight) -> None:
         """The nonce is used and not by us, as far as this reader knows: sure only at depth."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
+import structlog
 
 from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, PERMIT2, UPTO_PERMIT2_PROXY, Network, Token
 from gateway.core.settlement import ProofKind, Settled, Settlement
@@ -26,6 +27,8 @@ from gateway.settlement.proof import Receipt, receipt, transfer_of
 from gateway.settlement.protocol import Admitted, Refused, Unknown
 from gateway.settlement.rpc import Answer, Block, Call, Rpc, RpcError, RpcUnavailable, data, members, quantity, word
 from gateway.settlement.together import Together
+
+log = structlog.get_logger("onchain")
 
 PROOF_DEPTH = 1
 FINAL_DEPTH = 12
@@ -143,6 +146,9 @@ class OnChain:
         self.proof_depth = proof_depth
         self.final_depth = max(final_depth, proof_depth)
         self.tokens = {token.address.lower(): token for token in network.tokens}
+        self.confirmed = False
+        """Whether the chain is as it was configured; until it says so, or says otherwise, nobody knows."""
+        self._wrong: tuple[Finding, ...] = ()
         self._standstill: dict[str, str] = {}
         """By token, why it pays nobody here just now."""
         self.gas_wei: int | None = None
@@ -150,8 +156,9 @@ class OnChain:
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """What stands in the way on our own side: `pay_to_frozen`, `token_paused`."""
-        return tuple(sorted(set(self._standstill.values())))
+        """What stands in the way on our own side: `pay_to_frozen`, `token_paused`, `settlement_misconfigured`."""
+        wrong = {"settlement_misconfigured"} if self._wrong else set()
+        return tuple(sorted({*self._standstill.values(), *wrong}))
 
     def serves(self, requirements: Requirements) -> bool:
         return (
@@ -177,6 +184,8 @@ class OnChain:
         without `asks_gas`, whether the sender can pay for it is somebody else's affair."""
         if not self.serves(payment.requirements):
             return Refused("invalid_payment_requirements", "this is not asked for here")
+        if self._wrong:
+            return Unknown(f"the configuration is wrong: {self._wrong[0].subject}: {self._wrong[0].message}")
         due = due_of_verified(payment)
         contract = not payment.recovered
         calls = [
@@ -247,8 +256,7 @@ class OnChain:
             self._standstill[token] = "pay_to_frozen"
         return token in self._standstill
 
-    async def look_at_tokens(self) -> None:
-        """Whether each token would pay us at all, before a customer finds out."""
+    async def _look_at_tokens(self) -> None:
         calls = [
             eth_call(token, question)
             for token in self.tokens
@@ -287,22 +295,22 @@ class OnChain:
         )
         last = transactions[-1] if transactions else ""
         if used:
-            settled = self.proof(due, receipts, head) or await self._proof_in_logs(due, since_block, head)
+            settled = self.proof(due, receipts, head.number) or await self._proof_in_logs(due, since_block, head)
             if settled is not None:
                 return settled
         elif head.time_s < due.valid_before_s:
             return Unknown("not settled yet", last)
         return await self._end(due, head, used, last)
 
-    def proof(self, due: Due, receipts: Sequence[Receipt], head: Block) -> Settled | Unknown | None:
-        """Out of receipts of transactions that are known to carry the payment."""
+    def proof(self, due: Due, receipts: Sequence[Receipt], head: int) -> Settled | Unknown | None:
+        """Out of receipts of transactions that are known to carry the payment; `head` is the latest block's number."""
         for found in receipts:
             log = transfer_of(
                 found, due.payment, token=due.token, payer=due.payer, pay_to=due.pay_to, amount=due.amount
             )
             if log is None:
                 continue
-            depth = head.number - found.block + 1
+            depth = head - found.block + 1
             if depth < self.proof_depth:
                 return Unknown(f"{depth} of {self.proof_depth} blocks deep", found.transaction)
             return Settled(
@@ -328,7 +336,7 @@ class OnChain:
         )
         if None in receipts:
             raise RpcUnavailable("a log without its transaction")
-        return self.proof(due, [each for each in receipts if each is not None], head)
+        return self.proof(due, [each for each in receipts if each is not None], head.number)
 
     async def _transactions_with(self, token: str, topics: list[str], since: int, until: int) -> list[str]:
         starts = range(max(since, 0), until + 1, LOG_BLOCKS_MAX)[-LOG_LOOKS_MAX:]
@@ -374,6 +382,19 @@ class OnChain:
         return Unknown("not deep enough to be sure", last)
 
     # whether all of it stands where it should
+
+    async def confirm(self, methods: Sequence[str], *, batches: bool) -> None:
+        """Looks until all is as configured: a broken node's no is asked again, a wrong one stays wrong. `batches`:
+        whether we send ourselves, and need Multicall3. Also whether each token would pay us at all, before a customer
+        finds out."""
+        await self._look_at_tokens()
+        if self.confirmed:
+            return
+        findings = [each for each in await self.describe(methods) if batches or each.subject != "Multicall3"]
+        self._wrong = tuple(finding for finding in findings if finding.ok is False)
+        self.confirmed = all(finding.ok for finding in findings)
+        for finding in self._wrong:
+            log.error("misconfigured", network=self.network.id, subject=finding.subject, cause=finding.message)
 
     async def describe(self, methods: Sequence[str]) -> tuple[Finding, ...]:
         """Everything the configuration says of this chain, held against the chain itself."""

@@ -14,7 +14,7 @@ from gateway.core.settlement import Settled, Settlement, State
 from gateway.core.x402.messages import Permit2, Requirements
 from gateway.core.x402.verify import Verified
 from gateway.settlement.lane import Lane, Limits
-from gateway.settlement.onchain import FINAL_DEPTH, PROOF_DEPTH, Finding, OnChain, due_of
+from gateway.settlement.onchain import FINAL_DEPTH, PROOF_DEPTH, OnChain, due_of
 from gateway.settlement.protocol import Admitted, Health, Journal, Lock, Refused, Unknown
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.transactions import Key
@@ -23,7 +23,7 @@ log = structlog.get_logger("relayer")
 
 __all__ = ["Limits", "Relayer"]
 
-FUNDS_EVERY_S, DESCRIBE_EVERY_S = 15.0, 3.0
+LOOK_EVERY_S, LOOK_AGAIN_S = 15.0, 3.0
 
 
 class Relayer:
@@ -63,8 +63,6 @@ class Relayer:
             for key in map(Key, keys)
         ]
         self._by_address = {lane.key.address.lower(): lane for lane in self._lanes}
-        self._wrong: tuple[Finding, ...] = ()
-        self._described = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
@@ -77,7 +75,7 @@ class Relayer:
         """Takes up what was left open; goes on in the background when the chain is out of reach."""
         for lane in self._lanes:
             await lane.start()
-        self._tasks = [asyncio.create_task(self._keep_described(), name="relayer describe")]
+        self._tasks = [asyncio.create_task(self._keep_looking(), name="relayer look")]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -85,19 +83,7 @@ class Relayer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lane.close() for lane in self._lanes))
 
-    async def describe(self) -> tuple[Finding, ...]:
-        """What an operator should see before he opens: contracts, tokens, gas money."""
-        findings = await self.chain.describe(self._methods)
-        for lane in self._lanes:
-            await lane.look_at_funds()
-            wei = lane.flights.gas_wei
-            enough = None if wei is None else wei >= self._limits.gas_low_wei
-            findings += (Finding(f"relayer {lane.key.address}", enough, f"has {wei} wei for gas"),)
-        return findings
-
     async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
-        if self._wrong:
-            return Unknown(f"the configuration is wrong: {self._wrong[0].subject} {self._wrong[0].message}")
         lane = self._lane_of(payment.payment.authorization)
         if lane is None:
             return Refused("upto_facilitator_mismatch", "none of our keys may settle this")
@@ -131,9 +117,11 @@ class Relayer:
         ]
         alarms += ["relayer_funds_low"] if low else []
         alarms += ["gas_too_dear"] if any(lane.flights.too_dear for lane in self._lanes) else []
-        alarms += ["settlement_misconfigured"] if self._wrong else []
         return Health(
-            ready=self._described and not (self._wrong or self.chain.alarms or "rpc_unreachable" in alarms),
+            ready=self.chain.confirmed
+            and None not in funds
+            and not self.chain.alarms
+            and "rpc_unreachable" not in alarms,
             alarms=tuple(alarms),
             facts={
                 "network": self.networks[0],
@@ -156,22 +144,10 @@ class Relayer:
             return self._by_address.get(signed.facilitator)
         return self._lanes[0]
 
-    async def _keep_described(self) -> None:
-        """Until the chain has confirmed the configuration once; a no may be a broken node's. Then the funds alone."""
+    async def _keep_looking(self) -> None:
+        """Whether the chain is as configured, until it is; the funds and the tokens for ever."""
         while True:
-            await self.chain.look_at_tokens()
-            if self._described:
-                for lane in self._lanes:
-                    await lane.look_at_funds()
-            else:
-                findings = await self.describe()
-                self._wrong = tuple(finding for finding in findings if finding.ok is False and self._matters(finding))
-                self._described = not self._wrong and all(finding.ok is not None for finding in findings)
-                for finding in self._wrong:
-                    log.error("misconfigured", subject=finding.subject, cause=finding.message)
-            await asyncio.sleep(FUNDS_EVERY_S if self._described else DESCRIBE_EVERY_S)
-
-    def _matters(self, finding: Finding) -> bool:
-        """Empty pockets are an alarm and may be filled any time; what stands nowhere or is another thing is not mended
-        by waiting."""
-        return not finding.subject.startswith("relayer ")
+            await self.chain.confirm(self._methods, batches=True)
+            for lane in self._lanes:
+                await lane.look_at_funds()
+            await asyncio.sleep(LOOK_EVERY_S if self.chain.confirmed else LOOK_AGAIN_S)

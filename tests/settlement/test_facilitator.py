@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aiohttp
 import orjson
@@ -12,7 +13,7 @@ from rigs.facilitator import ADDRESS, FacilitatorServer
 from rigs.payer import Payer
 from rigs.till import NETWORK_HERE, PAY_TO, TOKEN, Till
 
-from gateway.core.networks import checksum_address
+from gateway.core.networks import Token, checksum_address
 from gateway.core.settlement import ProofKind, Settled
 from gateway.settlement.facilitator import Facilitator, Place, Timeouts
 from gateway.settlement.onchain import OnChain
@@ -35,16 +36,17 @@ async def open_fac(chain: Chain, fac: FacilitatorServer, http: aiohttp.ClientSes
     """`await open_fac(trust=..., bearer=...)`: a till by the facilitator."""
     opened: list[Facilitator] = []
 
-    async def open(*, url: str | None = None, trust: bool = False, bearer: str | None = None) -> Till:
-        on_chain = None if trust else OnChain(NETWORK_HERE, Rpc(http, [chain.url], chain_id=84532), pay_to=PAY_TO)
+    async def open(*, trust: bool = False, bearer: str | None = None, token: Token = TOKEN) -> Till:
+        network = replace(NETWORK_HERE, tokens=(token,))
+        on_chain = None if trust else OnChain(network, Rpc(http, [chain.url], chain_id=84532), pay_to=PAY_TO)
         facilitator = Facilitator(
-            url=url or fac.url, http=http, places=[Place(NETWORK_HERE, PAY_TO, on_chain)],
+            url=fac.url, http=http, places=[Place(network, PAY_TO, on_chain)],
             clock=lambda: chain.now, trust=trust, bearer=bearer, timeouts=QUICK,
         )  # fmt: skip
         opened.append(facilitator)
         await facilitator.start()
         return Till(
-            facilitator, NETWORK, TOKEN, now=lambda: chain.now, admitted_block=lambda: chain.height
+            facilitator, NETWORK, token, now=lambda: chain.now, admitted_block=lambda: chain.height
         )  # fmt: skip
 
     yield open
@@ -67,7 +69,17 @@ async def test_an_honest_facilitator_collects(
         assert outcome.transaction == fac.sent[-1]
         assert chain.balance(PAY_TO) - before == outcome.amount_atomic == (700 if ask.get("scheme") else 1000)
     assert till.settler.facilitator_addresses(NETWORK) == (checksum_address(ADDRESS),)
-    assert (await till.settler.health()).ready
+    async with asyncio.timeout(2):
+        while not (await till.settler.health()).ready:  # noqa: ASYNC110 it looks by itself
+            await asyncio.sleep(0.01)
+
+
+async def test_f050_a_wrong_token_is_not_taken_whoever_settles(open_fac, payers: list[Payer]) -> None:
+    till = await open_fac(token=replace(TOKEN, name="USD Coin"))
+    async with asyncio.timeout(2):
+        while "settlement_misconfigured" not in (await till.settler.health()).alarms:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert isinstance(await till.settler.check(till.verified(payers[0].pay(till.ask()))), Unknown)
 
 
 async def test_without_trust_there_is_no_network_without_a_chain(http: aiohttp.ClientSession) -> None:

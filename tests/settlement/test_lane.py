@@ -226,11 +226,13 @@ async def test_f046_whoever_comes_first_pays_us_once(till: Till, payers: list[Pa
         ours = hashes(till)[-1]
         assert chain.receipt(stranger)["status"] == "0x1"
         assert chain.receipt(ours)["status"] == "0x0"
-        chain.automine(True)
-        chain.mine(13)
         outcome = await waiting
         assert isinstance(outcome, Settled)
         assert outcome.transaction == stranger
+        chain.automine(True)
+        chain.mine(13)
+        await eventually(lambda: len(till.journal.closed_nonces) == len(till.journal.attempts))
+    assert till.journal.retried == []
     assert chain.balance(PAY_TO) == before + 2000
 
 

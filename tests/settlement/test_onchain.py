@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from rigs import rpc as rpcx_rig
-from rigs.chain import PAYER_KEYS, USDC, Chain
+from rigs.chain import EXACT_PROXY, PAYER_KEYS, USDC, Chain
 from rigs.facilitator import call_of
 from rigs.payer import Payer
 from rigs.rpc import Behaviour, RpcProxy
-from rigs.till import NETWORK_HERE, PAY_TO, TOKEN, Till
+from rigs.till import PAY_TO, TOKEN, Till
 
 from gateway.core.settlement import Settled
 from gateway.settlement.protocol import Admitted, Refused, Unknown
@@ -19,6 +19,7 @@ from gateway.settlement.relayer import Limits
 pytestmark = pytest.mark.chain
 
 STRANGER = Payer(PAYER_KEYS[5]).address
+METHODS = ("eip3009", "permit2")
 IMPATIENT = Limits(settle_wait_s=0.4)
 
 
@@ -222,7 +223,7 @@ async def test_f050_f083_a_token_that_is_not_as_configured_is_not_taken(
     open_till, payers: list[Payer], change: dict[str, Any], told: str
 ) -> None:
     till = await open_till(token=replace(TOKEN, **change))
-    (finding,) = [each for each in await till.settler.describe() if each.ok is False]
+    (finding,) = [each for each in await till.settler.chain.describe(METHODS) if each.ok is False]
     assert told in finding.message
     async with asyncio.timeout(2):
         while "settlement_misconfigured" not in (await till.settler.health()).alarms:  # noqa: ASYNC110
@@ -233,16 +234,16 @@ async def test_f050_f083_a_token_that_is_not_as_configured_is_not_taken(
 
 async def test_describe_tells_what_is_missing(open_till, chain: Chain) -> None:
     till = await open_till()
-    assert all(finding.ok for finding in await till.settler.describe())
-    chain.rpc("anvil_setCode", "0x402085c248EeA27D92E8b30b2C58ed07f9E20001", "0x")
-    chain.gas_money(till.settler.facilitator_addresses(till.network)[0], 10)
-    wrong = {finding.subject.split()[0] for finding in await till.settler.describe() if not finding.ok}
-    assert wrong == {"x402", "relayer"}
+    assert all(finding.ok for finding in await till.settler.chain.describe(METHODS))
+    chain.rpc("anvil_setCode", EXACT_PROXY, "0x")
+    (wrong,) = [finding for finding in await till.settler.chain.describe(METHODS) if not finding.ok]
+    assert EXACT_PROXY in wrong.message
+    assert all(finding.ok for finding in await till.settler.chain.describe(["eip3009"]))
 
 
 async def test_a_chain_out_of_reach_does_not_stop_the_start(open_till, payers: list[Payer]) -> None:
     till = await open_till(urls=["http://127.0.0.1:9"], limits=IMPATIENT)
-    (finding,) = [each for each in await till.settler.describe() if each.subject == NETWORK_HERE.id]
+    (finding,) = await till.settler.chain.describe(METHODS)
     assert finding.ok is None
     assert not (await till.settler.health()).ready
     assert "rpc_unreachable" in (await till.settler.health()).alarms

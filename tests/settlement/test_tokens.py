@@ -71,7 +71,7 @@ async def test_a_delegated_account_pays_a_token_for_keys_only(open_till, payers:
 async def test_f084_other_decimals_are_exact(open_till, payers: list[Payer], chain: Chain, decimals: int) -> None:
     token = odd(chain, payers[0], decimals=decimals)
     till = await open_till(token=token)
-    assert all(finding.ok for finding in await till.settler.describe())
+    assert all(finding.ok for finding in await till.settler.chain.describe(("eip3009", "permit2")))
     atomic, exact = micros_to_atomic_up(30_330_000, decimals)
     settlement = till.pay(payers[0], atomic)
     outcome = await till.settle(settlement)
