@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -38,6 +39,9 @@ SECRET_FORMS = re.compile(
 )
 HASH_KEYS = frozenset({"transaction", "block_hash", "payment_hash"})
 """Public hashes have the form of a private key; under these names they are let through."""
+
+PLAIN_CHARS_MAX = 50
+"""Below the shortest token (gateway/core/ids.py) and the shortest key in hexadecimal."""
 
 _OURS = frozenset({b"x-request-id", b"server", b"date", *(name for name, _ in SECURITY_HEADERS)})
 """Headers that no handler sets, an upstream's answer least of all."""
@@ -139,11 +143,19 @@ def redact(logger: object, method: str, event: EventDict) -> EventDict:
     return event
 
 
+@lru_cache(maxsize=1024)
+def _is_secret_key(key: str) -> bool:
+    return SECRET_KEYS.search(key) is not None
+
+
 def _redacted(key: str, value: Any) -> Any:
-    if SECRET_KEYS.search(key):
+    if _is_secret_key(key):
         return REDACTED
     if isinstance(value, str):
-        return value if key in HASH_KEYS else SECRET_FORMS.sub(REDACTED, value)
+        # A short word of letters, digits and underscores has the form of no secret; most of what is logged is such.
+        if key in HASH_KEYS or (len(value) < PLAIN_CHARS_MAX and value.isidentifier()):
+            return value
+        return SECRET_FORMS.sub(REDACTED, value)
     if isinstance(value, bytes):
         return REDACTED
     if isinstance(value, Mapping):
