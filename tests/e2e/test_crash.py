@@ -4,15 +4,20 @@ Whatever the moment: after a restart the books are clean, nobody has paid twice,
 repeating the very same call. By default each point once; FAREGATE_LOOPS=short three times; --full twenty times.
 """
 
+import asyncio
+import itertools
 import os
+import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rigs.chain import PAYER_KEYS, Chain
+from rigs.gate import Reply
 from rigs.payer import Payer
 from rigs.program import Program
 from rigs.running import GONE, PRICE, Running, relayed, running
@@ -24,6 +29,9 @@ pytestmark = pytest.mark.chain
 
 TIMES = 3 if os.environ.get("FAREGATE_LOOPS") == "short" else 1
 TIMES_FULL = 20
+BUYERS = 8
+FIND = "shop/find"
+PAYER = Payer(PAYER_KEYS[7])
 CANARY = "canary-7d1c"
 KILLED = -9
 
@@ -48,6 +56,9 @@ async def shop() -> AsyncIterator[ScriptedUpstream]:
         yield shop
 
 
+Means = dict[str, Any]
+
+
 @dataclass
 class Life:
     """What is tried out on one home, again and again."""
@@ -55,64 +66,197 @@ class Life:
     gate: Running
     chain: Chain
     shop: ScriptedUpstream
-    payer: Payer
-    bought: int = 0
+    bought: dict[str, Reply] = field(default_factory=dict)
+    """By the word that was asked for."""
+    settled: int = 0
+    """How many of them were paid by signature."""
 
-    async def by_signature(self) -> dict[str, Any]:
-        return {"payment": await self.gate.sign(self.payer)}
+    async def by_signature(self, payer: Payer = PAYER) -> Means:
+        return {"payment": await self.gate.sign(payer)}
 
-    async def from_balance(self) -> dict[str, Any]:
+    async def from_balance(self) -> Means:
         return {"token": await self.gate.agent("0.50"), "key": secrets.token_hex(8)}
 
-    async def crash(self, point: str, means: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    async def dies(self, point: str, means: Callable[[], Awaitable[Means]]) -> None:
         """One call that dies at the point, one restart, the same call again."""
-        had, runs = self.chain.balance(self.payer.address), len(self.shop.seen)
         await self.gate.start(crash_at=point)
         paying = await means()
-        word = {"word": secrets.token_hex(4)}
+        word = secrets.token_hex(4)
         with pytest.raises(GONE):
-            await self.gate.call("shop/find", word, **paying)
+            await self.gate.call(FIND, {"word": word}, **paying)
         assert await self.gate.ended() == KILLED
         await self.gate.start()
-        reply = await self.gate.until_paid("shop/find", word, **paying)
-        assert reply.json["data"] == {"found": CANARY}
-        assert reply.json["billed"] is True
-        assert (await self.gate.call("shop/find", word, **paying)).body == reply.body
-        self.bought += 1
-        done = len(self.shop.seen) - runs
-        assert done == 1 if point in (*KEPT, *COLLECTING) else done in (1, 2), done
-        if "payment" in paying:
-            assert had - self.chain.balance(self.payer.address) == PRICE
-            assert self.chain.balance(self.gate.settings.pay_to) == PRICE * self.bought
-            assert reply.receipt["success"] is True
-        else:
-            told = await self.gate.send("GET", "/api/v1/agents/balance",
-                                        headers={"Authorization": f"Bearer {paying['token']}"})  # fmt: skip
-            assert (told.json["available_usd"], told.json["held_usd"]) == ("0.170", "0.000")
-        charged = [charge for charge in await self.gate.charges() if charge["charged_usd"] != "0.000"]
-        assert len(charged) == self.bought
-        await self.gate.audit()
+        await self.fetches(word, paying)
+        assert self.runs(word) == 1 if point in (*KEPT, *COLLECTING) else self.runs(word) in (1, 2)
         await self.gate.kill()
+
+    async def dies_at_every(self, commit: str, means: Callable[[], Awaitable[Means]]) -> int:
+        """Dies at its second commit (the first is recovery's), then at its third, until a call is over before; answers how many it cost."""
+        cut_off = 0
+        for nth in itertools.count(2):
+            await self.gate.start(crash_at=f"{commit}:{nth}", ready=False)
+            word, paying, answer = secrets.token_hex(4), None, None
+            with suppress(*GONE):
+                paying = await means()
+                answer = await self.gate.call(FIND, {"word": word}, **paying)
+            if answer is not None:
+                await self.gate.kill()
+            assert await self.gate.ended() == KILLED
+            await self.gate.start()
+            if paying is not None:
+                cut_off += answer is None
+                await self.fetches(word, paying)
+            await self.gate.kill()
+            if answer is not None:
+                return cut_off
+        raise AssertionError
+
+    async def fetches(self, word: str, paying: Means) -> None:
+        """Whoever paid gets the result by repeating the very same call, and again, and pays once."""
+        answer = await self.gate.until_paid(FIND, {"word": word}, **paying)
+        assert answer.json["data"] == {"found": CANARY}
+        assert answer.json["billed"] is True
+        assert (await self.gate.call(FIND, {"word": word}, **paying)).body == answer.body
+        self.bought[word] = answer
+        if "payment" in paying:
+            self.settled += 1
+            assert answer.receipt["success"] is True
+        else:
+            bearer = {"Authorization": f"Bearer {paying['token']}"}
+            told = (await self.gate.send("GET", "/api/v1/agents/balance", headers=bearer)).json
+            assert (told["available_usd"], told["held_usd"]) == ("0.170", "0.000")
+
+    async def stops(self) -> None:
+        assert await self.gate.stop() == 0
+
+    def runs(self, word: str) -> int:
+        """How often the vendor was asked for it."""
+        return sum(word.encode() in seen.body for seen in self.shop.seen)
+
+    async def storm(self, end: Callable[[], Awaitable[object]]) -> None:
+        """Many calls at once by both paths, an end in their midst, a new start, and everybody comes again."""
+        await self.gate.start()
+        means = [await self.by_signature(Payer(key)) for key in PAYER_KEYS] + [
+            await self.from_balance() for _ in range(BUYERS)
+        ]
+        words = [secrets.token_hex(4) for _ in means]
+        calls = [
+            asyncio.create_task(self.gate.call(FIND, {"word": word}, **paying))
+            for word, paying in zip(words, means, strict=True)
+        ]
+        await asyncio.sleep(random.uniform(0, 0.3))
+        await end()
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert [each for each in told if isinstance(each, BaseException) and not isinstance(each, GONE)] == []
+        await self.gate.start()
+        for word, paying, before in zip(words, means, told, strict=True):
+            await self.fetches(word, paying)
+            if not isinstance(before, BaseException) and before.status == 200:
+                assert self.bought[word].body == before.body, "what a client was told survives"
+        await self.gate.kill()
+
+    async def counts(self) -> None:
+        """One charge and one transfer for each word."""
+        charged = [charge for charge in await self.gate.charges() if charge["charged_usd"] != "0.000"]
+        assert len(charged) == len(self.bought)
+        assert self.chain.balance(self.gate.settings.pay_to) == PRICE * self.settled
 
 
 @pytest.fixture
 async def life(chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Life]:
     async with running(tmp_path, program, relayed(chain, upstream=shop.port), started=False) as gate:
-        yield Life(gate, chain, shop, Payer(PAYER_KEYS[7]))
+        life = Life(gate, chain, shop)
+        yield life
+        await life.counts()
 
 
-NTH_SIGNED = [f"{point}:{nth}" for point in COMMITS for nth in (2, 3, 4, 5)]
-NTH_BALANCE = [f"{point}:{nth}" for point in COMMITS for nth in (3, 4)]
-
-
-@pytest.mark.parametrize("point", [*WORK, *KEPT, *COLLECTING, *NTH_SIGNED])
+@pytest.mark.parametrize("point", [*WORK, *KEPT, *COLLECTING])
 async def test_killed_while_paid_by_signature(life: Life, point: str) -> None:
     """F-024, F-025"""
     for _ in range(TIMES):
-        await life.crash(point, life.by_signature)
+        await life.dies(point, life.by_signature)
 
 
-@pytest.mark.parametrize("point", [*WORK, *KEPT, *NTH_BALANCE])
+@pytest.mark.parametrize("point", [*WORK, *KEPT])
 async def test_killed_while_paid_from_balance(life: Life, point: str) -> None:
     for _ in range(TIMES):
-        await life.crash(point, life.from_balance)
+        await life.dies(point, life.from_balance)
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+async def test_killed_at_every_commit(life: Life, commit: str) -> None:
+    """A hold and a result; by signature an attempt and a proof besides."""
+    for _ in range(TIMES):
+        assert await life.dies_at_every(commit, life.by_signature) >= 4
+        assert await life.dies_at_every(commit, life.from_balance) >= 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("commit", COMMITS)
+async def test_killed_twenty_times_at_every_commit(life: Life, commit: str) -> None:
+    for _ in range(TIMES_FULL):
+        assert await life.dies_at_every(commit, life.by_signature) >= 4
+        assert await life.dies_at_every(commit, life.from_balance) >= 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("point", [*WORK, *KEPT, *COLLECTING])
+async def test_killed_twenty_times_while_paid_by_signature(life: Life, point: str) -> None:
+    for _ in range(TIMES_FULL):
+        await life.dies(point, life.by_signature)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("point", [*WORK, *KEPT])
+async def test_killed_twenty_times_while_paid_from_balance(life: Life, point: str) -> None:
+    for _ in range(TIMES_FULL):
+        await life.dies(point, life.from_balance)
+
+
+@pytest.mark.parametrize("point", AT_START)
+async def test_killed_while_it_makes_its_tables(life: Life, point: str) -> None:
+    await life.gate.start(crash_at=point, ready=False)
+    assert await life.gate.ended() == KILLED
+    await life.gate.start()
+    await life.fetches("hello", await life.by_signature())
+
+
+async def test_killed_again_while_it_recovers(life: Life) -> None:
+    """Dies at every commit of its recoveries, one after the other, and still comes to the same end."""
+    await life.gate.start(crash_at="settle.after_broadcast")
+    paying = await life.by_signature()
+    with pytest.raises(GONE):
+        await life.gate.call(FIND, {"word": "again"}, **paying)
+    await life.gate.ended()
+    for point in ("store.before_commit:1", "store.after_commit:1", "proven.before", "proven.after"):
+        await life.gate.start(crash_at=point, ready=False)
+        if life.gate.child is not None and life.gate.child.ended() is None:
+            with suppress(*GONE):
+                await life.gate.call(FIND, {"word": "again"}, **paying)
+            await life.gate.kill()
+    await life.gate.start()
+    await life.fetches("again", paying)
+    assert life.runs("again") == 1
+
+
+async def test_f161_sigterm_under_load(life: Life) -> None:
+    """Calls in flight end; who comes too late finds his payment as it was, and nothing is worked on twice."""
+    for _ in range(TIMES):
+        life.shop.default = reply({"found": CANARY}, delay_s=0.1)
+        await life.storm(life.stops)
+    assert max(life.runs(word) for word in life.bought) == 1
+
+
+@pytest.mark.full
+async def test_f161_sigterm_under_load_again_and_again(life: Life) -> None:
+    for delay_s in [0.0, 0.02, 0.1, 0.5] * 15:
+        life.shop.default = reply({"found": CANARY}, delay_s=delay_s)
+        await life.storm(life.stops)
+    assert max(life.runs(word) for word in life.bought) == 1
+
+
+@pytest.mark.full
+async def test_killed_at_random_under_load(life: Life) -> None:
+    for delay_s in [0.0, 0.02, 0.1, 0.5] * 15:
+        life.shop.default = reply({"found": CANARY}, delay_s=delay_s)
+        await life.storm(life.gate.kill)
