@@ -110,11 +110,8 @@ class Relayer:
 
     async def health(self) -> Health:
         alarms = [*self.chain.rpc.alarms, *self.chain.alarms]
-        low = [
-            lane
-            for lane in self._lanes
-            if lane.flights.gas_wei is not None and lane.flights.gas_wei < self._limits.gas_low_wei
-        ]
+        funds = [lane.flights.gas_wei for lane in self._lanes]
+        low = any(wei is not None and wei < self._limits.gas_low_wei for wei in funds)
         alarms += ["relayer_funds_low"] if low else []
         alarms += ["gas_too_dear"] if any(lane.flights.too_dear for lane in self._lanes) else []
         return Health(
