@@ -18,9 +18,32 @@ from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
 
 __all__ = [
-    "ChargeView", "Claim", "Held", "KeyKnown", "KeyUse", "Late", "Overcommitted", "PaymentKnown", "Recorded", "Short",
-    "Work", "add_token", "expire_results", "find", "find_by_identity", "find_from_balance", "find_by_key", "find_withheld", "held", "hold",
-    "listing", "mark_resold", "note_wrong_request", "record", "refund", "token_matches",
+    "ChargeView",
+    "Claim",
+    "Held",
+    "KeyKnown",
+    "KeyUse",
+    "Late",
+    "Overcommitted",
+    "PaymentKnown",
+    "Recorded",
+    "Short",
+    "Work",
+    "add_token",
+    "expire_results",
+    "find",
+    "find_by_identity",
+    "find_by_key",
+    "find_from_balance",
+    "find_withheld",
+    "held",
+    "hold",
+    "listing",
+    "mark_resold",
+    "note_wrong_request",
+    "record",
+    "refund",
+    "token_matches",
 ]  # fmt: skip
 
 RESULT_TTL_MS = 86_400_000
