@@ -69,7 +69,7 @@ def test_amounts_become_whole_units() -> None:
 
 
 def test_a_network_and_token_of_the_operators_own() -> None:
-    token = {"address": OWN, "name": "Mine", "version": "1", "decimals": 18}
+    token = {"address": OWN.lower().replace("0x52", "0x25"), "name": "Mine", "version": "1", "decimals": 18}
     settings = parse(relaying(networks=[{**BASE, "id": "eip155:424242", "tokens": [token]}]))
     network = settings.networks[0].network
     assert (network.chain_id, network.tokens[0].decimals, network.testnet) == (424242, 18, False)
@@ -165,6 +165,12 @@ def test_whoever_prints_settings_sees_no_secret() -> None:
         {"networks": [{**BASE, "rpc_urls": ["wss://very-secret-key.example.com"]}]},
         {"networks": [{**BASE, "rpc_urls": [["very-secret-key"]]}]},
         {"facilitator": {"bearer": ["very-secret-key"]}},
+        {"relayer": [{"key": "very-secret-key"}]},
+        {"relayer": "very-secret-key"},
+        {"networks": {**BASE, "rpc_urls": ["https://very-secret-key.example.com"]}},
+        {"networks": ["very-secret-key"]},
+        {"networks": [{**BASE, "tokens": {"address": "very-secret-key"}}]},
+        {"prices": [{"enrich/phone": "very-secret-key"}]},
     ],
 )
 def test_no_mistake_repeats_a_secret(tables: dict[str, Any]) -> None:
@@ -255,7 +261,19 @@ DANGERS = {
     "unknown setting": ({"service": {"prot": 1}}, "[service] prot: there is no such setting; did you mean port?"),
     "unknown table": ({"servise": {}}, "[servise]: there is no such table; did you mean service?"),
     "a table of ours": ({"source": "x"}, "[source]: there is no such table"),
-    "a table that is none": ({"service": 3}, "[service]: "),
+    "a table that is none": ({"service": 3}, "[service]: this is one table"),
+    "one for several": ({"networks": BASE}, "[networks]: there can be several: write [[networks]]"),
+    "several for one": ({"service": [{"port": 1}]}, "[service]: this is one table: write [service]"),
+    "no id that is one": (relaying(networks=[BASE, {**BASE, "id": "base"}]), "[[networks]] base, id: 'base'"),
+    "no way to sign": (relaying(networks=[{**BASE, "methods": ["cash"]}]), "methods no. 1: 'cash'"),
+    "money to a token": (
+        relaying(networks=[{**BASE, "pay_to": "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}]),
+        "pay_to: this is a token's contract",
+    ),
+    "money to Permit2": (
+        relaying(networks=[{**BASE, "pay_to": "0x000000000022D473030F116dDEE9F6B43aC78BA3"}]),
+        "pay_to: this is the Permit2 contract",
+    ),
     "no such kind": ({"settlement": {"kind": "magic"}}, "[settlement] kind: 'magic'"),
     "a switch for a number": ({"service": {"port": True}}, "[service] port: this takes a number"),
     "no such port": ({"service": {"port": 99999}}, "[service] port: 99999"),
@@ -369,6 +387,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'[service]\nname = "\xe9"\n')
     with pytest.raises(SettingsError, match="UTF-8"):
         load(tmp_path / "latin.toml", {})
+    (tmp_path / "deep.toml").write_text(f"name = {'[' * 5000}{']' * 5000}\n")
+    with pytest.raises(SettingsError, match="too deep"):
+        load(tmp_path / "deep.toml", {})
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "faregate.toml"
+    file.write_bytes(b"\xef\xbb\xbf[service]\r\nport = 9000\r\n")
+    assert load(file, {}).service.port == 9000
 
 
 def test_every_setting_is_explained() -> None:

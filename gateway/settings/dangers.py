@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.core.networks import NETWORKS
+from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, NETWORKS, PERMIT2, UPTO_PERMIT2_PROXY
 from gateway.settings.tables import SANDBOX_NETWORK, Settings, is_loopback
 
 
@@ -46,6 +46,13 @@ KNOWN_TO_ALL = frozenset(
         "0x8626f6940e2eb28930efb4cef49b2d1f2c9c1199",
     }
 )
+
+MACHINERY = {
+    PERMIT2.lower(): "the Permit2 contract",
+    EXACT_PERMIT2_PROXY.lower(): "x402's Permit2 proxy",
+    UPTO_PERMIT2_PROXY.lower(): "x402's Permit2 proxy",
+    MULTICALL3.lower(): "the Multicall3 contract",
+}
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SMALL_KEY = 2**64
@@ -177,6 +184,19 @@ def _keys_are_secret(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _pay_to_can_spend(settings: Settings) -> Iterator[Mistake]:
+    """Nobody can take out again what was sent to these contracts."""
+    known = [token for network in NETWORKS.values() for token in network.tokens]
+    for network in settings.networks:
+        tokens = {token.address.lower() for token in (*known, *network.network.tokens)}
+        what = "a token's contract" if network.pay_to.lower() in tokens else MACHINERY.get(network.pay_to.lower())
+        if what:
+            yield Mistake(
+                f"[[networks]] {network.id}, pay_to",
+                f"this is {what}: money sent there is lost; name an address of your own",
+            )
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
@@ -185,4 +205,5 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _nothing_twice,
     _tokens_belong,
     _keys_are_secret,
+    _pay_to_can_spend,
 )

@@ -46,7 +46,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, also: Check = _nothin
     if path is None:
         return parse({}, environ, also=also)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
         changed_s = path.stat().st_mtime
     except OSError as error:
         raise SettingsError((f"{path}: {error.strerror}; `faregate init` writes one",)) from None
@@ -116,6 +116,8 @@ def _read_toml(text: str, path: Path) -> tuple[Tables, list[Mistake], frozenset[
     while len(broken) < _BROKEN_LINES_MAX:
         try:
             return tomllib.loads("\n".join(lines)), broken, frozenset(unread)
+        except RecursionError:
+            raise SettingsError((f"{path}: values stand too deep in one another; no setting needs that",)) from None
         except tomllib.TOMLDecodeError as error:
             message = str(error)
             at = _AT_LINE.search(message)
@@ -204,6 +206,7 @@ def _validated(tables: Tables, base: Path, unread: frozenset[str], report: Repor
     report.follow(Mistake(f"[{name}]", "there is no such table; remove it") for name in ours)
     # A table that is left out is an empty one: its defaults are validated like anything else, paths above all.
     tables = {**_empty_tables(), **{name: table for name, table in tables.items() if name not in ours}}
+    refused: set[Loc] = set()
     for _ in range(4):
         try:
             return Settings.model_validate(tables, context={"base": base})
@@ -212,8 +215,10 @@ def _validated(tables: Tables, base: Path, unread: frozenset[str], report: Repor
             report.follow(
                 Mistake(_where(each["loc"], tables), _what(each))
                 for each in errors
-                if not (each["type"] == "missing" and each["loc"][-1] in unread)
+                if not (each["type"] == "missing" and (each["loc"][-1] in unread or each["loc"] in refused))
+                and not (each["type"] == "too_short" and _holds_another(each, errors))
             )
+            refused.update(each["loc"] for each in errors)
             for each in sorted(errors, key=lambda each: [str(part).zfill(9) for part in each["loc"]], reverse=True):
                 _leave_out(tables, each)
     return None
@@ -226,6 +231,12 @@ def _empty_tables() -> Tables:
         for name, field in fields
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
+
+
+def _holds_another(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether it is about a list whose entries are mistaken themselves."""
+    loc = error["loc"]
+    return any(len(each["loc"]) > len(loc) and each["loc"][: len(loc)] == loc for each in errors)
 
 
 def _leave_out(tables: Tables, error: ErrorDetails) -> None:
@@ -276,8 +287,12 @@ def _what(error: ErrorDetails) -> str:
             return _unknown(str(error["loc"][-1]), model)
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
+        case "tuple_type" if len(error["loc"]) == 1:
+            return f"there can be several: write [[{error['loc'][0]}]], in two brackets, over each"
+        case "model_type" | "dict_type" if len(error["loc"]) == 1:
+            return f"this is one table: write [{error['loc'][0]}], in one bracket, over its keys"
         case _:
-            shown = "" if _is_secret(field) else f"{error['input']!r}: "
+            shown = f"{error['input']!r}: " if _may_be_shown(error["input"], field) else ""
             return f"{shown}{error['msg'][:1].lower()}{error['msg'][1:]}{mend}"
 
 
@@ -310,5 +325,7 @@ def _table_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _is_secret(field: Any) -> bool:
-    return field is not None and (not field.repr or "SecretStr" in repr(field.annotation))
+def _may_be_shown(value: Any, field: Any) -> bool:
+    """Not a secret, nor what may hold one: a table, or anything in a table's place."""
+    secret = field is None or not field.repr or "SecretStr" in repr(field.annotation)
+    return not secret and isinstance(value, (str, int, float))
