@@ -361,10 +361,10 @@ class Lane:
 
 
 def _outcomes(counts: Sequence[int], answers: Sequence[Answer]) -> list[list[bool] | None]:
-    """Of simulated transactions with so many payments each: which of them went well. Raises RpcUnavailable when none
-    could be carried out: then it is the node, not the payments."""
+    """Of simulated transactions with so many payments each: which of them went well. Raises RpcUnavailable when each
+    was tried alone and none could be: then it is the node, not the payments."""
     outcomes = [_outcome(answer, count) for answer, count in zip(answers, counts, strict=True)]
-    if outcomes and all(isinstance(answer, RpcError) and not answer.reverted for answer in answers):
+    if outcomes and max(counts) == 1 and all(outcome is None for outcome in outcomes):
         raise RpcUnavailable("the node could not simulate")
     return outcomes
 

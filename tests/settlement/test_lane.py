@@ -458,3 +458,41 @@ async def test_two_permits_alike_never_share_a_transaction(till: Till, payers: l
     outcomes = await settle_all(till, alike)
     assert len({outcome.transaction for outcome in outcomes}) == 4
     assert all(outcome.amount_atomic == 777 for outcome in outcomes)
+
+
+def failing(code: int, message: str, *, marked: str = "") -> rpcx_rig.Behaviour:
+    """Calls of contracts whose data holds `marked` fail so; everything else is the node's own."""
+
+    async def behave(proxy: RpcProxy, calls: rpcx_rig.Calls) -> rpcx_rig.Answers:
+        bad = {c["id"] for c in calls if c["method"] == "eth_call" and marked in c["params"][0]["data"]}
+        error = {"code": code, "message": message}
+        return [
+            {"jsonrpc": "2.0", "id": answer["id"], "error": error} if answer["id"] in bad else answer
+            for answer in await proxy.forward(calls)
+        ]
+
+    return behave
+
+
+async def test_a_refusal_at_one_reader_is_asked_again(open_till, rpcx: RpcProxy, payers: list[Payer]) -> None:
+    till = await open_till(urls=[rpcx.url])
+    assert isinstance(await till.settle(till.pay(payers[0])), Settled)
+    rpcx.on("eth_call", failing(3, "execution reverted"), times=1)
+    assert isinstance(await till.settle(till.pay(payers[0])), Settled)
+
+
+async def test_one_that_no_node_can_try_stops_nobody(open_till, rpcx: RpcProxy, payers: list[Payer]) -> None:
+    till = await open_till(urls=[rpcx.url])
+    assert isinstance(await till.settle(till.pay(payers[0])), Settled)
+    rpcx.on("eth_call", failing(-32000, "stack limit reached", marked=payers[3].address[2:].lower()))
+    outcomes = await settle_all(till, [till.pay(payer) for payer in payers[:6]])
+    expected = [Settled, Settled, Settled, Unknown, Settled, Settled]
+    assert [type(outcome) for outcome in outcomes] == expected
+
+
+async def test_a_batch_is_no_larger_than_the_purse(till: Till, payers: list[Payer], chain: Chain) -> None:
+    price = 2 * int(chain.block()["baseFeePerGas"], 16) + int(chain.rpc("eth_maxPriorityFeePerGas"), 16)
+    chain.gas_money(RELAYER, 700_000 * price)
+    outcomes = await settle_all(till, [till.pay(payer) for payer in payers])
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Settled)] == []
+    assert max(len(attempt.settlements) for attempt in till.journal.attempts) < 9
