@@ -11,6 +11,8 @@ import zlib
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY, _CHECK = 43, 6
+_PAIRS = tuple(first + second for first in _BASE32 for second in _BASE32)
+_SHIFTS = tuple(range(120, -1, -10))
 
 ENTROPY_ID_BYTES = 10
 ENTROPY_TOKEN_BYTES = 32
@@ -19,7 +21,7 @@ ENTROPY_TOKEN_BYTES = 32
 def new_id(prefix: str, now_ms: int, entropy: bytes) -> str:
     """`prefix` with its underscore; `entropy` is 10 random bytes."""
     number = (now_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:ENTROPY_ID_BYTES], "big")
-    return prefix + "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
+    return prefix + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def made_ms(id: str) -> int:

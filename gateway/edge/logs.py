@@ -40,6 +40,9 @@ SECRET_FORMS = re.compile(
 HASH_KEYS = frozenset({"transaction", "block_hash", "payment_hash"})
 """Public hashes have the form of a private key; under these names they are let through."""
 
+PLAIN_KEYS = frozenset({"request_id", "client", "method", "route", "status", "ms", "level", "timestamp"})
+"""Of a request's line: made by us or checked where they came in (gateway/edge/visit.py), so not searched again."""
+
 PLAIN_CHARS_MAX = 50
 """Below the shortest token (gateway/core/ids.py) and the shortest key in hexadecimal."""
 
@@ -139,7 +142,8 @@ def bare_trace(logger: object, method: str, event: EventDict) -> EventDict:
 
 def redact(logger: object, method: str, event: EventDict) -> EventDict:
     for key, value in event.items():
-        event[key] = _redacted(key, value)
+        if key not in PLAIN_KEYS:
+            event[key] = _redacted(key, value)
     return event
 
 

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -56,22 +57,27 @@ class Metrics:
         )
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
         self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
+        # A look-up by labels takes a lock and makes strings; these are made with every request.
+        self._request = lru_cache(maxsize=4096)(lambda route, status: self._requests.labels(route, str(status)))
+        self._time = lru_cache(maxsize=4096)(self._seconds.labels)
+        self._call = lru_cache(maxsize=4096)(self._calls.labels)
+        self._earned = lru_cache(maxsize=4096)(self._charged.labels)
 
     def challenge(self, operation: str) -> Callable[[], None]:
         """The counter of one operation's 402s, looked up once."""
         return self._challenges.labels(operation).inc
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._request(route, status).inc()
+        self._time(route).observe(seconds)
 
     def call(self, operation: str, outcome: str) -> None:
         """`outcome`: match, miss, pending, refused, replayed, failed, invalid."""
-        self._calls.labels(operation, outcome).inc()
+        self._call(operation, outcome).inc()
 
     def charged(self, operation: str, source: str, amount_micros: int) -> None:
         """`source`: balance or signature."""
-        self._charged.labels(operation, source).inc(amount_micros)
+        self._earned(operation, source).inc(amount_micros)
 
     def refused(self, reason: str) -> None:
         """`reason`: full, idle, head_timeout, head_too_large, malformed, drain, stalled."""

@@ -26,35 +26,30 @@ class Tokens:
     async def principal(self, request: Request) -> Principal | None:
         """Who the bearer is; None without an Authorization header. Raises Problem INVALID_TOKEN, never a 402:
         nobody should pay for a typing error."""
-        hash = self._hash(request)
-        return None if hash is None else await self._authenticate(hash)
+        token = bearer(request)
+        return None if token is None else await self._authenticate(token, ids.token_hash(token))
 
     async def spender(self, request: Request) -> Principal | None:
         """The same for a paid call, up to two seconds old: its hold looks again, in the transaction that takes the
         money, whether this token and its agent are still good."""
-        hash = self._hash(request)
-        if hash is None:
+        token = bearer(request)
+        if token is None:
             return None
+        hash = ids.token_hash(token)
         known = self._known.get(hash)
         # Both ends: after a clock that went back an hour, nobody is known for an hour (F-177).
         if known is not None and 0 <= self.clock() - known[0] < CACHE_S:
             return known[1]
-        principal = await self._authenticate(hash)
+        principal = await self._authenticate(token, hash)
         if len(self._known) >= CACHED_MAX:
             self._known.clear()
         self._known[hash] = (self.clock(), principal)
         return principal
 
-    def _hash(self, request: Request) -> bytes | None:
-        token = bearer(request)
-        if token is None:
-            return None
-        if not ids.is_token(token, f"{self.prefix}_"):
-            raise _unknown()
-        return ids.token_hash(token)
-
-    async def _authenticate(self, hash: bytes) -> Principal:
-        principal = await self.db.read(agents.authenticate, hash)
+    async def _authenticate(self, token: str, hash: bytes) -> Principal:
+        principal = None
+        if ids.is_token(token, f"{self.prefix}_"):
+            principal = await self.db.read(agents.authenticate, hash)
         if principal is None:
             raise _unknown()
         return principal
