@@ -19,6 +19,8 @@ class MemoryJournal:
     retried: list[str] = field(default_factory=list)
     broken: bool = False
     """Every write fails."""
+    lost_words: int = 0
+    """So many attempts are written, and whoever wrote them is told that they were not."""
 
     def add(self, settlement: Settlement) -> Settlement:
         return self.settlements.setdefault(settlement.id, settlement)
@@ -55,6 +57,9 @@ class MemoryJournal:
         self.attempts.append(attempt)
         for settlement in carried:
             self.move(settlement.id, Event.SENT)
+        if self.lost_words:
+            self.lost_words -= 1
+            raise OSError("the disk went away after the commit")
         return ()
 
     async def pending(self, network: str, key: str) -> Sequence[Attempt]:

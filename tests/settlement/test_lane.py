@@ -336,6 +336,16 @@ async def test_a_full_disk_sends_nothing(till: Till, payers: list[Payer], chain:
     assert isinstance(await till.settle(till.pay(payers[1])), Settled)
 
 
+async def test_a_write_of_unknown_outcome_is_read_again(till: Till, payers: list[Payer], chain: Chain) -> None:
+    """The attempt is in the journal though its writer was told otherwise: its nonce is taken and its bytes go out."""
+    till.journal.lost_words = 1
+    first = till.pay(payers[0])
+    assert isinstance(await till.settle(first), Unknown)
+    assert isinstance(await till.settle(till.pay(payers[1])), Settled)
+    assert isinstance(await till.settle(first), Settled)
+    assert len({attempt.nonce for attempt in till.journal.attempts}) == len(till.journal.attempts) == 2
+
+
 async def test_what_was_abandoned_is_never_sent(till: Till, payers: list[Payer], chain: Chain) -> None:
     nonce = chain.nonce(RELAYER)
     settlement = till.pay(payers[0])

@@ -151,6 +151,8 @@ async def test_f078_a_wallet_that_changes_its_mind_costs_one_capped_transaction(
     chain.mine()
     others = await asyncio.gather(*waiting[1:])
     assert all(isinstance(outcome, Settled) for outcome in others)
+    chain.automine(True)
+    chain.do(payers[8].address, fickle.address, "turn(bool)", False)
     chain.mine(13)
     outcome = await waiting[0]
     assert isinstance(outcome, Refused)
@@ -176,3 +178,6 @@ async def test_f078_code_that_appears_after_the_look_burns_one_batch_and_no_more
     chain.mine(13)
     outcomes = await waiting
     assert [type(outcome) for outcome in outcomes] == [Settled, Settled, Refused, Settled, Settled]
+    company, *alone = [attempt.settlements for attempt in till.journal.attempts]
+    assert len(company) == 5
+    assert sorted(alone) == sorted((s.id,) for i, s in enumerate(settlements) if i != 2)
