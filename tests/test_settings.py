@@ -381,6 +381,14 @@ def test_a_broken_structure_ends_the_reading(tmp_path: Path, text: str) -> None:
     assert "line" in caught.value.mistakes[0]
 
 
+def test_a_table_that_stands_there_twice(tmp_path: Path) -> None:
+    """As when a snippet is put below what `faregate init` wrote."""
+    file = tmp_path / "faregate.toml"
+    file.write_text("[relayer]\n# key = 1\n[relayer]\nmax_fee_gwei = 2\n")
+    with pytest.raises(SettingsError, match=r"line 3: .* twice; put these keys under the first"):
+        load(file, {})
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="faregate init"):
         load(tmp_path / "none.toml", {})

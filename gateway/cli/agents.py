@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LABEL_MAX = 100
+
 app = typer.Typer(no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, revoke.")
 
 Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
@@ -63,6 +65,8 @@ def create(
     """Create an agent. Its token is printed once and kept nowhere."""
     from gateway.core.transfer import Kind
 
+    if not 0 < len(label.strip()) <= LABEL_MAX or not label.isprintable():
+        terminal.fail(f"label: a name of 1 to {LABEL_MAX} printable characters", terminal.MISUSED)
     amounts = [(Kind.CREDIT, micros(credit, "--credit"))] if credit else []
     amounts += [(Kind.GRANT, micros(grant, "--grant"))] if grant else []
 

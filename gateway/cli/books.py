@@ -93,7 +93,10 @@ def refund(
     async def work(settings: "Settings", db: "Database") -> "Charge":
         return await db.write(store.refund, charge_id, amount or 0, refund_id or new_id("ref_"), message)
 
-    amount = with_database(config, left) if amount is None else amount
+    if amount is None:
+        amount = with_database(config, left)
+        if amount == 0:
+            terminal.fail(f"not refunded: nothing of {charge_id} is left to refund", 4)
     if not yes:
         typer.confirm(f"Refund ${format_usd(amount)} of {charge_id}?", abort=True, err=True)
     try:
@@ -173,5 +176,7 @@ def backup(
     except FileExistsError:
         terminal.fail(f"{target} exists already and was left as it is; name another file")
     except FileNotFoundError:
+        if path.exists():
+            raise
         terminal.fail(f"there is no ledger at {path}; is this the right configuration?")
     terminal.say(f"{target} ({size:,} bytes)")

@@ -26,7 +26,9 @@ def load(
         list[str] | None,
         typer.Option("--column", metavar="HEADER=FIELD", help="What a column holds; given once, nothing is guessed."),
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Keep the rows under this name; the file's own otherwise.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Keep the rows under this name, which buyers see; the file's own otherwise.")
+    ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Between columns; guessed otherwise.")] = None,
     yes: terminal.Yes = False,
     config: terminal.Config = None,

@@ -3,6 +3,7 @@
 Answers go to standard output, everything about the way there to standard error.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -87,6 +88,9 @@ def tell(error: Exception) -> int | None:
         case Problem():
             note(f"{error.message} ({error.code})")
             return TABLE[error.code].exit
+        case OSError(errno=errno.EADDRINUSE):
+            note(f"{error.strerror}: stop what listens there, or choose another port")
+            return OURS
         case OSError():
             what = error.strerror or str(error)
             note(f"{error.filename}: {what}" if error.filename is not None else what)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gateway.core.errors import IllegalMove
+from gateway.core.money import format_usd
 from gateway.core.transfer import REVENUE, Kind, Part, Transfer, account, chain_due, transfers
 
 
@@ -153,7 +154,9 @@ def advance(charge: Charge, event: Event, amount_micros: int = 0) -> tuple[Charg
         case Event.REFUND | Event.REFUND_PART:
             rest = charge.captured_micros - charge.refunded_micros
             if not 0 < amount_micros <= rest:
-                raise IllegalMove(f"{charge.id} has {rest} micros left to refund, not {amount_micros}")
+                raise IllegalMove(
+                    f"{charge.id} has ${format_usd(rest)} left to refund, not ${format_usd(amount_micros)}"
+                )
             event = Event.REFUND if amount_micros == rest else Event.REFUND_PART
         case Event.MATCHED:
             if not 0 < amount_micros <= charge.held_micros:

@@ -122,7 +122,8 @@ def _read_toml(text: str, path: Path) -> tuple[Tables, list[Mistake], frozenset[
             message = str(error)
             at = _AT_LINE.search(message)
             number = int(at[1]) if at else len(lines)
-            broken.append(Mistake(f"{path} line {number}", _AT_LINE.sub("", message) + _mend(lines[number - 1])))
+            mend = _mend(lines[number - 1]) if "twice" not in message else "; put these keys under the first of the two"
+            broken.append(Mistake(f"{path} line {number}", _AT_LINE.sub("", message) + mend))
             key, equals, _ = lines[number - 1].partition("=")
             if at is None or not equals or key.lstrip().startswith(("[", "#")) or "nclosed" in message:
                 break

@@ -351,7 +351,10 @@ class Facilitator(Table):
 class Directory(Table):
     """The operator's own records, sold by enrich/phone and enrich/person."""
 
-    path: File | None = Field(None, description="its SQLite file; without it these operations are offline")
+    path: File | None = Field(
+        None,
+        description="its SQLite file, else directory.db beside the ledger; these operations are offline without it",
+    )
     default_region: str = Field(
         "US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a country code, two capital letters"
     )

@@ -734,6 +734,7 @@ MISTAKES = [
     ({"url": "https://api.example.com/{naem}", "query": {"q": "{name}"}}, "url: {naem} is none of the inputs; did you"),
     ({"query": {"q": "{name}", "x": "{y}"}}, "query: {y} is none of the inputs"),
     ({"query": {"q": "fixed"}}, "input: name is used nowhere"),
+    ({"query": {"x": "{y}"}, "input": {}, "example": {}}, "query: {y} is none of the inputs; there are none"),
     ({"path": "/api/v1/x/{other}"}, "path: {other} is none of the inputs"),
     ({"path": "no path"}, "path: string should match"),
     ({"body": {"x": 1}}, "body: a GET has none"),
@@ -770,6 +771,7 @@ MISTAKES = [
 def test_a_mistake_is_told_with_its_mend(changes: dict[str, Any], said: str) -> None:
     (found,) = mistakes([table(**changes)])
     assert said in found
+    assert not found.endswith("there are ")
     assert found.startswith("no. 1")
 
 

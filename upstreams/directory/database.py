@@ -94,6 +94,7 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as apart:
         new = Path(apart, "new.db")
+        os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # it holds people; the WAL inherits the mode
         connection = apsw.Connection(str(new))
         connection.pragma("journal_mode", "wal")
         connection.execute(SCHEMA)
