@@ -4,6 +4,7 @@ A stored result is compact JSON of {matched, data, metadata, headers}. It is wri
 release, and every answer is made from what was stored, never from what is still in memory.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.charge import Charge, Source, State
+from gateway.core.http import NEVER_RELAYED
 from gateway.core.money import format_usd
 from gateway.core.upstream import Match, NoMatch
 
@@ -26,14 +28,23 @@ class Result:
     headers: Mapping[str, str]
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
+
+
 def pack(outcome: Match | NoMatch) -> bytes:
-    """An upstream's outcome -> stored bytes. Raises TypeError when it holds what JSON does not have."""
+    """An upstream's outcome -> stored bytes. Raises TypeError when it holds what an answer cannot: what JSON does not
+    have, a header that cannot be sent or is not the upstream's to set. Better found before the money than after."""
+    headers = outcome.headers if isinstance(outcome, Match) else {}
+    for name, value in headers.items():
+        printable = isinstance(value, str) and value.isascii() and value.isprintable()
+        if not (printable and _HEADER_NAME.fullmatch(name)) or NEVER_RELAYED.fullmatch(name.lower()):
+            raise TypeError("a header that cannot be passed on")
     return orjson.dumps(
         {
             "matched": isinstance(outcome, Match),
             "data": outcome.data,
             "metadata": dict(outcome.metadata),
-            "headers": dict(outcome.headers) if isinstance(outcome, Match) else {},
+            "headers": dict(headers),
         }
     )
 

@@ -1,5 +1,6 @@
 """What the rest of the gateway sees of the outbound HTTP client. The client itself is gateway/outbound.py."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +13,18 @@ CONNECTION_HEADERS = frozenset(
     }
 )  # fmt: skip
 """Request headers that belong to the connection: the client writes them or nobody does; a caller's are left out."""
+
+
+NEVER_RELAYED = re.compile(
+    r"set-cookie2?|cookie|(x-)?payment-.*|x-payment|x-charge-.*|x-request-id|idempotent-replay|www-authenticate"
+    r"|(proxy-)?authorization|proxy-.*|access-control-.*|content-.*|cross-origin-.*|x-frame-options"
+    r"|x-content-type-options|x-xss-protection|permissions-policy|referrer-policy|strict-transport-security"
+    r"|cache-control|expires|pragma|age|vary|clear-site-data|service-worker-.*|location|refresh|link|alt-svc|nel"
+    r"|report(ing)?-.*|server|server-timing|via|x-powered-by|date|connection|keep-alive|te|trailer|transfer-encoding"
+    r"|upgrade|x-accel-.*|x-sendfile|retry-after|x-forwarded-.*|forwarded|sourcemap|origin-.*|accept-ch|set-login"
+)
+"""Response headers, in lower case, that are never taken over from an upstream: they would speak for this gateway, to
+the client, its browser or a cache (F-147)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
     relayer_funds_low          from the settler's own health, beside whatever else it complains of
 
 plus what the flows report as it happens: settlement_lost, settlement_taken_back, settled_amount_differs,
-proof_used_twice, recovery_failed, collecting_failed.
+proof_used_twice, paid_twice, recovery_failed, collecting_failed.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from gateway.core.money import atomic_to_micros_down
 from gateway.core.settlement import Attempt, Settled, Settlement, State
 from gateway.core.x402.verdict import Reason
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import settlements
+from gateway.store import charges, settlements
 from gateway.store.database import Database
 
 log = structlog.get_logger("collecting")
@@ -179,7 +179,16 @@ class Collecting:
             self._alarm("proof_used_twice", settlement.id)
             return False
         crash.point("proven.after")
+        if settlement.abandoned:
+            await self._mind_twice(settlement)
         return True
+
+    async def _mind_twice(self, settlement: Settlement) -> None:
+        """Told to have failed, and sent by somebody else after all. Where its result was bought again meanwhile, one
+        result was paid for twice: the operator refunds one."""
+        view = await self._db.read(charges.find, settlement.subject)
+        if view is not None and view.resold_by is not None:
+            self._alarm("paid_twice", view.charge.id)
 
     def _came(self, settlement: Settlement, proof: Settled) -> int:
         """Micros, of what was asked at most. The amount asked needs no conversion, even of a token long unlisted."""

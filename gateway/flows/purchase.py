@@ -25,7 +25,7 @@ from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.http import HttpClient
-from gateway.core.money import atomic_to_micros_down, format_usd
+from gateway.core.money import MICROS_MAX, atomic_to_micros_down, format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
@@ -409,7 +409,8 @@ class Purchase:
         )
         try:
             async with asyncio.timeout(operation.timeout_s):
-                return await self._offerings[operation.id].fulfil(call.query, context)
+                outcome = await self._offerings[operation.id].fulfil(call.query, context)
+                return _sound(outcome)
         except TimeoutError:
             return Failure("the upstream did not answer in time", timeout=True)
         except Exception as error:
@@ -458,6 +459,16 @@ class Purchase:
 
     def _new_id(self, prefix: str) -> str:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def _sound(outcome: Outcome) -> Outcome:
+    """What a plug-in has answered, if it is an outcome at all; types promise nothing of somebody else's code. Raises
+    TypeError."""
+    if not isinstance(outcome, Match | NoMatch | Failure) or type(outcome.cost_micros) is not int:
+        raise TypeError("no outcome")
+    if not 0 <= outcome.cost_micros <= MICROS_MAX:
+        raise TypeError("an outcome of an impossible cost")
+    return outcome
 
 
 def _earlier(

@@ -5,13 +5,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from rigs.fickle import Fickle
 from rigs.gate import Gate
-from rigs.scripted import CANARY
+from rigs.scripted import CANARY, match
 
 from gateway.core.charge import State
 from gateway.core.settlement import Attempt, Settled, Settlement
 from gateway.core.settlement import State as SettlementState
+from gateway.core.upstream import Context, Match
 from gateway.edge.tokens import CACHE_S
 from gateway.flows.collecting import Collecting
 from gateway.settings.tables import SANDBOX_PAY_TO
@@ -241,3 +243,48 @@ async def test_f177_a_revoked_token_is_not_known_again_when_the_clock_goes_back(
         ahead = -3600
         assert (await gate.call("hello", token=token, headers=key)).status == 401
         assert CACHE_S < 3600
+
+
+UNUSABLE = {
+    "nothing": None,
+    "a cost below zero": Match({}, cost_micros=-5),
+    "a part of a micro": Match({}, cost_micros=1.5),  # type: ignore[arg-type]
+    "a header no header can hold": Match({}, headers={"X-Name": "J\u0142"}),
+    "two headers in one": Match({}, headers={"X-Name": "a\r\nSet-Cookie: b=c"}),
+    "our receipt": Match({}, headers={"Payment-Response": "e30="}),
+    "our framing": Match({}, headers={"Content-Length": "3"}),
+    "a cookie": Match({}, headers={"Set-Cookie": "a=b"}),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+async def test_f147_f157_a_plug_ins_answer_that_cannot_be_passed_on_is_a_failure_not_a_charge(tmp_path, name):
+    async with Gate.open(tmp_path) as gate:
+
+        async def odd(context: Context) -> Any:
+            return UNUSABLE[name]
+
+        gate.upstream.script["hello"] = odd
+        agent, token = await gate.agent(PRICE)
+        reply = await gate.call("hello", token=token)
+        assert (reply.status, reply.json["code"]) == (502, "UPSTREAM_ERROR")
+        assert (await gate.balance(agent)).available == PRICE
+        gate.upstream.script["hello"] = match
+        assert (await gate.call("hello", token=token)).status == 200
+
+
+async def test_a_result_that_was_paid_for_twice_after_all_is_an_alarm(tmp_path):
+    """The first payment was told to have failed and its result bought again; then a stranger sends the first."""
+    settler = fickle()
+    settler.settle_as = poor
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        first = await gate.sign()
+        assert (await gate.call("hello", payment=first)).status == 402
+        settler.settle_as = None
+        assert (await gate.call("hello", payment=await gate.sign())).status == 200
+        (left,) = await gate.gateway.db.read(settlements.unfinished)
+        await settler.really(replace(left, abandoned=False))
+        await gate.gateway.recovery.once()
+        assert settler.balance(PAYER) == PREFUNDED_ATOMIC - 2 * PRICE
+        assert (await gate.gateway.alarms.levels())["paid_twice"] == 1
+        assert (await gate.call("hello", payment=first)).status == 200

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from gateway.core.http import CONNECTION_HEADERS
+from gateway.core.http import CONNECTION_HEADERS, NEVER_RELAYED
 from gateway.core.money import MoneyError, parse_usd
 from upstreams.http_api.answers import BODILESS, MATCH_STATUSES, MISS_STATUSES, Check
 from upstreams.http_api.inputs import InputField, as_fields, to_model
@@ -23,14 +23,6 @@ RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _PLAIN_HEADERS = frozenset({"accept", "accept-language", "accept-charset", "content-type", "user-agent", "origin"})
 _SECRET_KEY = re.compile(r"key|token|secret|pass|auth|sig|credential", re.IGNORECASE)
-_NEVER_RELAYED = re.compile(
-    r"set-cookie2?|cookie|(x-)?payment-.*|x-payment|x-charge-.*|x-request-id|idempotent-replay|www-authenticate"
-    r"|(proxy-)?authorization|proxy-.*|access-control-.*|content-.*|cross-origin-.*|x-frame-options"
-    r"|x-content-type-options|x-xss-protection|permissions-policy|referrer-policy|strict-transport-security"
-    r"|cache-control|expires|pragma|age|vary|clear-site-data|service-worker-.*|location|refresh|link|alt-svc|nel"
-    r"|report(ing)?-.*|server|server-timing|via|x-powered-by|date|connection|keep-alive|te|trailer|transfer-encoding"
-    r"|upgrade|x-accel-.*|x-sendfile|retry-after|x-forwarded-.*|forwarded|sourcemap|origin-.*|accept-ch|set-login"
-)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4096}")
 
@@ -120,7 +112,7 @@ class HttpUpstream(BaseModel):
         for name in names:
             if not _HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no header name")
-            if _NEVER_RELAYED.fullmatch(name.lower()):
+            if NEVER_RELAYED.fullmatch(name.lower()):
                 raise ValueError(f"{name} would speak for this gateway; it is never passed on, remove it")
         return tuple(name.lower() for name in names)
 
