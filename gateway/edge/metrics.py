@@ -57,6 +57,7 @@ class Metrics:
         )
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
         self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
+        self._alarms_told: set[str] = set()
         # A look-up by labels takes a lock and makes strings; these are made with every request.
         self._request = lru_cache(maxsize=4096)(lambda route, status: self._requests.labels(route, str(status)))
         self._time = lru_cache(maxsize=4096)(self._seconds.labels)
@@ -86,8 +87,13 @@ class Metrics:
     def show(self, vitals: Vitals) -> bytes:
         for state, number in vitals.settlements.items():
             self._settlements.labels(state).set(number)
+        if not vitals.alarms.get("blind"):
+            # What is told no more is over. While nobody can look, nothing is.
+            for name in self._alarms_told - vitals.alarms.keys():
+                self._alarm.labels(name).set(0)
         for name, level in vitals.alarms.items():
             self._alarm.labels(name).set(level)
+        self._alarms_told |= vitals.alarms.keys()
         return generate_latest(self.registry)
 
 

@@ -107,3 +107,12 @@ async def test_not_to_know_is_an_alarm(counter: Counter) -> None:
 
 async def test_two_gateways_count_apart(counter: Counter) -> None:
     assert Metrics().registry is not Metrics().registry
+
+
+async def test_an_alarm_that_is_told_no_more_is_over() -> None:
+    """But not because nobody can look."""
+    line = b'faregate_alarm{name="rpc_unreachable"} '
+    metrics = Metrics()
+    assert line + b"1.0" in metrics.show(Vitals(alarms={"rpc_unreachable": 1, "blind": 0}))
+    assert line + b"1.0" in metrics.show(Vitals(alarms={"blind": 1}))
+    assert line + b"0.0" in metrics.show(Vitals(alarms={"blind": 0}))
