@@ -176,7 +176,7 @@ async def test_f022_what_is_stuck_stays_pending_and_lets_nothing_out(tmp_path):
         assert reply.json["code"] == "SETTLEMENT_PENDING"
         assert reply.receipt == {
             "success": False, "transaction": "", "network": "eip155:31337", "payer": PAYER,
-            "errorReason": "settlement_pending",
+            "errorReason": "settlement_pending", "sandbox": True,
         }  # fmt: skip
         assert CANARY.encode() not in reply.body
         where, token = reply.headers["Location"], reply.headers["X-Charge-Token"]

@@ -11,6 +11,7 @@ import json
 import orjson
 
 from gateway.core.errors import Problem
+from gateway.core.networks import SANDBOX
 from gateway.core.x402.messages import Json, Payment, malformed, parse_payment
 
 HEADER_BYTES_MAX = 8 * 1024
@@ -48,9 +49,14 @@ def settlement_response(
     amount: str | None = None,
     error_reason: str | None = None,
 ) -> dict[str, Json]:
-    """What PAYMENT-RESPONSE carries (SettlementResponse). `amount` in atomic units."""
+    """What PAYMENT-RESPONSE carries (SettlementResponse). `amount` in atomic units. One for play money says so."""
     response: dict[str, Json] = {"success": success, "transaction": transaction, "network": network}
-    optional: dict[str, Json] = {"payer": payer, "amount": amount, "errorReason": error_reason}
+    optional: dict[str, Json] = {
+        "payer": payer,
+        "amount": amount,
+        "errorReason": error_reason,
+        "sandbox": True if network == SANDBOX else None,
+    }
     return response | {name: value for name, value in optional.items() if value is not None}
 
 

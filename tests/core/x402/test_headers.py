@@ -12,6 +12,7 @@ from x402.http.utils import decode_payment_response_header, encode_payment_signa
 from x402.schemas import PaymentPayload
 
 from gateway.core.errors import Code, Problem
+from gateway.core.networks import SANDBOX
 from gateway.core.x402.headers import HEADER_BYTES_MAX, decode_payment, encode, settlement_response
 from gateway.core.x402.messages import Payment
 
@@ -177,3 +178,9 @@ def test_a_failure_says_why_and_leaves_out_what_there_is_not() -> None:
         "network": paper.BASE,
         "errorReason": "settlement_pending",
     }
+
+
+def test_a_receipt_for_play_money_says_so_and_is_read_all_the_same() -> None:
+    receipt = settlement_response(True, "0x" + "ab" * 32, SANDBOX, paper.PAYER.address, amount="330000")
+    assert receipt["sandbox"] is True
+    assert decode_payment_response_header(encode(receipt)).success is True
