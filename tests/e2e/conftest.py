@@ -15,7 +15,7 @@ from rigs.program import Forks, Installed, Program
 
 PEOPLE = """\
 First Name,Last Name,Phone,Street Address,City,State,ZIP Code,E-Mail
-Ada,Testerman,(206) 555-0110,12 Example Ave,Seattle,WA,98101,ada@example.com
+Ada,Testerman,(206) 555-0110,47 Imagined Ave,Seattle,WA,98101,ada@example.com
 Bruno,Mockley,+1 509 555 0111,7 Sample Road,Spokane,WA,99201,bruno@example.com
 Clara,Fictner,503-555-0112,3 Specimen Ln,Portland,OR,97201,clara@example.com
 ,,not a number,,,,,

@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ FIND = "shop/find"
 PAYER = Payer(PAYER_KEYS[7])
 CANARY = "canary-7d1c"
 KILLED = -9
+DELAYS_S = (0.1, 0.0, 0.02, 0.5)
+"""The vendor's, from storm to storm."""
 
 WORK = ["hold.before", "hold.after", "work.before", "work.after", "record.before"]
 KEPT = ["record.after", "answer.before"]
@@ -91,7 +93,8 @@ class Life:
         await self.gate.kill()
 
     async def dies_at_every(self, commit: str, means: Callable[[], Awaitable[Means]]) -> int:
-        """Dies at its second commit (the first is recovery's), then at its third, until a call is over before; answers how many it cost."""
+        """Dies at its second commit (the first is recovery's), then at its third, until a call is over before it.
+        Answers how many calls were cut off."""
         cut_off = 0
         for nth in itertools.count(2):
             await self.gate.start(crash_at=f"{commit}:{nth}", ready=False)
@@ -162,55 +165,59 @@ class Life:
         assert self.chain.balance(self.gate.settings.pay_to) == PRICE * self.settled
 
 
+New = Callable[[], AbstractAsyncContextManager[Life]]
+
+
 @pytest.fixture
-async def life(chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Life]:
-    async with running(tmp_path, program, relayed(chain, upstream=shop.port), started=False) as gate:
-        life = Life(gate, chain, shop)
+def born(chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path) -> New:
+    """`async with born() as life`: each on a home of its own, with a relayer of its own; counted at the end."""
+
+    @asynccontextmanager
+    async def born() -> AsyncIterator[Life]:
+        settings = relayed(chain, upstream=shop.port)
+        async with running(tmp_path / secrets.token_hex(4), program, settings, started=False) as gate:
+            life = Life(gate, chain, shop)
+            yield life
+            await life.counts()
+
+    return born
+
+
+@pytest.fixture
+async def life(born: New) -> AsyncIterator[Life]:
+    async with born() as life:
         yield life
-        await life.counts()
 
 
+def rounds(times: int) -> list[Any]:
+    """By default as often as FAREGATE_LOOPS says, in full as often as promised."""
+    return [pytest.param(times, id="quick"), pytest.param(TIMES_FULL, id="full", marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("times", rounds(TIMES))
 @pytest.mark.parametrize("point", [*WORK, *KEPT, *COLLECTING])
-async def test_killed_while_paid_by_signature(life: Life, point: str) -> None:
+async def test_killed_while_paid_by_signature(born: New, point: str, times: int) -> None:
     """F-024, F-025"""
-    for _ in range(TIMES):
-        await life.dies(point, life.by_signature)
+    for _ in range(times):
+        async with born() as life:
+            await life.dies(point, life.by_signature)
 
 
+@pytest.mark.parametrize("times", rounds(TIMES))
 @pytest.mark.parametrize("point", [*WORK, *KEPT])
-async def test_killed_while_paid_from_balance(life: Life, point: str) -> None:
-    for _ in range(TIMES):
-        await life.dies(point, life.from_balance)
+async def test_killed_while_paid_from_balance(born: New, point: str, times: int) -> None:
+    for _ in range(times):
+        async with born() as life:
+            await life.dies(point, life.from_balance)
 
 
+@pytest.mark.parametrize("times", rounds(TIMES))
 @pytest.mark.parametrize("commit", COMMITS)
-async def test_killed_at_every_commit(life: Life, commit: str) -> None:
+async def test_killed_at_every_commit(life: Life, commit: str, times: int) -> None:
     """A hold and a result; by signature an attempt and a proof besides."""
-    for _ in range(TIMES):
+    for _ in range(times):
         assert await life.dies_at_every(commit, life.by_signature) >= 4
         assert await life.dies_at_every(commit, life.from_balance) >= 2
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("commit", COMMITS)
-async def test_killed_twenty_times_at_every_commit(life: Life, commit: str) -> None:
-    for _ in range(TIMES_FULL):
-        assert await life.dies_at_every(commit, life.by_signature) >= 4
-        assert await life.dies_at_every(commit, life.from_balance) >= 2
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("point", [*WORK, *KEPT, *COLLECTING])
-async def test_killed_twenty_times_while_paid_by_signature(life: Life, point: str) -> None:
-    for _ in range(TIMES_FULL):
-        await life.dies(point, life.by_signature)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("point", [*WORK, *KEPT])
-async def test_killed_twenty_times_while_paid_from_balance(life: Life, point: str) -> None:
-    for _ in range(TIMES_FULL):
-        await life.dies(point, life.from_balance)
 
 
 @pytest.mark.parametrize("point", AT_START)
@@ -239,17 +246,10 @@ async def test_killed_again_while_it_recovers(life: Life) -> None:
     assert life.runs("again") == 1
 
 
-async def test_f161_sigterm_under_load(life: Life) -> None:
+@pytest.mark.parametrize("storms", [TIMES, pytest.param(60, marks=pytest.mark.full)])
+async def test_f161_sigterm_under_load(life: Life, storms: int) -> None:
     """Calls in flight end; who comes too late finds his payment as it was, and nothing is worked on twice."""
-    for _ in range(TIMES):
-        life.shop.default = reply({"found": CANARY}, delay_s=0.1)
-        await life.storm(life.stops)
-    assert max(life.runs(word) for word in life.bought) == 1
-
-
-@pytest.mark.full
-async def test_f161_sigterm_under_load_again_and_again(life: Life) -> None:
-    for delay_s in [0.0, 0.02, 0.1, 0.5] * 15:
+    for delay_s in itertools.islice(itertools.cycle(DELAYS_S), storms):
         life.shop.default = reply({"found": CANARY}, delay_s=delay_s)
         await life.storm(life.stops)
     assert max(life.runs(word) for word in life.bought) == 1
@@ -257,6 +257,6 @@ async def test_f161_sigterm_under_load_again_and_again(life: Life) -> None:
 
 @pytest.mark.full
 async def test_killed_at_random_under_load(life: Life) -> None:
-    for delay_s in [0.0, 0.02, 0.1, 0.5] * 15:
+    for delay_s in itertools.islice(itertools.cycle(DELAYS_S), 60):
         life.shop.default = reply({"found": CANARY}, delay_s=delay_s)
         await life.storm(life.gate.kill)

@@ -77,6 +77,7 @@ class Forks:
         self._ready = False
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: Path) -> Child:
+        out.touch()
         answer = self.ask(do="start", argv=list(argv), env=dict(env), cwd=str(cwd), out=str(out))
         return _Forked(self, answer["pid"])
 
