@@ -27,6 +27,7 @@ from gateway.core.networks import Network, Token, checksum_address, parse_addres
 from gateway.core.settlement import ProofKind, Settled, Settlement
 from gateway.core.x402.messages import Json, Permit2, Requirements
 from gateway.core.x402.verify import Verified
+from gateway.settlement import reasons
 from gateway.settlement.onchain import Due, OnChain, due_of, due_of_verified
 from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
 
@@ -40,7 +41,7 @@ _HASH = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 _REASON = re.compile(r"[a-z0-9_]{1,80}", re.ASCII)
 _ANYBODY = "0x" + "11" * 20
 """Whose name simulations run in where anybody may settle."""
-_USED = frozenset({"invalid_exact_evm_nonce_already_used", "nonce_already_used", "authorization_already_used"})
+_USED = frozenset({reasons.NONCE_USED, "nonce_already_used", "authorization_already_used"})
 
 
 Outcome = Settled | Refused | Unknown
@@ -157,7 +158,7 @@ class Facilitator:
         asked = payment.requirements
         place = self._places.get(asked.network)
         if place is None or not self.serves(asked):
-            return Refused("invalid_payment_requirements", "this is not asked for here")
+            return Refused(reasons.NOT_ASKED_FOR, "this is not asked for here")
         if self._supported is None:
             return Unknown("the facilitator has not told yet what it supports")
         if (asked.scheme, asked.network) not in self._supported:
@@ -181,9 +182,7 @@ class Facilitator:
         if answer.get("isValid") is True:
             return None
         if answer.get("isValid") is False:
-            return Refused(
-                _reason(answer.get("invalidReason"), "unexpected_verify_error"), "the facilitator refuses it"
-            )
+            return Refused(_reason(answer.get("invalidReason"), reasons.VERIFY_FAILED), "the facilitator refuses it")
         return Unknown("the facilitator's answer makes no sense")
 
     async def _see(self, place: Place, payment: Verified) -> Admitted | Refused | Unknown:
@@ -253,7 +252,7 @@ class Facilitator:
         if answer.get("success") is True:
             return await self._said_yes(place, settlement, due, transaction)
         if answer.get("success") is False:
-            return await self._said_no(place, settlement, _reason(answer.get("errorReason"), "unexpected_settle_error"))
+            return await self._said_no(place, settlement, _reason(answer.get("errorReason"), reasons.SETTLE_FAILED))
         return Unknown("the facilitator's answer makes no sense", transaction)
 
     async def _said_yes(self, place: Place, settlement: Settlement, due: Due, transaction: str) -> Settled | Unknown:
@@ -280,13 +279,13 @@ class Facilitator:
             found = await place.chain.find(settlement, ())
             if not isinstance(found, Unknown):
                 return found
-            if reason in _USED or reason == "settlement_pending":
+            if reason in _USED or reason == reasons.PENDING:
                 return Unknown(f"the facilitator says {reason}, and the chain is not sure")
         elif reason in _USED:
             self._used.add(settlement.id)
             log.error("facilitator_says_used", settlement=settlement.id)
             return Unknown("the facilitator says that its nonce was used; whether by us, nobody can tell")
-        elif reason == "settlement_pending":
+        elif reason == reasons.PENDING:
             return Unknown("the facilitator says that it is under way")
         return Refused(reason, "the facilitator does not settle it", final=False)
 

@@ -23,7 +23,7 @@ import structlog
 from gateway.core import crash
 from gateway.core.errors import Conflict, IllegalMove
 from gateway.core.settlement import Attempt, Settled, Settlement
-from gateway.settlement import calldata, transactions
+from gateway.settlement import calldata, reasons, transactions
 from gateway.settlement.onchain import Due, OnChain
 from gateway.settlement.proof import Receipt, receipt
 from gateway.settlement.protocol import Journal, Refused, Unknown
@@ -477,7 +477,7 @@ class Flights:
         if item is None:
             return
         if alone and mined is not None:
-            item.answer(Refused("transaction_failed", "the chain refused it", final=False))
+            item.answer(Refused(reasons.TRANSACTION_FAILED, "the chain refused it", final=False))
         elif not item.done.done():
             item.alone = mined is not None
             self._back(item)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.core.settlement import Settlement
-from gateway.settlement import calldata
+from gateway.settlement import calldata, reasons
 from gateway.settlement.flights import (
     RETRY_FIRST_S,
     RETRY_MAX_S,
@@ -34,7 +34,7 @@ from gateway.settlement.flights import (
     Outcome,
 )
 from gateway.settlement.onchain import OnChain, due_of, eth_call, reverts, simulation
-from gateway.settlement.protocol import Admitted, Journal, Lock, Unknown
+from gateway.settlement.protocol import Admitted, Journal, Lock, Refused, Unknown
 from gateway.settlement.rpc import Answer, Block, Call, RpcError, RpcUnavailable, data, quantity
 from gateway.settlement.transactions import Key
 
@@ -339,7 +339,9 @@ class Lane:
                 item.alone = True
                 self._put(item)
                 return
-            found = why
+            # Used by whom? Perhaps by this very payment, in a block that is not deep or not yet with every node.
+            used = isinstance(why, Refused) and why.reason == reasons.NONCE_USED
+            found = Unknown("its nonce is used, by what is not sure yet") if used else why
         item.answer(found)
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:

@@ -22,7 +22,7 @@ from gateway.core.settlement import ProofKind, Settled, Settlement
 from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
 from gateway.core.x402.typed_data import domain_separator
 from gateway.core.x402.verify import Verified
-from gateway.settlement import calldata
+from gateway.settlement import calldata, reasons
 from gateway.settlement.proof import Receipt, receipt, transfer_of
 from gateway.settlement.protocol import Admitted, Refused, Unknown
 from gateway.settlement.rpc import Answer, Block, Call, Rpc, RpcError, RpcUnavailable, data, members, quantity, word
@@ -183,7 +183,7 @@ class OnChain:
         """Would the chain take it now, sent by `sender`? `max_fee_wei` is the most that a unit of gas may cost;
         without `asks_gas`, whether the sender can pay for it is somebody else's affair."""
         if not self.serves(payment.requirements):
-            return Refused("invalid_payment_requirements", "this is not asked for here")
+            return Refused(reasons.NOT_ASKED_FOR, "this is not asked for here")
         if self._wrong:
             return Unknown(f"the configuration is wrong: {self._wrong[0].subject}: {self._wrong[0].message}")
         due = due_of_verified(payment)
@@ -236,7 +236,9 @@ class OnChain:
         def understand(head: Block, answers: list[Answer]) -> Admitted | Refused | Unknown:
             code = bool(data(answers[0]))
             if not (code or recovered):
-                return Refused(_signature(due), "the signature is not the payer's, and the payer is no contract")
+                return Refused(
+                    reasons.signature(due.by_permit2), "it is signed by another key, and the payer is no contract"
+                )
             failed = reverts(answers[2 if code else 1])
             balance, allowance = word(answers[3]), _word_or(answers[4], 2**256 - 1)
             if not failed:
@@ -376,9 +378,9 @@ class OnChain:
             [("eth_getBlockByNumber", hex(depth), False), at_block(eth_call(used_at, used_call), depth)], understand
         )
         if used and used_then:
-            return Refused(_already_used(due), "its nonce is used, and nothing came to us")
+            return Refused(reasons.NONCE_USED, "its nonce is used, and nothing came to us")
         if not used and not used_then and time_s >= due.valid_before_s:
-            return Refused(_expired(due), "it expired unused")
+            return Refused(reasons.expired(due.by_permit2), "it expired unused")
         return Unknown("not deep enough to be sure", last)
 
     # whether all of it stands where it should
@@ -479,28 +481,16 @@ def _why(due: Due, head: Block, balance: int, allowance: int, used: Answer, *, f
     """The reason that a client can do something about, the most telling first."""
     permit2 = due.by_permit2
     if not isinstance(used, RpcError) and calldata.used(due.payment, word(used)):
-        return Refused(_already_used(due), "its nonce was used before", final=False)
+        return Refused(reasons.NONCE_USED, "its nonce was used before", final=False)
     if head.time_s >= due.valid_before_s:
-        return Refused(_expired(due), "it has expired", final=False)
+        return Refused(reasons.expired(due.by_permit2), "it has expired", final=False)
     if balance < due.amount:
-        reason = "permit2_insufficient_balance" if permit2 else "invalid_exact_evm_insufficient_balance"
+        reason = reasons.insufficient(permit2)
         return Refused(reason, f"the payer has {balance} atomic units of the token", final=False)
     if permit2 and allowance < due.amount:
-        return Refused("permit2_allowance_required", "approve Permit2 on the token first, then pay", final=False)
+        return Refused(reasons.ALLOWANCE, "approve Permit2 on the token first, then pay", final=False)
     if frozen:
-        return Refused("transaction_failed", "the token's issuer has frozen the payer's account", final=False)
+        return Refused(reasons.TRANSACTION_FAILED, "the token's issuer has frozen the payer's account", final=False)
     if code:
-        return Refused(_signature(due), "the payer's contract does not confirm the signature", final=False)
-    return Refused("invalid_exact_evm_transaction_simulation_failed", "the token refuses the transfer", final=False)
-
-
-def _signature(due: Due) -> str:
-    return "invalid_permit2_signature" if due.by_permit2 else "invalid_exact_evm_payload_signature"
-
-
-def _already_used(due: Due) -> str:
-    return "invalid_exact_evm_nonce_already_used"
-
-
-def _expired(due: Due) -> str:
-    return "permit2_deadline_expired" if due.by_permit2 else "invalid_exact_evm_payload_authorization_valid_before"
+        return Refused(reasons.signature(due.by_permit2), "the payer's contract does not confirm it", final=False)
+    return Refused(reasons.SIMULATION_FAILED, "the token refuses the transfer", final=False)

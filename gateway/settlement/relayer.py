@@ -13,6 +13,7 @@ from gateway.core.networks import Network
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.core.x402.messages import Permit2, Requirements
 from gateway.core.x402.verify import Verified
+from gateway.settlement import reasons
 from gateway.settlement.lane import Lane, Limits
 from gateway.settlement.onchain import FINAL_DEPTH, PROOF_DEPTH, OnChain, due_of
 from gateway.settlement.protocol import Admitted, Health, Journal, Lock, Refused, Unknown
@@ -86,7 +87,7 @@ class Relayer:
     async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
         lane = self._lane_of(payment.payment.authorization)
         if lane is None:
-            return Refused("upto_facilitator_mismatch", "none of our keys may settle this")
+            return Refused(reasons.NOT_OUR_KEY, "none of our keys may settle this")
         outcome = await self.chain.check(payment, lane.key.address, max_fee_wei=self._limits.max_fee_wei)
         lane.flights.gas_wei = self.chain.gas_wei
         return outcome

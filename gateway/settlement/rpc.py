@@ -237,7 +237,7 @@ class Rpc:
                 url.failed(loop.time())
                 reasons.append(f"#{url.place} {failure}")
                 behind |= isinstance(failure, RpcBehind)
-                log.info("rpc_failed", url=url.place, cause=str(failure))
+                log.info("rpc_failed", node=url.place, cause=str(failure))
             else:
                 url.answered()
                 return understood
@@ -300,7 +300,7 @@ class Rpc:
             found = quantity(answers.pop(0))
             url.wrong_chain = found != self.chain_id
             if url.wrong_chain:
-                log.error("rpc_wrong_chain", url=url.place, expected=self.chain_id, found=found)
+                log.error("rpc_wrong_chain", node=url.place, expected=self.chain_id, found=found)
                 raise RpcUnavailable(f"it is of chain {found}, not {self.chain_id}")
             url.checked_at = now
         return answers

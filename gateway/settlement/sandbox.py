@@ -17,6 +17,7 @@ from gateway.core.settlement import ProofKind, Settled, Settlement
 from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
 from gateway.core.x402.typed_data import eip3009_digest, permit2_digest, recover
 from gateway.core.x402.verify import Verified
+from gateway.settlement import reasons
 from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
 
 FACILITATOR = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -142,10 +143,10 @@ class Sandbox:
             return Unknown("the sandbox is out of reach, as it was told to be")
         asked = payment.requirements
         if not self.serves(asked):
-            return Refused("invalid_payment_requirements", "this is not asked for here")
+            return Refused(reasons.NOT_ASKED_FOR, "this is not asked for here")
         by_permit2 = payment.method == "permit2"
         if not payment.recovered:
-            return Refused(_signature_reason(by_permit2), "an account without code signs with its own key")
+            return Refused(reasons.signature(by_permit2), "an account without code signs with its own key")
         terms = _Terms(payment.identity, payment.payer, payment.value_atomic, payment.valid_before_s, by_permit2)
         refused = self._refusal(asked.asset, terms)
         if refused is not None:
@@ -183,9 +184,9 @@ class Sandbox:
         if proof is not None:
             return proof
         if settlement.identity in self._cancelled:
-            return Refused("invalid_exact_evm_nonce_already_used", "used, and nothing came")
+            return Refused(reasons.NONCE_USED, "used, and nothing came")
         if settlement.valid_before_s <= self._clock():
-            return Refused("transaction_failed", "it expired unused")
+            return Refused(reasons.TRANSACTION_FAILED, "it expired unused")
         return Unknown("not settled yet")
 
     async def health(self) -> Health:
@@ -197,17 +198,15 @@ class Sandbox:
     def _refusal(self, token: str, terms: _Terms) -> Refused | None:
         by_permit2 = terms.by_permit2
         if terms.identity in self._proofs or terms.identity in self._cancelled:
-            return Refused("invalid_exact_evm_nonce_already_used", "its nonce was used before", final=True)
+            return Refused(reasons.NONCE_USED, "its nonce was used before", final=True)
         if terms.valid_before_s <= self._clock():
-            reason = "permit2_deadline_expired" if by_permit2 else _EXPIRED
-            return Refused(reason, "it has expired", final=True)
+            return Refused(reasons.expired(by_permit2), "it has expired", final=True)
         if {terms.payer, self._pay_to} & self._frozen:
-            return Refused("transaction_failed", "the token has frozen the payer or the receiver", final=False)
+            return Refused(reasons.TRANSACTION_FAILED, "the token has frozen the payer or the receiver", final=False)
         if by_permit2 and self._allowance(token, terms.payer) < terms.amount:
-            return Refused("permit2_allowance_required", "approve Permit2 on the token first", final=False)
+            return Refused(reasons.ALLOWANCE, "approve Permit2 on the token first", final=False)
         if self.balance(terms.payer, token) < terms.amount:
-            reason = "permit2_insufficient_balance" if by_permit2 else "invalid_exact_evm_insufficient_balance"
-            return Refused(reason, "the payer has less than that", final=False)
+            return Refused(reasons.insufficient(by_permit2), "the payer has less than that", final=False)
         return None
 
     def _unsigned(self, payment: Payment, settlement: Settlement) -> Refused | None:
@@ -222,9 +221,9 @@ class Sandbox:
             digest = permit2_digest(signed, chain_id=self._network.chain_id)
             due = settlement.amount_atomic if signed.facilitator else signed.amount
             if due > signed.amount:
-                return Refused("upto_amount_exceeds_permitted", "more than was signed for")
+                return Refused(reasons.MORE_THAN_SIGNED, "more than was signed for")
         if recover(digest, payment.signature) != signed.from_ or due != settlement.amount_atomic:
-            return Refused(_signature_reason(isinstance(signed, Permit2)), "the signature is not the payer's")
+            return Refused(reasons.signature(isinstance(signed, Permit2)), "the signature is not the payer's")
         return None
 
     def _allowance(self, token: str, payer: str) -> int:
@@ -241,10 +240,3 @@ class Sandbox:
         proof = Settled(ProofKind.SANDBOX, transaction, 0, self._block, amount, final=True)
         self._proofs[identity] = proof
         return proof
-
-
-_EXPIRED = "invalid_exact_evm_payload_authorization_valid_before"
-
-
-def _signature_reason(by_permit2: bool) -> str:
-    return "invalid_permit2_signature" if by_permit2 else "invalid_exact_evm_payload_signature"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from gateway.core.settlement import Settled, Settlement
 from gateway.core.x402.messages import Requirements
 from gateway.core.x402.verify import Verified
+from gateway.settlement import reasons
 from gateway.settlement.protocol import Admitted, Health, Refused, Settler, Unknown
 
 
@@ -38,7 +39,7 @@ class Several:
     async def check(self, payment: Verified) -> Admitted | Refused | Unknown:
         settler = self._by_network.get(payment.requirements.network)
         if settler is None:
-            return Refused("invalid_network", "nobody settles on this network here")
+            return Refused(reasons.NOT_ASKED_FOR, "nobody settles on this network here")
         return await settler.check(payment)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:

@@ -506,3 +506,16 @@ async def test_a_batch_is_no_larger_than_the_purse(till: Till, payers: list[Paye
     outcomes = await settle_all(till, [till.pay(payer) for payer in payers])
     assert [outcome for outcome in outcomes if not isinstance(outcome, Settled)] == []
     assert max(len(attempt.settlements) for attempt in till.journal.attempts) < 9
+
+
+async def test_f047_used_by_what_is_not_sure_is_no_refusal(till: Till, payers: list[Payer], chain: Chain) -> None:
+    """Cancelled in the latest block, which may yet be another one: told only when it is deep."""
+    payment = payers[0].pay(till.ask())
+    settlement = till.queue(till.verified(payment))
+    signature = "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+    chain.do(payers[0].address, USDC, signature, *payers[0].cancel(payment))
+    assert isinstance(await till.settle(settlement), Unknown)
+    chain.mine(12)
+    outcome = await till.settle(settlement)
+    assert isinstance(outcome, Refused)
+    assert outcome.final
