@@ -410,10 +410,14 @@ def test_serve_and_pay(faregate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         wrong = faregate("pay", url, "-d", '{"phone": "12"}', "--yes")
         foreign = faregate("pay", url, "-d", "{}", "--yes", "--network", "eip155:8453")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        log = [json.loads(line) for line in process.communicate(timeout=20)[1].splitlines()]
+        assert process.returncode == 0
     assert match.status == 0
-    assert json.loads(match.out)["billing"]["charged_usd"] == "0.330"
+    billing = json.loads(match.out)["billing"]
+    assert billing["charged_usd"] == "0.330"
+    assert [line["charge_id"] for line in log if line.get("outcome") == "match"] == [billing["charge_id"]]
     assert '"success": true' in match.err
+    assert f"{billing['charge_id']}, to be fetched again with X-Charge-Token: 411c_" in match.err
     assert miss.status == 0
     assert json.loads(miss.out)["matched"] is False
     assert "nothing was charged" in miss.err

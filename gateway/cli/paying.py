@@ -147,10 +147,11 @@ def _tell(call: "Call", reply: "Reply") -> None:
         terminal.note(f"Receipt   {json.dumps(reply.receipt)}")
     elif response.status == 200:
         terminal.note("Receipt   none: nothing was settled, nothing was charged")
+    token = response.headers.get("x-charge-token")
     if reply.charge_id:
-        terminal.note(f"Charge    {_plain(reply.charge_id)}")
+        again = f", to be fetched again with X-Charge-Token: {_plain(token)}" if token and not reply.pending else ""
+        terminal.note(f"Charge    {_plain(reply.charge_id)}{again}")
     if reply.pending:
-        token = response.headers.get("x-charge-token")
         terminal.note(f"Still under way; ask {_plain(status_url(call, reply) or call.url)}")
         terminal.note(f"with the header X-Charge-Token: {_plain(token)}" if token else "with the same payment")
         raise typer.Exit(4)

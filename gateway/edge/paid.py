@@ -25,6 +25,7 @@ from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Payment
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.tokens import Tokens
+from gateway.edge.visit import visit_of
 from gateway.flows.purchase import Answer, Call, Purchase
 from gateway.store.charges import ChargeView
 
@@ -60,7 +61,9 @@ class Paid:
             if not refused:
                 raise
             return refusal(self.challenge(operation, problem, request_id), problem)
-        self.count(operation.id, outcome_of(bought))
+        outcome = outcome_of(bought)
+        self.count(operation.id, outcome)
+        visit_of(request).facts.update(charge_id=bought.view.charge.id, outcome=outcome)
         return self._respond(operation, bought, request_id)
 
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call:

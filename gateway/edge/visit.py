@@ -49,7 +49,7 @@ class Visit:
     route: str = "unknown"
     """The path's template as it stands in our tables, never what was asked for."""
     facts: dict[str, str | int | bool] = field(default_factory=dict)
-    """What the log line tells beyond the obvious, as operation, charge_id, code. Never a person, never a secret."""
+    """What the log line tells beyond the obvious, as charge_id, outcome, code. Never a person, never a secret."""
 
     @property
     def client_key(self) -> str:
