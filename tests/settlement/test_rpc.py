@@ -64,6 +64,13 @@ async def test_one_failing_call_is_one_error(http: aiohttp.ClientSession, node: 
     assert second.reverted
 
 
+@pytest.mark.parametrize("behaviour", [rig.truncated, rig.wrong_ids, rig.html, rig.status(500), rig.endless])
+async def test_half_an_answer_is_none(http: aiohttp.ClientSession, node: Node, behaviour: rig.Behaviour) -> None:
+    node.on("*", behaviour)
+    with pytest.raises(RpcUnavailable):
+        await Rpc(http, [node.url], chain_id=1).batch([("echo", "a"), ("echo", "b")])
+
+
 async def test_a_long_batch_goes_in_parts(http: aiohttp.ClientSession, node: Node) -> None:
     rpc = Rpc(http, [node.url], chain_id=1)
     count = BATCH_MAX * 2 + 5
@@ -113,7 +120,7 @@ async def test_the_latest_never_goes_back(http: aiohttp.ClientSession, node: Nod
     assert await rpc.latest([("echo", "x")], lambda head, answers: (head.number, answers)) == (103, ["x"])
     assert rpc.head == 103
     other.head = 99
-    with pytest.raises(RpcUnavailable, match="others were at 103"):
+    with pytest.raises(RpcUnavailable):
         await rpc.latest([("echo", "x")], lambda head, answers: head.number)
 
 
