@@ -49,7 +49,7 @@ class Alarms:
         pending = queued = 0
         for settlement in await self._db.read(settlements.unfinished):
             age_s = self._clock() - ids.made_ms(settlement.id) / 1000
-            pending += age_s > PENDING_MAX_S
+            pending += age_s > PENDING_MAX_S and not settlement.abandoned
             queued += age_s > QUEUED_MAX_S and settlement.state is State.QUEUED and not settlement.abandoned
         levels: dict[str, float] = dict(self._told)
         if self._settler is not None:

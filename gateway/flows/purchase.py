@@ -4,8 +4,7 @@
     fulfil      the upstream's work, then one write: captured or released, the result kept, the settlement queued.
     collect     for a captured signature: wait a while for the proof on chain.
 
-What core can decide is decided there; this file is the order of the I/O. From the hold on, the call runs to its
-end in a task of its own: a client that hangs up changes nothing, and finds the result again by its payment, its
+What core can decide is decided there; this file is the order of the I/O. A call runs to its end in a task of its own: a client that hangs up changes nothing, and finds the result again by its payment, its
 idempotency key or its charge token.
 """
 
@@ -138,17 +137,24 @@ class Purchase:
 
     async def buy(self, call: Call) -> Answer:
         """The whole call. Raises Problem; whenever it does, nothing was charged."""
+        if len(self._running) >= self._terms.concurrent_calls:
+            raise Problem(Code.OVERLOADED, "too many calls at once; nothing was charged", retry_after_s=1)
+        task = asyncio.create_task(self._whole(call))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def _whole(self, call: Call) -> Answer:
         ticket = await self.authorize(call)
         if isinstance(ticket, Answer):
             return ticket
-        task = asyncio.create_task(self._finish(ticket))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        view = await self.fulfil(ticket)
+        return await self.collect(view, ticket.token)
 
-    async def _finish(self, held: Held) -> Answer:
-        view = await self.fulfil(held)
-        return await self.collect(view, held.token)
+    def _ended(self, task: asyncio.Task[Answer]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # heard, even where the client that would have been told has gone
 
     async def drain(self) -> None:
         """Waits until every call under way has ended."""
@@ -158,8 +164,6 @@ class Purchase:
     # authorize
 
     async def authorize(self, call: Call) -> Held | Answer:
-        if len(self._running) >= self._terms.concurrent_calls:
-            raise Problem(Code.OVERLOADED, "too many calls at once; nothing was charged", retry_after_s=1)
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
             raise Problem(

@@ -175,3 +175,13 @@ async def test_a_paid_head_and_a_wrong_method_are_405(tmp_path):
             assert reply.status == 405
             assert reply.headers["Allow"] == "POST"
         assert await gate.charges() == []
+
+
+async def test_more_calls_at_once_than_allowed_are_turned_away_unclaimed(tmp_path):
+    async with Gate.open(tmp_path, toml="[limits]\nconcurrent_calls = 3\n") as gate:
+        gate.upstream.script |= {f"w{n}": slow(0.3) for n in range(12)}
+        agent, token = await gate.agent(12 * PRICE)
+        replies = await asyncio.gather(*(gate.call(f"w{n}", token=token) for n in range(12)))
+        assert sorted(reply.status for reply in replies) == [200] * 3 + [503] * 9
+        assert {reply.json["code"] for reply in replies if reply.status == 503} == {"OVERLOADED"}
+        assert (await gate.balance(agent)).available == 9 * PRICE
