@@ -115,6 +115,7 @@ class Running:
     port: int
     settings: Configuration
     session: aiohttp.ClientSession
+    name: str = "faregate"
     child: Child | None = field(default=None, repr=False)
 
     @property
@@ -123,11 +124,11 @@ class Running:
 
     @property
     def config(self) -> Path:
-        return self.home / "faregate.toml"
+        return self.home / f"{self.name}.toml"
 
     @property
     def log(self) -> Path:
-        return self.home / "log"
+        return self.home / f"{self.name}.log"
 
     def said(self) -> str:
         """Every line of every life so far."""
@@ -298,13 +299,21 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(
-    home: Path, program: Program, settings: Configuration, *, started: bool = True, clean: bool = True, **start: Any
+    home: Path,
+    program: Program,
+    settings: Configuration,
+    *,
+    name: str = "faregate",
+    started: bool = True,
+    clean: bool = True,
+    **start: Any,
 ) -> AsyncIterator[Running]:
-    """`started` false: not yet. `clean` false: its books may be in any state at the end."""
-    port = _furnish(home, settings)
+    """`name`: of another process on the same home. `started` false: not yet. `clean` false: its books may be in any
+    state at the end."""
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
-        gate = Running(home, program, port, settings, session)
+        gate = Running(home, program, free_port(), settings, session, name)
+        _furnish(gate)
         if started:
             await gate.start(**start)
         try:
@@ -316,9 +325,7 @@ async def running(
         await gate.audit()
 
 
-def _furnish(home: Path, settings: Configuration) -> int:
-    """Writes faregate.toml; answers its port."""
-    home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    (home / "faregate.toml").write_text(f'[service]\nport = {port}\n[store]\npath = "gate.db"\n{settings.toml}')
-    return port
+def _furnish(gate: Running) -> None:
+    """Writes its configuration."""
+    gate.home.mkdir(parents=True, exist_ok=True)
+    gate.config.write_text(f'[service]\nport = {gate.port}\n[store]\npath = "gate.db"\n{gate.settings.toml}')
