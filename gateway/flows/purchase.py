@@ -4,8 +4,9 @@
     fulfil      the upstream's work, then one write: captured or released, the result kept, the settlement queued.
     collect     for a captured signature: wait a while for the proof on chain.
 
-What core can decide is decided there; this file is the order of the I/O. A call runs to its end in a task of its own: a client that hangs up changes nothing, and finds the result again by its payment, its
-idempotency key or its charge token.
+What core can decide is decided there; this file is the order of the I/O. A call runs to its end in a task of its own:
+a client that hangs up changes nothing, and finds the result again by its payment, its idempotency key or its charge
+token.
 """
 
 import asyncio
