@@ -41,7 +41,8 @@ STUCK_BLOCKS = 3
 """A transaction that as many blocks have passed by is offered more."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
 POLL_FIRST_S, PACE_MAX_S = 0.001, 2.0
-SYNC_MARGIN_S = 1.0
+SYNC_BLOCKS, SYNC_MIN_S = 1.5, 0.3
+"""How long a node may sit on a transaction until it is in a block."""
 LOOK_MAX = 64
 """Transactions that are in a block and not deep yet, looked at together."""
 
@@ -244,7 +245,7 @@ class Flights:
             items = [item for item in items if item.settlement.id not in refused]
         else:
             return
-        self._next_nonce = nonce + 1
+        self._next_nonce = max(self._next_nonce, nonce + 1)
         flight = Flight(nonce, [signed], tuple(item.settlement.id for item in items))
         flight.items = {item.settlement.id: item for item in items}
         flight.sent_at_block = head.number
@@ -295,8 +296,8 @@ class Flights:
         at_block = self._rpc.head
         try:
             if self._sync_sends:
-                wait_s = self._chain.network.block_time_s + SYNC_MARGIN_S
-                found = receipt(await self._rpc.call("eth_sendRawTransactionSync", raw, wait_s=wait_s))
+                wait_s = max(self._chain.network.block_time_s * SYNC_BLOCKS, SYNC_MIN_S)
+                found = receipt(await self._rpc.call("eth_sendRawTransactionSync", raw, wait_s=wait_s), signed.hash)
                 crash.point("settle.after_broadcast")
                 if found is not None:
                     await self._landed(flight, found)
@@ -361,8 +362,8 @@ class Flights:
 
         def understand(head: Block, answers: list[Answer]) -> tuple[Block, int, dict[int, Receipt]]:
             mined = {}
-            for (flight, _), answer in zip(hashes, answers[1:], strict=True):
-                found = receipt(answer)
+            for (flight, hash), answer in zip(hashes, answers[1:], strict=True):
+                found = receipt(answer, hash)
                 if found is not None:
                     mined[flight.nonce] = found
             return head, quantity(answers[0], bits=63), mined
@@ -435,7 +436,7 @@ class Flights:
 
         def understand(answers: list[Answer]) -> bool:
             used = quantity(answers[0], bits=63) > flight.nonce
-            return used and all(receipt(answer) is None for answer in answers[1:])
+            return used and all(receipt(*each) is None for each in zip(answers[1:], hashes, strict=True))
 
         if await self._rpc.read(
             [

@@ -290,7 +290,7 @@ class OnChain:
 
         def understand(head: Block, answers: list[Answer]) -> tuple[Block, bool, list[Receipt]]:
             used = calldata.used(due.payment, word(answers[0]))
-            return head, used, [each for each in map(receipt, answers[1:]) if each is not None]
+            return head, used, _receipts(answers[1:], transactions)
 
         head, used, receipts = await self.rpc.latest(
             [eth_call(used_at, used_call), *(("eth_getTransactionReceipt", hash) for hash in transactions)], understand
@@ -333,12 +333,11 @@ class OnChain:
         if not isinstance(signed, Eip3009):
             hashes = await self._holding(calldata.signature_mark(due.payment.signature), hashes)
         receipts = await self.rpc.read(
-            [("eth_getTransactionReceipt", hash) for hash in hashes],
-            lambda answers: [receipt(each) for each in answers],
+            [("eth_getTransactionReceipt", hash) for hash in hashes], lambda answers: _receipts(answers, hashes)
         )
-        if None in receipts:
+        if len(receipts) < len(hashes):
             raise RpcUnavailable("a log without its transaction")
-        return self.proof(due, [each for each in receipts if each is not None], head.number)
+        return self.proof(due, receipts, head.number)
 
     async def _transactions_with(self, token: str, topics: list[str], since: int, until: int) -> list[str]:
         starts = range(max(since, 0), until + 1, LOG_BLOCKS_MAX)[-LOG_LOOKS_MAX:]
@@ -446,6 +445,12 @@ class OnChain:
         except RpcUnavailable as failure:
             return Finding(subject, None, f"the chain cannot be asked: {failure}")
         return Finding(subject, True, f"{token.name} {token.version}, {token.decimals} decimals")
+
+
+def _receipts(answers: Sequence[Answer], transactions: Sequence[str]) -> list[Receipt]:
+    """Of those transactions that are in a block."""
+    found = (receipt(answer, hash) for answer, hash in zip(answers, transactions, strict=True))
+    return [each for each in found if each is not None]
 
 
 def _transactions_of(answers: list[Answer]) -> list[str]:

@@ -40,16 +40,18 @@ class Receipt:
     logs: tuple[Log, ...]
 
 
-def receipt(answer: Answer) -> Receipt | None:
-    """What eth_getTransactionReceipt answered; None for a transaction that is not in a block."""
+def receipt(answer: Answer, transaction: str) -> Receipt | None:
+    """What a node answered when it was asked for this transaction's; None for one that is not in a block."""
     if answer is None:
         return None
     found = members(answer)
+    if text(found.get("transactionHash")).lower() != transaction:
+        raise RpcUnavailable("a receipt of something else")
     logs = found.get("logs")
     if not isinstance(logs, list):
         raise RpcUnavailable("a receipt without logs")
     return Receipt(
-        transaction=text(found.get("transactionHash")).lower(),
+        transaction=transaction,
         block=quantity(found.get("blockNumber"), bits=63),
         succeeded=quantity(found.get("status")) == 1,
         logs=tuple(_log(each) for each in logs),

@@ -21,7 +21,7 @@ from gateway.settlement.transactions import Key
 pytestmark = pytest.mark.chain
 
 RELAYER = Key(RELAYER_KEY).address
-QUICK = Limits(settle_wait_s=0.5)
+QUICK = Limits(settle_wait_s=0.3)
 
 
 def hashes(till: Till) -> list[str]:
@@ -133,7 +133,7 @@ async def test_f038_a_jump_of_fees_is_followed(open_till, payers: list[Payer], c
 
 
 async def test_f038_no_more_than_the_cap_is_ever_offered(open_till, payers: list[Payer], chain: Chain) -> None:
-    till = await open_till(limits=Limits(settle_wait_s=0.5, max_fee_wei=5 * 10**9))
+    till = await open_till(limits=Limits(settle_wait_s=0.3, max_fee_wei=5 * 10**9))
     chain.automine(False)
     first = till.pay(payers[0])
     assert isinstance(await till.settle(first), Unknown)

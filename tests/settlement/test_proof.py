@@ -101,15 +101,16 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_receipt_is_read_in_lower_case() -> None:
-    found = receipt(GOOD)
+    found = receipt(GOOD, "0xaa")
     assert found == Receipt("0xaa", 5, True, (Log("0xab", ("0xcd",), b"\1", 2),))
-    assert receipt(None) is None
+    assert receipt(None, "0xaa") is None
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        7, [], {}, {**GOOD, "logs": None}, {**GOOD, "logs": [None]}, {**GOOD, "status": None},
+        {**GOOD, "transactionHash": "0xBB"}, 7, [], {},
+        {**GOOD, "logs": None}, {**GOOD, "logs": [None]}, {**GOOD, "status": None},
         {**GOOD, "blockNumber": "five"}, {**GOOD, "blockNumber": None}, {**GOOD, "transactionHash": 1},
         {**GOOD, "logs": [{"address": "0x1", "topics": "0x2", "data": "0x", "logIndex": "0x0"}]},
         {**GOOD, "logs": [{"address": "0x1", "topics": [], "data": "zz", "logIndex": "0x0"}]},
@@ -117,4 +118,4 @@ def test_a_receipt_is_read_in_lower_case() -> None:
 )  # fmt: skip
 def test_a_broken_receipt_is_no_answer(broken: Any) -> None:
     with pytest.raises(RpcUnavailable):
-        receipt(broken)
+        receipt(broken, "0xaa")

@@ -71,6 +71,16 @@ async def test_half_an_answer_is_none(http: aiohttp.ClientSession, node: Node, b
         await Rpc(http, [node.url], chain_id=1).batch([("echo", "a"), ("echo", "b")])
 
 
+async def test_an_answer_beyond_all_measure_is_none(
+    http: aiohttp.ClientSession, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.settlement.rpc.ANSWER_BYTES_MAX", 1000)
+    rpc = Rpc(http, [node.url], chain_id=1)
+    assert await rpc.call("echo", "x" * 500) == "x" * 500
+    with pytest.raises(RpcUnavailable, match="measure"):
+        await rpc.call("echo", "x" * 2000)
+
+
 async def test_a_long_batch_goes_in_parts(http: aiohttp.ClientSession, node: Node) -> None:
     rpc = Rpc(http, [node.url], chain_id=1)
     count = BATCH_MAX * 2 + 5
