@@ -96,6 +96,15 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._due_s = self.loop.time() + self._limits.head_deadline_s
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells only the request that was read last. The one that is worked on would write to nobody, which is
+        # an error in the log for each; those that wait behind it need no work at all.
+        if self._running is not None:
+            self._running.disconnected = not self._running.response_complete
+            self._running.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
     def _make_room(self) -> bool:
         """Closes the connection that has waited longest for a request, among a few."""
         waiting = [each for each in islice(self._others(), EVICT_AMONG) if each.is_waiting]

@@ -414,3 +414,26 @@ async def test_ipv6_has_its_brackets() -> None:
     async with serving(app, listener=listener) as url:
         assert url.startswith("http://[::1]:")
         assert listener.family == socket.AF_INET6
+
+
+async def test_whoever_leaves_is_gone_for_what_is_worked_on_and_for_what_waits_behind(counter: Counter) -> None:
+    """Several requests at once, and the client leaves: uvicorn by itself tells only the last of them."""
+    begun: list[str] = []
+    began, told = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        begun.append(request.method)
+        began.set()
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        told.set()
+        return Response(b"x" * 100)
+
+    counter.behaviour = wait
+    async with serving_with(counter) as (url, _), asyncio.timeout(5):
+        async with await Wire.to(url) as wire:
+            wire.send(request("POST", PHONE, PAID) * 3)
+            await began.wait()
+        await told.wait()
+        await asyncio.sleep(0.05)
+    assert begun == ["POST"]
