@@ -98,11 +98,10 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn tells only the request that was read last. The one that is worked on would write to nobody, which is
-        # an error in the log for each; those that wait behind it need no work at all.
+        # an error in the log.
         if self._running is not None:
             self._running.disconnected = not self._running.response_complete
             self._running.message_event.set()
-        self.pipeline.clear()
         super().connection_lost(exc)
 
     def _make_room(self) -> bool:
