@@ -224,6 +224,13 @@ async def test_f059_what_was_mined_counts_not_what_was_said(
         assert not isinstance(outcome, Settled) or outcome.amount_atomic == taken
 
 
+async def test_used_in_its_words_is_left_to_the_chain(open_fac, fac: FacilitatorServer, payers: list[Payer]) -> None:
+    till = await open_fac()
+    fac.settling = rig.say_used
+    settlement = till.pay(payers[0])
+    assert isinstance(await till.settle(settlement), Unknown)
+
+
 async def test_trusted_used_is_not_paid(open_fac, fac: FacilitatorServer, payers: list[Payer]) -> None:
     till = await open_fac(trust=True)
     fac.settling = rig.settle_and_break

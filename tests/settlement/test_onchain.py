@@ -75,6 +75,15 @@ async def test_f042_a_broken_node_claims_nothing_and_sends_nothing(
     assert not (await till.settler.health()).ready
 
 
+async def test_f042_a_node_that_likes_everything_does_not_make_a_forgery_good(
+    open_till, rpcx: RpcProxy, payers: list[Payer], chain: Chain
+) -> None:
+    till = await open_till(urls=[rpcx.url])
+    rpcx.on("*", rpcx_rig.answering("eth_call", "0x" + "1" * 64))
+    forged = Payer(PAYER_KEYS[6], wallet=payers[0].address, now=lambda: chain.now)
+    assert isinstance(await till.settler.check(till.verified(forged.pay(till.ask()))), Refused)
+
+
 async def test_f042_an_absurd_gas_price_never_goes_above_the_cap(
     open_till, rpcx: RpcProxy, payers: list[Payer]
 ) -> None:

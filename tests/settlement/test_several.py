@@ -62,6 +62,18 @@ async def test_the_sandbox_fails_as_it_is_told(weather: Weather) -> None:
     assert box.balance(PAY_TO) == 1000
 
 
+async def test_the_sandbox_looks_at_the_signature_again() -> None:
+    """What is stored was verified once; what settles it believes nobody."""
+    box = sandbox()
+    till = Till(box, SANDBOX, NETWORKS[SANDBOX].tokens[0], now=time.time)
+    for method in ("eip3009", "permit2"):
+        payer = Payer(PAYER_KEYS[0])
+        forged = Payer(PAYER_KEYS[1], wallet=payer.address)
+        settlement = till.queue(till.verified(forged.pay(till.ask(method=method))))
+        assert isinstance(await till.settle(settlement), Refused)
+    assert box.balance(PAY_TO) == 0
+
+
 async def test_the_sandbox_remembers_what_was_settled_before() -> None:
     box = sandbox()
     till = Till(box, SANDBOX, NETWORKS[SANDBOX].tokens[0], now=time.time)
