@@ -272,7 +272,8 @@ class Purchase:
         if not (known.same_request and known.same_payment) or view.token_only:
             raise Problem(
                 Code.PAYMENT_ALREADY_USED,
-                "this payment was used already; fetch its result with the charge token, or sign a new payment",
+                "this payment belongs to another request, or was used already: repeat that very request with it, "
+                "fetch its result with the charge token, or sign a new payment",
                 reason=Reason.NONCE_USED,
             )
         return await self._replay(view, fresh_token=call.principal is None)
