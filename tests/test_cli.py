@@ -189,6 +189,10 @@ def test_an_agents_life(faregate: Run) -> None:
     assert (row["label"], row["available_usd"], row["bonus_usd"], row["tokens"]) == ("first", "6.500", "0.200", 1)
     assert faregate("agents", "revoke", agent, "--yes").out == "1 token revoked\n"
     assert faregate("agents", "revoke", agent, "--yes").out == "0 tokens revoked\n"
+    anew = re.fullmatch(r"token  (411_[0-9A-Za-z]{49})\n", faregate("agents", "token", agent).out)
+    assert anew is not None
+    assert anew.group(1) not in created.out
+    assert faregate("agents", "revoke", agent, "--yes").out == "1 token revoked\n"
     assert faregate("audit").status == 0
     assert token not in Path("data/faregate.db").read_bytes().decode("latin-1")
 
@@ -209,7 +213,11 @@ def test_odd_amounts_change_nothing(faregate: Run, amount: str) -> None:
 
 
 def test_what_is_not_there_is_told(faregate: Run) -> None:
-    for arguments in (("agents", "credit", "agt_none", "1"), ("agents", "revoke", "agt_none", "-y")):
+    for arguments in (
+        ("agents", "credit", "agt_none", "1"),
+        ("agents", "token", "agt_none"),
+        ("agents", "revoke", "agt_none", "-y"),
+    ):
         done = faregate(*arguments)
         assert (done.status, "there is no agent agt_none" in done.err) == (2, True)
     for arguments in (("charges", "show", "chg_none"), ("charges", "refund", "chg_none", "-y")):

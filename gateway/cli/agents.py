@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 LABEL_MAX = 100
 
-app = typer.Typer(no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, revoke.")
+app = typer.Typer(no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, token, revoke.")
 
 Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
 
@@ -83,22 +83,29 @@ async def new_agent(
     db: "Database", token_prefix: str, label: str, amounts: "Sequence[tuple[Kind, int]]"
 ) -> tuple[str, str]:
     """An agent with one token and this money (micro-USD) -> (its id, the token)."""
+    from gateway.store import agents
+
+    agent_id = new_id("agt_")
+    credits = [(kind, amount, new_id("crd_")) for kind, amount in amounts]
+
+    def write(tx: "Tx") -> str:
+        agents.create(tx, agent_id, label)
+        for kind, amount, credit_id in credits:
+            agents.credit(tx, agent_id, amount, kind, "at creation", credit_id)
+        return _add_token(tx, agent_id, token_prefix)
+
+    return agent_id, await db.write(write)
+
+
+def _add_token(tx: "Tx", agent_id: str, token_prefix: str) -> str:
+    """A further token of this agent, which is nowhere but in the answer."""
     from gateway.core import ids
     from gateway.core.agent import TokenKind
     from gateway.store import agents
 
-    agent_id, key_id = new_id("agt_"), new_id("key_")
     token = ids.new_token(f"{token_prefix}_", os.urandom(ids.ENTROPY_TOKEN_BYTES))
-    credits = [(kind, amount, new_id("crd_")) for kind, amount in amounts]
-
-    def write(tx: "Tx") -> None:
-        agents.create(tx, agent_id, label)
-        agents.add_token(tx, key_id, agent_id, TokenKind.ADMIN, ids.token_hash(token), ids.token_hint(token))
-        for kind, amount, credit_id in credits:
-            agents.credit(tx, agent_id, amount, kind, "at creation", credit_id)
-
-    await db.write(write)
-    return agent_id, token
+    agents.add_token(tx, new_id("key_"), agent_id, TokenKind.ADMIN, ids.token_hash(token), ids.token_hint(token))
+    return token
 
 
 @app.command("list")
@@ -169,6 +176,21 @@ def credit(
     except Conflict:
         terminal.fail(f"--id: {credit_id} was another credit; nothing was changed", 4)
     terminal.say(f"{agent_id} has ${format_usd(balance.available)} of its own and ${format_usd(balance.bonus)} bonus")
+
+
+@app.command("token")
+def token(agent_id: Annotated[str, typer.Argument(metavar="AGENT")], config: terminal.Config = None) -> None:
+    """Issue a further token, as after `revoke`. It is printed once and kept nowhere."""
+
+    async def work(settings: "Settings", db: "Database") -> str:
+        def write(tx: "Tx") -> str:
+            _require(tx, agent_id)
+            return _add_token(tx, agent_id, settings.service.token_prefix)
+
+        return await db.write(write)
+
+    terminal.say(f"token  {with_database(config, work)}")
+    terminal.note("Keep the token: it is not stored and cannot be shown again.")
 
 
 @app.command("revoke")
