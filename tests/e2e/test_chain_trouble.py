@@ -146,7 +146,7 @@ async def test_f184_a_slow_node_slows_nobody_else(
         node.on("*", rpc.delay(2))
         paying = [asyncio.create_task(gate.call(FIND, HELLO, payment=payment)) for payment in payments]
         took = []
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 1.5
         while time.monotonic() < until:
             for path in ("/healthz", "/pricing"):
                 began = time.monotonic()
@@ -156,29 +156,34 @@ async def test_f184_a_slow_node_slows_nobody_else(
             assert (await gate.call(FIND, HELLO, token=token)).status == 200
             took.append(time.monotonic() - began)
             await asyncio.sleep(0.02)
-        assert not all(task.done() for task in paying)
+        assert not any(task.done() for task in paying)
         took.sort()
         assert took[int(len(took) * 0.99)] < 1, "two seconds of the node's are two of everybody's"
-        node.heal()
-        await asyncio.gather(*paying)
-        for payment in payments:
-            await gate.until_paid(FIND, HELLO, payment=payment)
-        assert chain.balance(gate.settings.pay_to) == PRICE * len(payments)
+        await gate.kill()
+        await asyncio.gather(*paying, return_exceptions=True)
 
 
-@METHODS
 async def test_f022_the_node_is_gone_between_check_and_broadcast(
-    open: Open, chain: Chain, node: RpcProxy, shop: ScriptedUpstream, method: str
+    open: Open, chain: Chain, node: RpcProxy, shop: ScriptedUpstream
 ) -> None:
     async with open(relayed(chain, rpc=node.url, upstream=shop.port, wait_s=1)) as gate:
-        payment = await gate.sign(PAYER, method=method)
-        during_the_work(shop, lambda: node.on("*", rpc.refuse))
-        assert is_pending(await gate.call(FIND, HELLO, payment=payment))
+        payments = [await gate.sign(PAYER, method=method) for method in ("eip3009", "permit2")]
+        checked = asyncio.Barrier(2)
+
+        async def behave(request: Seen, wire: Wire) -> None:
+            await checked.wait()
+            node.on("*", rpc.refuse)
+            await reply({"found": CANARY})(request, wire)
+
+        shop.on("/find", behave)
+        answers = await asyncio.gather(*(gate.call(FIND, HELLO, payment=payment) for payment in payments))
+        assert all(is_pending(answer) for answer in answers)
         assert chain.balance(gate.settings.pay_to) == 0
         node.heal()
-        assert (await gate.until_paid(FIND, HELLO, payment=payment)).json["data"] == {"found": CANARY}
-        assert chain.balance(gate.settings.pay_to) == PRICE
-        assert len(shop.seen) == 1
+        for payment in payments:
+            assert (await gate.until_paid(FIND, HELLO, payment=payment)).json["data"] == {"found": CANARY}
+        assert chain.balance(gate.settings.pay_to) == PRICE * 2
+        assert len(shop.seen) == 2
 
 
 @METHODS
@@ -315,7 +320,7 @@ async def test_a_payer_who_spends_it_meanwhile(open: Open, chain: Chain, shop: S
 
 @pytest.mark.parametrize(
     "state",
-    ["down", "429", pytest.param("500", marks=pytest.mark.full), pytest.param("hanging", marks=pytest.mark.full)],
+    ["down", *(pytest.param(state, marks=pytest.mark.full) for state in ("429", "500", "hanging"))],
 )
 async def test_f051_a_facilitator_of_no_use_at_the_start(
     open: Open, chain: Chain, shop: ScriptedUpstream, state: str
@@ -348,7 +353,7 @@ async def test_an_honest_facilitator(open: Open, chain: Chain, shop: ScriptedUps
 
 @pytest.mark.parametrize(
     "settling",
-    [facilitator.slowly(2, facilitator.settle_honestly), facilitator.settle_and_break],
+    [facilitator.slowly(1.2, facilitator.settle_honestly), facilitator.settle_and_break],
     ids=["slow", "breaks afterwards"],
 )
 async def test_f022_a_facilitator_that_leaves_us_in_the_dark(
@@ -374,23 +379,25 @@ async def test_f021_success_false_with_http_200(open: Open, chain: Chain, shop: 
         assert chain.balance(gate.settings.pay_to) == 0
 
 
-@pytest.mark.parametrize(
-    "lie",
-    [facilitator.lie_invented, facilitator.lie_reverted, facilitator.lie_foreign, facilitator.lie_again],
-    ids=["invented", "reverted", "foreign", "used before"],
-)
-async def test_f054_success_with_a_wrong_hash(
-    open: Open, chain: Chain, shop: ScriptedUpstream, lie: facilitator.Behaviour
-) -> None:
+async def test_f054_success_with_a_wrong_hash(open: Open, chain: Chain, shop: ScriptedUpstream) -> None:
+    """Invented, reverted, of something else, of another payment: four calls at once, each lied to in its own way."""
+    lies = [facilitator.lie_invented, facilitator.lie_reverted, facilitator.lie_foreign, facilitator.lie_again]
     async with FacilitatorServer(chain) as fac, open(facilitated(chain, fac.url, upstream=shop.port, wait_s=1)) as gate:
         first = await gate.until_paid(FIND, {"word": "before"}, payment=await gate.sign(PAYER))
         assert first.status == 200
+        payments = [await gate.sign(Payer(key)) for key in PAYER_KEYS[: len(lies)]]
+        lie_to = {Payer(key).address: lie for key, lie in zip(PAYER_KEYS, lies, strict=False)}
+
+        async def lie(fac: FacilitatorServer, asked: Any) -> Any:
+            return await lie_to[asked["paymentPayload"]["payload"]["authorization"]["from"]](fac, asked)
+
         fac.settling = lie
-        payment = await gate.sign(PAYER)
-        assert is_pending(await gate.call(FIND, HELLO, payment=payment))
-        assert is_pending(await gate.call(FIND, HELLO, payment=payment))
+        for _ in range(2):
+            answers = await asyncio.gather(*(gate.call(FIND, HELLO, payment=payment) for payment in payments))
+            assert [is_pending(answer) for answer in answers] == [True] * len(lies)
+        assert len(fac.bodies("/settle")) == 1 + len(lies)
         assert chain.balance(gate.settings.pay_to) == PRICE
-        await gate.kill()  # it would wait for the settlement
+        await gate.kill()  # it would wait for the settlements
 
 
 async def test_f055_a_redirect_gets_nothing(open: Open, chain: Chain, shop: ScriptedUpstream) -> None:
