@@ -1,6 +1,5 @@
 """Transactions by hand against eth-account."""
 
-
 import pytest
 from eth_account import Account
 from hypothesis import given
