@@ -438,9 +438,11 @@ async def test_f075_a_deployed_smart_wallet_pays(open: Open, chain: Chain, shop:
         assert len(shop.seen) == 1
 
 
-@METHODS
+@pytest.mark.parametrize(
+    ("method", "reason"), [("eip3009", "eip6492_factory_not_allowed"), ("permit2", "invalid_permit2_signature")]
+)
 async def test_f076_an_undeployed_smart_wallet_is_refused(
-    open: Open, chain: Chain, shop: ScriptedUpstream, method: str
+    open: Open, chain: Chain, shop: ScriptedUpstream, method: str, reason: str
 ) -> None:
     """Its factory call would move our money: it is carried out by nobody."""
     address = "0x00000000000000000000000000000000007e6492"
@@ -455,6 +457,7 @@ async def test_f076_an_undeployed_smart_wallet_is_refused(
         refused = await gate.call(FIND, HELLO, payment=payment)
         assert refused.status == 402
         assert refused.json["code"] == "PAYMENT_INVALID"
+        assert refused.offer["error"] == reason
         assert await gate.charges() == []
         assert shop.seen == []
         assert chain.nonce(gate.settings.relayer) == 0

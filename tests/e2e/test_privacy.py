@@ -106,7 +106,7 @@ async def test_f172_nothing_of_it_is_in_any_log(
         assert b"canary-answer" in kept
         tokens = [each for each in used if each.startswith("411")]
         assert len(tokens) > 4
-        assert [token for token in tokens if token.encode() in kept] == []
+        assert [token for token in tokens if token[8:28].encode() in kept] == []
         assert vendor.encode() not in kept
 
 
