@@ -11,8 +11,8 @@ EIP-3009 accounts for is no Permit2 payment.
 A token may deliver less than it was asked for: then the lone Transfer from the payer to us is what came.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway.core.x402.messages import Eip3009, Payment
 from gateway.settlement.calldata import AUTHORIZATION_USED_TOPIC, TRANSFER_TOPIC, topic
@@ -38,6 +38,34 @@ class Receipt:
     block: int
     succeeded: bool
     logs: tuple[Log, ...]
+    _of: "dict[str, _Told]" = field(default_factory=dict, repr=False, compare=False)
+
+    def told_by(self, token: str) -> "_Told":
+        """What a token said in it. Sorted once for all the payments that one transaction carried."""
+        told = self._of.get(token)
+        if told is None:
+            told = self._of[token] = _told([log for log in self.logs if log.address == token])
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    logs: Sequence[Log]
+    used: Mapping[tuple[str, ...], int]
+    """Where an AuthorizationUsed of these topics stands; -1 where it stands more than once."""
+    ends_on_authorization: bool
+
+
+def _told(logs: Sequence[Log]) -> _Told:
+    used: dict[tuple[str, ...], int] = {}
+    last = ""
+    for at, log in enumerate(logs):
+        kind = log.topics[0] if log.topics else ""
+        if kind == AUTHORIZATION_USED_TOPIC:
+            used[log.topics] = -1 if log.topics in used else at
+        if kind in (AUTHORIZATION_USED_TOPIC, TRANSFER_TOPIC):
+            last = kind
+    return _Told(logs, used, last == AUTHORIZATION_USED_TOPIC)
 
 
 def receipt(answer: Answer, transaction: str) -> Receipt | None:
@@ -75,11 +103,11 @@ def transfer_of(receipt: Receipt, payment: Payment, *, token: str, payer: str, p
     """The Transfer in this receipt that pays `payment`, or None."""
     if not receipt.succeeded:
         return None
-    logs = [log for log in receipt.logs if log.address == token.lower()]
+    told = receipt.told_by(token.lower())
     signed = payment.authorization
     if isinstance(signed, Eip3009):
-        return _by_authorization(logs, topic(payer), topic(pay_to), "0x" + signed.nonce.hex())
-    return _by_amount(logs, topic(payer), topic(pay_to), amount)
+        return _by_authorization(told, topic(payer), topic(pay_to), "0x" + signed.nonce.hex())
+    return _by_amount(told.logs, topic(payer), topic(pay_to), amount)
 
 
 def _is_transfer(log: Log, payer: str, pay_to: str) -> bool:
@@ -90,13 +118,12 @@ def _is_authorization(log: Log) -> bool:
     return log.topics[:1] == (AUTHORIZATION_USED_TOPIC,)
 
 
-def _by_authorization(logs: Sequence[Log], payer: str, pay_to: str, nonce: str) -> Log | None:
-    used = [at for at, log in enumerate(logs) if log.topics == (AUTHORIZATION_USED_TOPIC, payer, nonce)]
-    if len(used) != 1:
+def _by_authorization(told: _Told, payer: str, pay_to: str, nonce: str) -> Log | None:
+    at = told.used.get((AUTHORIZATION_USED_TOPIC, payer, nonce), -1)
+    if at < 0:
         return None
-    words = [log for log in logs if _is_authorization(log) or log.topics[:1] == (TRANSFER_TOPIC,)]
     # Who moves first and says it afterwards ends on the word; everybody else ends on a Transfer.
-    neighbours = reversed(logs[: used[0]]) if _is_authorization(words[-1]) else logs[used[0] + 1 :]
+    neighbours = reversed(told.logs[:at]) if told.ends_on_authorization else told.logs[at + 1 :]
     for log in neighbours:
         if _is_authorization(log):
             return None
