@@ -73,8 +73,11 @@ class Life:
     settled: int = 0
     """How many of them were paid by signature."""
 
-    async def by_signature(self, payer: Payer = PAYER) -> Means:
-        return {"payment": await self.gate.sign(payer)}
+    async def by_signature(self, payer: Payer = PAYER, method: str = "eip3009") -> Means:
+        return {"payment": await self.gate.sign(payer, method=method)}
+
+    async def by_permit2(self) -> Means:
+        return await self.by_signature(method="permit2")
 
     async def from_balance(self) -> Means:
         return {"token": await self.gate.agent("0.50"), "key": secrets.token_hex(8)}
@@ -139,7 +142,8 @@ class Life:
     async def storm(self, end: Callable[[], Awaitable[object]]) -> None:
         """Many calls at once by both paths, an end in their midst, a new start, and everybody comes again."""
         await self.gate.start()
-        means = [await self.by_signature(Payer(key)) for key in PAYER_KEYS] + [
+        methods = itertools.cycle(["eip3009", "permit2"])
+        means = [await self.by_signature(Payer(key), next(methods)) for key in PAYER_KEYS] + [
             await self.from_balance() for _ in range(BUYERS)
         ]
         words = [secrets.token_hex(4) for _ in means]
@@ -206,6 +210,15 @@ async def test_killed_while_paid_by_signature(born: New, point: str, times: int)
     for _ in range(times):
         async with born() as life:
             await life.dies(point, life.by_signature)
+
+
+@pytest.mark.parametrize("times", rounds(TIMES))
+@pytest.mark.parametrize("point", COLLECTING)
+async def test_killed_while_paid_by_permit2(born: New, point: str, times: int) -> None:
+    """It emits no event of its own, so what was paid is found in another way."""
+    for _ in range(times):
+        async with born() as life:
+            await life.dies(point, life.by_permit2)
 
 
 @pytest.mark.parametrize("times", rounds(TIMES))
