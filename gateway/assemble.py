@@ -93,13 +93,14 @@ async def assemble(
     settings: Settings,
     *,
     clock: Callable[[], float] = time.time,
-    entropy: Callable[[int], bytes] = os.urandom,
+    entropy: Callable[[int], bytes] | None = None,
     http: HttpClient | None = None,
     settler: Settler | None = None,
     sold: Sequence[Upstream] | None = None,
     drain_s: float = DRAIN_S,
 ) -> AsyncIterator[Gateway]:
     """Opens everything in order and closes it in reverse. Raises SettingsError, OpenRefused, StoreUnavailable."""
+    entropy = entropy or stocked(os.urandom)
     async with AsyncExitStack() as stack:
         if http is None:
             client = OutboundClient()
@@ -172,6 +173,21 @@ async def assemble(
         stack.push_async_callback(_cancelled, loops)
         stack.push_async_callback(purchase.drain)
         yield Gateway(settings, app, db, catalogue, identity, settler, purchase, recovery, alarms, metrics)
+
+
+def stocked(source: Callable[[int], bytes], stock_bytes: int = 4096) -> Callable[[int], bytes]:
+    """The bytes of `source`, fetched many at a time. A system call lets the interpreter's lock go, and where the
+    store's threads wait for it, having it back costs far more than the bytes."""
+    stock = b""
+
+    def take(count: int) -> bytes:
+        nonlocal stock
+        if len(stock) < count:
+            stock = source(max(count, stock_bytes))
+        taken, stock = stock[:count], stock[count:]
+        return taken
+
+    return take
 
 
 async def open_database(settings: Settings, clock: Callable[[], float] = time.time) -> SqliteDatabase:

@@ -5,14 +5,16 @@ line of defence is not to hand such things to a logger: a request is told by its
 The second is `redact`, which every line passes, the libraries' too (F-172).
 """
 
+import asyncio
 import logging
 import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -20,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import EventDict, Processor
 
 from gateway.edge.metrics import Metrics
+from gateway.edge.server import send_whole
 from gateway.edge.visit import SECURITY_HEADERS, TOKEN, Proxies, RequestIds, Visit, peer_of
 
 REDACTED = "[redacted]"
@@ -49,6 +52,7 @@ PLAIN_CHARS_MAX = 50
 _OURS = frozenset({b"x-request-id", b"server", b"date", *(name for name, _ in SECURITY_HEADERS)})
 """Headers that no handler sets, an upstream's answer least of all."""
 
+
 access = structlog.get_logger("gateway.access")
 
 
@@ -68,14 +72,20 @@ class Visits:
         scope.setdefault("state", {}).update(visit=visit, request_id=visit.request_id)
         began = time.monotonic()
         status = 0
+        start: Message | None = None
 
         async def dress(message: Message) -> None:
-            nonlocal status
+            nonlocal status, start
             if message["type"] == "http.response.start":
                 status = message["status"]
                 kept = [header for header in message["headers"] if header[0] not in _OURS]
                 message["headers"] = [*kept, *SECURITY_HEADERS, (b"x-request-id", visit.request_id.encode())]
-            await send(message)
+                start = message
+            elif start is not None:
+                begun, start = start, None
+                await send_whole(scope, send, begun, message)
+            else:
+                await send(message)
 
         try:
             await self._app(scope, receive, dress)
@@ -96,7 +106,7 @@ class Visits:
 
 def configure(form: Literal["json", "console"] = "json", level: str = "info", stream: TextIO | None = None) -> None:
     """Sets up structlog, and the standard library's logging behind it for the libraries' own lines. Once a process."""
-    stream = stream or sys.stderr
+    lines = Lines(stream or sys.stderr)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -105,7 +115,7 @@ def configure(form: Literal["json", "console"] = "json", level: str = "info", st
         redact,
     ]
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        structlog.dev.ConsoleRenderer(colors=lines.stream.isatty())
         if form == "console"
         else structlog.processors.JSONRenderer(_json)
     )
@@ -113,10 +123,10 @@ def configure(form: Literal["json", "console"] = "json", level: str = "info", st
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, lines)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -125,6 +135,41 @@ def configure(form: Literal["json", "console"] = "json", level: str = "info", st
     )
     # Libraries say what goes wrong with them. Their debug lines hold whole requests: nobody gets those.
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+class Lines:
+    """Where log lines are written: those of one turn of the event loop together, after it. A write to a file lets the
+    interpreter's lock go, and having it back from the store's threads costs more than all the rest of a line.
+
+    A log that cannot be written is no reason to fail a call: its lines are lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._waiting: list[str] = []
+
+    def write(self, text: str) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write(text)
+            return
+        if not self._waiting:
+            loop.call_soon(self._write_waiting)
+        self._waiting.append(text)
+
+    def flush(self) -> None:
+        """Every write is whole; nothing is left to be done."""
+
+    def _write_waiting(self) -> None:
+        text = "".join(self._waiting)
+        self._waiting.clear()
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()
 
 
 def bare_trace(logger: object, method: str, event: EventDict) -> EventDict:

@@ -116,7 +116,7 @@ class Paid:
                     details={"charge_id": bought.view.charge.id},
                 )
                 response = refusal(self.challenge(operation, problem, request_id), problem)
-                _mark(response, bought.view, bought.token)
+                response.headers.update(_marks(bought.view, bought.token))
                 response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
                 return response
             case Disclosure.NOTHING:
@@ -178,15 +178,12 @@ def result(view: ChargeView, *, token: str | None = None, replayed: bool = False
     if view.result is None:
         raise Problem(Code.RESULT_EXPIRED, "the result was kept for its time and is gone")
     stored = answer.unpack(view.result)
-    response = Response(
-        answer.body(view.charge, view.request_id, stored), 200, dict(stored.headers), media_type="application/json"
-    )
-    _mark(response, view, token)
+    told = {**stored.headers, **_marks(view, token)}
     if replayed:
-        response.headers["Idempotent-Replay"] = "true"
+        told["Idempotent-Replay"] = "true"
     if view.charge.source is Source.SIGNATURE and view.charge.captured_micros:
-        response.headers["PAYMENT-RESPONSE"] = receipt(view, success=True)
-    return response
+        told["PAYMENT-RESPONSE"] = receipt(view, success=True)
+    return Response(answer.body(view.charge, view.request_id, stored), 200, told, media_type="application/json")
 
 
 def pending(view: ChargeView, *, token: str | None = None) -> Response:
@@ -194,7 +191,10 @@ def pending(view: ChargeView, *, token: str | None = None) -> Response:
     charge = view.charge
     where = f"/api/v1/charges/{charge.id}"
     working = charge.state is State.HELD
-    response = Response(
+    told = _marks(view, token) | {"Location": where, "Retry-After": str(PENDING_RETRY_S)}
+    if charge.source is Source.SIGNATURE:
+        told["PAYMENT-RESPONSE"] = receipt(view, success=False, reason="settlement_pending")
+    return Response(
         orjson.dumps(
             {
                 "error": "the call is under way" if working else "the work is done, its payment is on its way",
@@ -207,14 +207,9 @@ def pending(view: ChargeView, *, token: str | None = None) -> Response:
             }
         ),
         202,
+        told,
         media_type="application/json",
     )
-    _mark(response, view, token)
-    response.headers["Location"] = where
-    response.headers["Retry-After"] = str(PENDING_RETRY_S)
-    if charge.source is Source.SIGNATURE:
-        response.headers["PAYMENT-RESPONSE"] = receipt(view, success=False, reason="settlement_pending")
-    return response
 
 
 def receipt(view: ChargeView, *, success: bool, reason: str | None = None) -> str:
@@ -258,8 +253,7 @@ def _settlement_status(settlement: Settlement | None, transaction: str | None) -
     return {"network": settlement.network, "transaction": transaction, "state": state}
 
 
-def _mark(response: Response, view: ChargeView, token: str | None) -> None:
-    response.headers["Cache-Control"] = "private, no-store"
-    response.headers["X-Charge-Id"] = view.charge.id
-    if token is not None:
-        response.headers["X-Charge-Token"] = token
+def _marks(view: ChargeView, token: str | None) -> dict[str, str]:
+    """The headers of every answer that tells of a charge."""
+    marks = {"Cache-Control": "private, no-store", "X-Charge-Id": view.charge.id}
+    return marks if token is None else marks | {"X-Charge-Token": token}

@@ -500,12 +500,10 @@ def _recorded(
 ) -> ChargeView | None:
     """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
     else has ended the charge, and only the vendor's cost was booked."""
-    recorded = charges.record(tx, charge_id, event, amount_micros, **kept)
-    if isinstance(recorded, charges.Late):
+    view = charges.record(tx, charge_id, event, amount_micros, **kept)
+    if isinstance(view, charges.Late):
         return None
-    if recorded.charge.source is Source.BALANCE:
-        return charges.find_from_balance(tx, charge_id)
     if resells is not None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, resells, charge_id)
-    return charges.find(tx, charge_id)
+    return view

@@ -26,7 +26,6 @@ __all__ = [
     "Late",
     "Overcommitted",
     "PaymentKnown",
-    "Recorded",
     "Short",
     "Work",
     "add_token",
@@ -34,7 +33,6 @@ __all__ = [
     "find",
     "find_by_identity",
     "find_by_key",
-    "find_from_balance",
     "find_withheld",
     "held",
     "hold",
@@ -133,12 +131,6 @@ class PaymentKnown:
     operation: str
     same_request: bool
     same_payment: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    charge: Charge
-    settlement: Settlement | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,20 +292,20 @@ def record(
     result_ttl_ms: int = RESULT_TTL_MS,
     settlement_id: str | None = None,
     amount_atomic: int | None = None,
-) -> Recorded | Late:
-    """What the work came to. Raises IllegalMove when a held charge has no such move.
+) -> ChargeView | Late:
+    """What the work came to; answers with what is written now. Raises IllegalMove when a held charge has no such move.
 
     A signed charge that is captured needs `settlement_id`, the id its settlement will have, and `amount_atomic`
     when less is captured than was signed. `result` is kept for `result_ttl_ms`.
     """
-    charge = charge_row.load(tx, charge_id)
-    if charge.state is not State.HELD:
+    before = _at_work(tx, charge_id)
+    if before.charge.state is not State.HELD:
         tx.execute(
             "UPDATE charges SET cost_micros = cost_micros + :cost WHERE id = :id",
             {"id": charge_id, "cost": cost_micros},
         )
-        return Late(charge)
-    after, transfers = core.advance(charge, event, amount_micros)
+        return Late(before.charge)
+    after, transfers = core.advance(before.charge, event, amount_micros)
     expires_ms = tx.now_ms + result_ttl_ms if result is not None else None
     moved = tx.execute(
         END,
@@ -329,12 +321,15 @@ def record(
         tx.execute(KEEP, {"id": charge_id, "body": result, "expires_ms": expires_ms})
     if after.reason in FREES_PAYMENT:
         tx.execute("DELETE FROM idempotency_keys WHERE charge_id = :id", {"id": charge_id})
-    if after.source is Source.BALANCE:
-        return Recorded(after, None)
-    payments.end_claim(tx, charge_id, reusable=after.reason in FREES_PAYMENT)
-    if after.state is State.RELEASED:
-        return Recorded(after, None)
-    return Recorded(after, _queue(tx, after, settlement_id, amount_atomic))
+    settlement = None
+    if after.source is Source.SIGNATURE:
+        payments.end_claim(tx, charge_id, reusable=after.reason in FREES_PAYMENT)
+        if after.state is State.CAPTURED:
+            settlement = _queue(tx, after, settlement_id, amount_atomic)
+    return replace(
+        before, charge=after, ended_ms=tx.now_ms, cost_micros=before.cost_micros + cost_micros, settlement=settlement,
+        result=result, result_expires_ms=expires_ms,
+    )  # fmt: skip
 
 
 def _queue(tx: Tx, charge: Charge, settlement_id: str | None, amount_atomic: int | None) -> Settlement:
@@ -383,12 +378,12 @@ LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c.id
 LEFT JOIN proofs f ON f.settlement_id = s.id AND f.taken_back_ms IS NULL
 LEFT JOIN results r ON r.charge_id = c.id AND r.expires_ms > :now_ms
 """  # noqa: S608 constants of this package, no input
-_FROM_BALANCE = f"""
+_AT_WORK = f"""
 SELECT {charge_row.COLUMNS},
   c.request_id, c.request_hash, c.agent_id, c.created_ms, c.ended_ms, c.cost_micros, c.identity, c.payer,
-  NULL, NULL, r.body, c.result_expires_ms, c.owner, c.work_deadline_ms, 0, c.resold_by, NULL
-FROM charges c LEFT JOIN results r ON r.charge_id = c.id AND r.expires_ms > :now_ms
-WHERE c.id = :id AND c.source = 'balance'
+  NULL, NULL, NULL, c.result_expires_ms, c.owner, c.work_deadline_ms,
+  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, NULL
+FROM charges c LEFT JOIN payments p ON p.identity = c.identity WHERE c.id = :id
 """  # noqa: S608 constants of this package, no input
 _VIEW_WIDTH = charge_row.WIDTH + 16
 
@@ -397,11 +392,13 @@ def find(tx: Tx, charge_id: str) -> ChargeView | None:
     return _one(tx, "WHERE c.id = :id", {"id": charge_id})
 
 
-def find_from_balance(tx: Tx, charge_id: str) -> ChargeView | None:
-    """`find` for a charge that is paid from balance: it has no payment and no settlement to look for, which is a
-    quarter of the time on the path that is taken most."""
-    rows = tx.execute(_FROM_BALANCE, {"id": charge_id, "now_ms": tx.now_ms})
-    return _view(rows[0]) if rows else None
+def _at_work(tx: Tx, charge_id: str) -> ChargeView:
+    """A charge that is worked on has no result, no settlement and no transaction yet: not looking for them is a
+    quarter of the time on the path that is taken most. Raises IllegalMove when there is no such charge."""
+    rows = tx.execute(_AT_WORK, {"id": charge_id})
+    if not rows:
+        raise IllegalMove(f"{charge_id} is no charge")
+    return _view(rows[0])
 
 
 def find_by_identity(tx: Tx, identity: str) -> tuple[ChargeView, bytes] | None:

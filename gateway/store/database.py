@@ -1,8 +1,9 @@
 """The seam between plain store functions and a database.
 
 A store function is `fn(tx, ...)`: plain, synchronous, deterministic, no side effect but through `tx`; it may be run
-again from the start when the database was busy. Everything it executes is one transaction: all of it is written,
-or (when it raises) none of it. SQL is text with `:name` parameters, in the subset that SQLite and PostgreSQL share.
+again from the start, when the database was busy or another function in the same batch has raised. Everything it
+executes is one transaction: all of it is written, or (when it raises) none of it. SQL is text with `:name` parameters,
+in the subset that SQLite and PostgreSQL share.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,11 +1,12 @@
 """The embedded database: one writer thread with group commit, a few readers.
 
 Writing. Callers put their function into a queue; the writer thread takes whatever waits there and runs all of it
-in one transaction, each function in a savepoint of its own, with one COMMIT and so one fsync for all of them.
-While that fsync runs the next batch gathers by itself, so there is no timer and nothing to tune. Nobody is
-answered before the COMMIT has returned.
+in one transaction, with one COMMIT and so one fsync for all of them. While that fsync runs the next batch gathers by
+itself, so there is no timer and nothing to tune. Nobody is answered before the COMMIT has returned.
 
-    a function raises           its savepoint is rolled back; the others are not touched
+    a function raises           rare, so at first there are no savepoints, which are two statements of seven: the whole
+                                batch is rolled back and run again, each function in a savepoint of its own, and only
+                                what raised is undone
     busy (another process)      the whole batch is run again, within a bound, then refused
     disk full, I/O error        the whole batch is rolled back and everybody is told: nothing was written
     COMMIT itself fails         nobody knows: everybody is told so, and the connection is opened anew
@@ -280,11 +281,14 @@ class SqliteDatabase:
         # Never before what is written already, by an earlier process or another one.
         self._now_ms = max(self._now_ms, self._clock_ms(), execute(_LAST_TIME).get or 0)
         tx = _Tx(self._connection, self._now_ms)
-        for job in jobs:
-            execute("SAVEPOINT job")
-            if not job.run(tx):
-                execute("ROLLBACK TO job")
-            execute("RELEASE job")
+        execute("SAVEPOINT batch")
+        if not all(job.run(tx) for job in jobs):
+            execute("ROLLBACK TO batch")
+            for job in jobs:
+                execute("SAVEPOINT job")
+                if not job.run(tx):
+                    execute("ROLLBACK TO job")
+                execute("RELEASE job")
         crash.point("store.before_commit")
         try:
             execute("COMMIT")

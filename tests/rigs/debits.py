@@ -75,6 +75,7 @@ async def statements(path: Path, *, holds: int) -> list[list[tuple[str, Mapping[
     kept: list[list[tuple[str, Mapping[str, object]]]] = []
 
     def rehearse(tx: Tx) -> None:
+        kept.clear()
         for number in range(holds):
             kept.append([])
             charges.hold(_Recorder(tx, kept[-1]), charge(number), work(number), None, None)

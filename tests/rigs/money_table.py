@@ -129,7 +129,7 @@ def told(outcome: object) -> str:
         case charges.PaymentKnown(charge_id, _, same_request, same_payment):
             other = [name for name, same in (("request", same_request), ("payment", same_payment)) if not same]
             return f"known {charge_id}" + (f" other {', '.join(other)}" if other else "")
-        case charges.Recorded(charge, _):
+        case charges.ChargeView(charge=charge):
             return charge.state
         case charges.Late(charge):
             return f"late {charge.state}"

@@ -118,7 +118,7 @@ async def test_a_settlement_comes_back_as_it_was_stored(db: SqliteDatabase) -> N
     claim = books.claim("n", 300)
     await db.write(charges.hold, books.signed("c1", 300), books.work(), claim, None)
     recorded = await db.write(charges.record, "c1", charges.Event.MATCHED, 300, settlement_id="stl_c1")
-    assert isinstance(recorded, charges.Recorded)
+    assert isinstance(recorded, charges.ChargeView)
     found = await db.read(settlements.find, "stl_c1")
     assert found == recorded.settlement
     assert found is not None
