@@ -22,6 +22,7 @@ from gateway.core.x402.verdict import Reason
 from gateway.settlement.protocol import Refused, Settler, Unknown
 from gateway.store import charges, settlements
 from gateway.store.database import Database
+from gateway.store.settlements import Proven
 
 log = structlog.get_logger("collecting")
 
@@ -77,12 +78,14 @@ class Collecting:
         self._settler = settler
         self._decimals = decimals
         self._alarm = alarm
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[Proven | None]] = {}
 
-    async def collect(self, settlement: Settlement, *, wait_s: float) -> None:
-        """Returns when the settlement has ended or was abandoned, or after `wait_s`. Read the row to know which.
-        `settlement` is as it was written a moment ago."""
-        await asyncio.wait([self._task(settlement)], timeout=wait_s)
+    async def collect(self, settlement: Settlement, *, wait_s: float) -> Proven | None:
+        """Returns when the settlement has ended or was abandoned, or after `wait_s`; with what was written where this
+        has proven it, else read the row to know. `settlement` is as it was written a moment ago."""
+        task = self._task(settlement)
+        await asyncio.wait([task], timeout=wait_s)
+        return task.result() if task.done() and not task.cancelled() and task.exception() is None else None
 
     async def run(self) -> None:
         """Forever: takes up queued settlements. Cancelled at shutdown. A round that fails, the disk being full for a
@@ -103,7 +106,7 @@ class Collecting:
         for task in list(self._tasks.values()):
             task.cancel()
 
-    def _task(self, settlement: Settlement) -> asyncio.Task[None]:
+    def _task(self, settlement: Settlement) -> asyncio.Task[Proven | None]:
         task = self._tasks.get(settlement.id)
         if task is None:
             task = asyncio.create_task(self._collect(settlement), name=f"collect {settlement.id}")
@@ -111,24 +114,26 @@ class Collecting:
             task.add_done_callback(lambda ended: self._over(settlement.id, ended))
         return task
 
-    def _over(self, settlement_id: str, task: asyncio.Task[None]) -> None:
+    def _over(self, settlement_id: str, task: asyncio.Task[Proven | None]) -> None:
         """A task that failed has decided nothing: its settlement is taken up again from the row."""
         self._tasks.pop(settlement_id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("collecting_failed", settlement=settlement_id, exc_info=error)
             self._alarm("collecting_failed", settlement_id)
 
-    async def _collect(self, settlement: Settlement) -> None:
+    async def _collect(self, settlement: Settlement) -> Proven | None:
         """Until it has ended, with growing pauses. What was only queued is settled, which is idempotent by its id;
         what was sent is looked for, never sent again from here."""
         for pause_s in PAUSES_S:
             ask = self._settler.settle if settlement.state is State.QUEUED else self._settler.find
-            if await self.book(settlement, await ask(settlement)):
-                return
+            booked = await self.book(settlement, await ask(settlement))
+            if booked:
+                return booked if isinstance(booked, Proven) else None
             news = await self._news(settlement.id, pause_s)
             if news is None or news.state in ENDED or news.abandoned:
-                return
+                return None
             settlement = news
+        return None
 
     async def _news(self, settlement_id: str, seconds: float) -> Settlement | None:
         """The row when this time is over, or as soon as somebody else, another process or recovery, has ended it."""
@@ -141,8 +146,9 @@ class Collecting:
             if over or loop.time() >= deadline:
                 return settlement
 
-    async def book(self, settlement: Settlement, outcome: Settled | Refused | Unknown) -> bool:
-        """Writes what came of it; answers whether it is at an end. Booking the same thing twice changes nothing."""
+    async def book(self, settlement: Settlement, outcome: Settled | Refused | Unknown) -> Proven | bool:
+        """Writes what came of it; answers whether it is at an end, and of a proof with what was written. Booking the
+        same thing twice changes nothing."""
         match outcome:
             case Settled():
                 return await self._proven(settlement, outcome)
@@ -166,12 +172,12 @@ class Collecting:
                 log.info("settlement_unknown", settlement=settlement.id, cause=message)
                 return False
 
-    async def _proven(self, settlement: Settlement, proof: Settled) -> bool:
+    async def _proven(self, settlement: Settlement, proof: Settled) -> Proven | bool:
         if proof.amount_atomic != settlement.amount_atomic:
             self._alarm("settled_amount_differs", settlement.id)
         crash.point("proven.before")
         try:
-            await self._db.write(settlements.proven, settlement.id, proof, self._came(settlement, proof))
+            proven = await self._db.write(settlements.proven, settlement.id, proof, self._came(settlement, proof))
         except Conflict as conflict:
             if await self._ended(settlement.id):
                 return True
@@ -181,7 +187,7 @@ class Collecting:
         crash.point("proven.after")
         if settlement.abandoned:
             await self._mind_twice(settlement)
-        return True
+        return proven
 
     async def _mind_twice(self, settlement: Settlement) -> None:
         """Told to have failed, and sent by somebody else after all. Where its result was bought again meanwhile, one

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -210,7 +210,9 @@ class Purchase:
             raise Problem(Code.ANONYMOUS_REFUSED, "this gateway takes payments with an agent's bearer token only")
         verified = self._verify(call, payment)
         key = self._payment_key(call, verified)
-        earlier = await self._db.read(_earlier, call, verified, key)
+        # Asked of the writer, though nothing is written: what it needs is still in the writer's memory, while a reader
+        # reads it anew after each commit.
+        earlier = await self._db.write(_earlier, call, verified, key)
         match earlier:
             case PaymentKnown():
                 return await self._known_payment(call, verified, earlier)
@@ -439,8 +441,11 @@ class Purchase:
     async def collect(self, view: ChargeView, token: str | None = None) -> Answer:
         """Waits a bounded time for the proof of a captured signature; then tells what is written, whatever it is."""
         if view.settlement is not None and self._collecting is not None:
-            await self._collecting.collect(view.settlement, wait_s=self._terms.settle_wait_s)
-            view = await self._view(view.charge.id)
+            proven = await self._collecting.collect(view.settlement, wait_s=self._terms.settle_wait_s)
+            if proven is None or proven.charge is None:
+                view = await self._view(view.charge.id)
+            else:
+                view = replace(view, charge=proven.charge, settlement=proven.settlement, transaction=proven.transaction)
         crash.point("answer.before")
         return Answer(view, token)
 

@@ -189,7 +189,7 @@ class Facilitator:
         """The chain's view. Without one no balance is known: a payer may have one payment open at a time."""
         if place.chain is None:
             return Admitted(0, int(self._clock()), payment.value_atomic)
-        return await place.chain.check(payment, due_of_verified(payment).facilitator or _ANYBODY, asks_gas=False)
+        return await place.chain.check(payment, due_of_verified(payment).facilitator or _ANYBODY)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
         place = self._places.get(settlement.network)

@@ -6,7 +6,8 @@ commit, with the chain for a disk.
 
     waiting ──▶ preflight ──▶ written down ──▶ broadcast: a flight (flights.py)
                 │
-                │ one round trip: the latest block, our nonce and gas money, payers' code, the batch simulated
+                │ one round trip: the latest block, our nonce and gas money, payers' code, the batch simulated;
+                │ spared where `check` has seen all that of every payment within the last FRESH_S
                 ▼
                refused by the chain: told at once, nothing was sent
 
@@ -33,7 +34,7 @@ from gateway.settlement.flights import (
     Limits,
     Outcome,
 )
-from gateway.settlement.onchain import OnChain, due_of, eth_call, reverts, simulation
+from gateway.settlement.onchain import OnChain, Sight, due_of, eth_call, reverts, simulation
 from gateway.settlement.protocol import Admitted, Journal, Lock, Refused, Unknown
 from gateway.settlement.rpc import Answer, Block, Call, RpcError, RpcUnavailable, data, quantity
 from gateway.settlement.transactions import Key
@@ -49,9 +50,12 @@ DEPARTURES_A_BLOCK = 8
 TIP_EVERY_S = 15.0
 OWNER_EVERY_S = 0.5
 CODED_MAX = 4096
+FRESH_S = 0.5
+"""How long what `check` saw of a payment is as good as a look just before sending: less than it then waits for a block
+on any real chain. Whatever changes meanwhile fails in its own call, and is looked into."""
 
 
-class Sight(NamedTuple):
+class Preflight(NamedTuple):
     """What one look at the chain has shown before sending."""
 
     head: Block
@@ -85,6 +89,8 @@ class Lane:
         self._waiting: dict[str, Item] = {}
         self._coded: set[str] = set()
         """Payers that were seen to have code."""
+        self._seen: dict[bytes, tuple[float, Sight]] = {}
+        """By stored payment: what `check` saw of it, and when. The oldest first."""
         self._tip_asked_at: float | None = None
         self._departed_at = 0.0
         self._wake = asyncio.Event()
@@ -140,6 +146,18 @@ class Lane:
             return Unknown(f"the chain cannot be asked: {failure}")
         item = self._joined(settlement)
         return None if item is None else await self._outcome(item)
+
+    def saw(self, sight: Sight) -> None:
+        """`check` has looked at a payment that this key would send."""
+        self.flights.heard(sight.nonce)
+        self.flights.gas_wei = sight.gas_wei
+        now = self._now()
+        while self._seen and now - next(iter(self._seen.values()))[0] > FRESH_S:
+            self._seen.pop(next(iter(self._seen)))
+        payment = sight.due.payment.raw
+        self._seen.pop(payment, None)
+        if sight.passed and not sight.code:
+            self._seen[payment] = now, sight
 
     def _item(self, settlement: Settlement) -> Item:
         return Item(settlement, due_of(settlement), asyncio.get_running_loop().create_future())
@@ -210,7 +228,7 @@ class Lane:
 
     async def _send(self, taken: Sequence[Item]) -> None:
         groups = self._groups(taken)
-        sight = await self._look(groups)
+        sight = self._seen_just_now(groups) or await self._look(groups)
         self._require_cheap_gas(sight.head)
         if len(self._coded) > CODED_MAX:
             self._coded.clear()
@@ -248,7 +266,22 @@ class Lane:
                 marks.add(mark)
         return groups
 
-    async def _look(self, groups: list[list[Item]]) -> Sight:
+    def _seen_just_now(self, groups: list[list[Item]]) -> Preflight | None:
+        """The preflight out of what `check` saw; None unless that is everything, and fresh."""
+        now = self._now()
+        heads = []
+        for item in (item for group in groups for item in group):
+            at, sight = self._seen.get(item.settlement.payment, (0.0, None))
+            if sight is None or now - at > FRESH_S or item.alone or item.due.amount != sight.due.amount:
+                return None
+            heads.append(sight.head)
+        if self._tip_asked_at is None or now - self._tip_asked_at > TIP_EVERY_S:
+            return None
+        return Preflight(
+            max(heads, key=lambda head: head.number), frozenset(), [[True] * len(group) for group in groups]
+        )
+
+    async def _look(self, groups: list[list[Item]]) -> Preflight:
         """One round trip. Raises RpcUnavailable, and when not a single simulation could be carried out."""
         payers = list({item.due.payer for group in groups for item in group})
         calls: list[Call] = [
@@ -261,13 +294,13 @@ class Lane:
         if ask_tip:
             calls.append(("eth_maxPriorityFeePerGas",))
 
-        def understand(head: Block, answers: list[Answer]) -> Sight:
+        def understand(head: Block, answers: list[Answer]) -> Preflight:
             self.flights.heard(quantity(answers[0], bits=63))
             self.flights.gas_wei = quantity(answers[1])
             if ask_tip and not isinstance(answers[-1], RpcError):
                 self.flights.tip = max(quantity(answers[-1], bits=96), self._limits.tip_wei)
             simulations = answers[2 + len(payers) : len(calls) - ask_tip]
-            return Sight(
+            return Preflight(
                 head,
                 frozenset(payer for payer, code in zip(payers, answers[2:], strict=False) if data(code)),
                 _outcomes([len(group) for group in groups], simulations),

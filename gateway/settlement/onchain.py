@@ -11,8 +11,9 @@ would be refused is asked a second time, of a node that is not behind the first.
     anything else                                               Unknown
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 import structlog
@@ -74,9 +75,15 @@ class Due:
         return GAS_PERMIT2 if self.by_permit2 else GAS_EIP3009
 
 
+@lru_cache(maxsize=1024)
+def _stored(payment: bytes) -> Payment:
+    """What is stored is understood several times on the way of one settlement."""
+    return parse_payment(orjson.loads(payment))
+
+
 def due_of(settlement: Settlement) -> Due:
     return Due(
-        payment=parse_payment(orjson.loads(settlement.payment)),
+        payment=_stored(settlement.payment),
         token=settlement.token.lower(),
         payer=settlement.payer.lower(),
         pay_to=settlement.pay_to.lower(),
@@ -95,6 +102,21 @@ def due_of_verified(payment: Verified) -> Due:
         amount=payment.value_atomic,
         valid_before_s=payment.valid_before_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look at the chain has shown of a payment, and of whoever would send it."""
+
+    head: Block
+    due: Due
+    passed: bool
+    """Sending it was tried, and went well."""
+    code: bool
+    """Whether the payer's account has any."""
+    gas_wei: int
+    nonce: int
+    """How many transactions of the sender are mined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +173,6 @@ class OnChain:
         self._wrong: tuple[Finding, ...] = ()
         self._standstill: dict[str, str] = {}
         """By token, why it pays nobody here just now."""
-        self.gas_wei: int | None = None
-        """What the last sender asked about has for gas."""
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -178,10 +198,15 @@ class OnChain:
     # before
 
     async def check(
-        self, payment: Verified, sender: str, *, max_fee_wei: int | None = None, asks_gas: bool = True
+        self,
+        payment: Verified,
+        sender: str,
+        *,
+        max_fee_wei: int | None = None,
+        saw: Callable[[Sight], None] | None = None,
     ) -> Admitted | Refused | Unknown:
-        """Would the chain take it now, sent by `sender`? `max_fee_wei` is the most that a unit of gas may cost;
-        without `asks_gas`, whether the sender can pay for it is somebody else's affair."""
+        """Would the chain take it now, sent by `sender`? `max_fee_wei` is the most that a unit of gas may cost. Where
+        the sender is our own, `saw` is told what was seen; whether another one can pay for gas is his own affair."""
         if not self.serves(payment.requirements):
             return Refused(reasons.NOT_ASKED_FOR, "this is not asked for here")
         if self._wrong:
@@ -192,26 +217,30 @@ class OnChain:
             simulation(due, sender, contract=contract),
             eth_call(due.token, calldata.balance_of(due.payer)),
             ("eth_getCode", due.payer, "latest"),
-            ("eth_getBalance", sender, "latest"),
         ]
+        if saw is not None:
+            calls += [("eth_getBalance", sender, "latest"), ("eth_getTransactionCount", sender, "latest")]
         if due.by_permit2:
             calls.append(eth_call(due.token, calldata.permit2_allowance(due.payer)))
 
-        def understand(head: Block, answers: list[Answer]) -> tuple[Block, bool, bool, int, int]:
+        def understand(head: Block, answers: list[Answer]) -> tuple[int, Sight]:
             failed = reverts(answers[0])
             spendable = word(answers[1])
             if due.by_permit2:
-                spendable = min(spendable, word(answers[4]))
-            return head, failed, bool(data(answers[2])), quantity(answers[3]), spendable
+                spendable = min(spendable, word(answers[-1]))
+            gas_wei, nonce = (quantity(answers[3]), quantity(answers[4], bits=63)) if saw is not None else (0, 0)
+            return spendable, Sight(head, due, not failed, bool(data(answers[2])), gas_wei, nonce)
 
         try:
-            head, failed, code, gas_wei, spendable = await self._together.latest(calls, understand)
-            self.gas_wei = gas_wei
-            if asks_gas and gas_wei < due.gas(contract=code) * 2 * head.base_fee:
+            spendable, sight = await self._together.latest(calls, understand)
+            head, code = sight.head, sight.code
+            if saw is not None:
+                saw(sight)
+            if saw is not None and sight.gas_wei < due.gas(contract=code) * 2 * head.base_fee:
                 return Unknown("whoever settles here has no money for gas")
             if max_fee_wei is not None and head.base_fee > max_fee_wei:
                 return Unknown("gas costs more than is allowed to be paid for it")
-            if failed or not (payment.recovered or code):
+            if not sight.passed or not (payment.recovered or code):
                 return await self.diagnose(due, sender, recovered=payment.recovered)
         except RpcUnavailable as failure:
             return Unknown(f"the chain cannot be asked: {failure}")

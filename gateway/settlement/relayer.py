@@ -88,9 +88,7 @@ class Relayer:
         lane = self._lane_of(payment.payment.authorization)
         if lane is None:
             return Refused(reasons.NOT_OUR_KEY, "none of our keys may settle this")
-        outcome = await self.chain.check(payment, lane.key.address, max_fee_wei=self._limits.max_fee_wei)
-        lane.flights.gas_wei = self.chain.gas_wei
-        return outcome
+        return await self.chain.check(payment, lane.key.address, max_fee_wei=self._limits.max_fee_wei, saw=lane.saw)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
         if not self.chain.owes(settlement) or settlement.abandoned:

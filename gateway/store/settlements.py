@@ -8,10 +8,11 @@ settlement is collected again; the money's side is booked each time.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.core import charge as core_charge
 from gateway.core import settlement as core
+from gateway.core.charge import Charge
 from gateway.core.errors import Conflict, IllegalMove
 from gateway.core.settlement import Attempt, Event, Purpose, Settled, Settlement, State
 from gateway.store import charge_row, ledger
@@ -111,7 +112,17 @@ def from_row(row: Row) -> Settlement:
 # moving
 
 
-def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int) -> Settlement:
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What is written now of a settlement that was paid."""
+
+    settlement: Settlement
+    transaction: str
+    charge: Charge | None
+    """None when it had moved before: by this very log, or before a reorganisation."""
+
+
+def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int) -> Proven:
     """PROVEN, with its proof. The charge is PAID, or given up when less came than was asked: its result then stays
     withheld, and what did come is booked as proven, the rest as loss.
 
@@ -120,12 +131,12 @@ def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int) -> Se
     """
     settlement = _load(tx, settlement_id)
     if settlement.state is State.PROVEN and _proves(tx, settlement, proof):
-        return settlement
+        return Proven(settlement, proof.transaction, None)
     after = _move(tx, settlement, Event.PROVEN, proven_micros, final=int(proof.final), ended_ms=tx.now_ms)
     _take_proof(tx, after, proof)
     short = proven_micros < settlement.amount_micros
-    _move_charge(tx, after, core_charge.Event.GIVEN_UP if short else core_charge.Event.PAID)
-    return after
+    charge = _move_charge(tx, after, core_charge.Event.GIVEN_UP if short else core_charge.Event.PAID)
+    return Proven(after, proof.transaction, charge)
 
 
 def lost(tx: Tx, settlement_id: str, reason: str) -> Settlement:
@@ -243,13 +254,14 @@ def _move(
     return after
 
 
-def _move_charge(tx: Tx, settlement: Settlement, event: core_charge.Event) -> None:
+def _move_charge(tx: Tx, settlement: Settlement, event: core_charge.Event) -> Charge | None:
     """Once: what a reorganisation brings later changes the settlement and the ledger, never the charge."""
     charge = charge_row.load(tx, settlement.subject)
-    if charge.state is core_charge.State.CAPTURED:
-        charge_row.move(tx, charge, event, settlement_id=settlement.id)
-        if event is core_charge.Event.GIVEN_UP:
-            _free_key(tx, settlement)
+    if charge.state is not core_charge.State.CAPTURED:
+        return None
+    if event is core_charge.Event.GIVEN_UP:
+        _free_key(tx, settlement)
+    return charge_row.move(tx, charge, event, settlement_id=settlement.id)
 
 
 def _proves(tx: Tx, settlement: Settlement, proof: Settled) -> bool:

@@ -196,7 +196,7 @@ def _send(tx: Tx, carried: str, nonce: str, number: str = "0", hash: str = "") -
 def _prove(tx: Tx, charge: str, micros: str, log: str, final: str = "0") -> object:
     transaction, index = log.split(":")
     proof = Settled(ProofKind.CHAIN, transaction, int(index), 8, int(micros), final == "1")
-    return settlements.proven(tx, f"stl_{charge}", proof, int(micros))
+    return settlements.proven(tx, f"stl_{charge}", proof, int(micros)).settlement
 
 
 def _close(tx: Tx, nonce: str, by: str = "") -> None:

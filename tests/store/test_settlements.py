@@ -142,7 +142,7 @@ async def test_amounts_beyond_64_bits_and_large_fees(db: SqliteDatabase) -> None
     attempt = Attempt(books.NETWORK, RELAYER, 1, 0, "0xh", b"raw", 2**80, ("stl_c1",), 5)
     assert await db.write(settlements.sending, attempt) == ()
     proof = Settled(ProofKind.CHAIN, "0xh", 0, 8, atomic)
-    assert (await db.write(settlements.proven, "stl_c1", proof, 300)).amount_atomic == atomic
+    assert (await db.write(settlements.proven, "stl_c1", proof, 300)).settlement.amount_atomic == atomic
     assert await db.read(settlements.attempts_of, "stl_c1") == [attempt]
 
 
