@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assemble import mistakes
+from gateway.assemble import mistakes, stocked
 from gateway.settings import parse
 
 WEATHER = {"id": "weather/now", "url": "https://api.example.com/now", "price": "0.010", "description": "Weather"}
@@ -29,3 +29,17 @@ def test_prices_are_looked_at_even_when_a_table_is_wrong(tmp_path: Path):
     found = list(mistakes(settings))
     assert any(sentence.startswith("[[http_upstreams]]") for sentence in found)
     assert any(sentence.startswith('[prices] "nothing"') for sentence in found)
+
+
+def test_stocked_entropy_is_the_sources_own_and_given_once() -> None:
+    asked = []
+
+    def source(count: int) -> bytes:
+        asked.append(count)
+        return bytes(n % 256 for n in range(sum(asked[:-1]), sum(asked)))
+
+    take = stocked(source, 100)
+    taken = [take(count) for count in (10, 60, 31, 30, 250)]
+    assert [len(each) for each in taken] == [10, 60, 31, 30, 250]
+    assert asked == [100, 100, 250]
+    assert len({each[:10] for each in taken}) == 5

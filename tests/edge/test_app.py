@@ -1,9 +1,11 @@
+from collections.abc import AsyncIterator
+
 import pytest
 from rigs import shop
 from rigs.counter import OFFLINE, PAID, PARCEL, PHONE, WEATHER, Counter
 from rigs.wire import Wire, ask, request
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway.core.ids import new_token
@@ -113,6 +115,28 @@ async def test_a_header_of_an_answer_cannot_be_split(url: str, counter: Counter)
     async with await Wire.to(url) as wire:
         wire.send(request("POST", PHONE, PAID))
         assert await wire.closed() == b""
+
+
+async def test_an_answer_in_pieces_or_of_no_length_arrives_whole(url: str, counter: Counter) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b"one ", b"two ", b"three"):
+            yield piece
+
+    async def of_known_length(_: Request) -> Response:
+        return StreamingResponse(pieces(), headers={"Content-Length": "13"})
+
+    async def streamed(_: Request) -> Response:
+        return StreamingResponse(pieces())
+
+    counter.behaviour = of_known_length
+    assert (await ask(url, "POST", PHONE, PAID)).body == b"one two three"
+    counter.behaviour = streamed
+    async with await Wire.to(url) as wire:
+        wire.send(request("POST", PHONE, PAID, ("Connection", "close")))
+        reply = await wire.reply(head_only=True)
+        assert (reply.status, reply.header("transfer-encoding")) == (200, "chunked")
+        assert reply.header("x-content-type-options") == "nosniff"
+        assert await wire.closed() == b"4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"
 
 
 async def test_an_upstream_does_not_speak_for_us(url: str, counter: Counter) -> None:

@@ -1,5 +1,6 @@
 """F-172: what is in the log, and what can never be."""
 
+import asyncio
 import io
 import json
 import logging
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from gateway.core.ids import new_token
 from gateway.edge.app import build_app
-from gateway.edge.logs import REDACTED, configure
+from gateway.edge.logs import REDACTED, Lines, configure
 from gateway.edge.server import serving
 from gateway.edge.visit import visit_of
 
@@ -192,3 +193,50 @@ def test_the_console_form_is_redacted_alike() -> None:
     assert "hello" in stream.getvalue()
     assert TOKEN not in stream.getvalue()
     assert "not shown" not in stream.getvalue()
+
+
+class Paper(io.StringIO):
+    """Counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+async def test_the_lines_of_one_turn_are_written_together_after_it() -> None:
+    paper = Paper()
+    lines = Lines(paper)
+    for line in ("one\n", "two\n", "three\n"):
+        lines.write(line)
+    assert paper.getvalue() == ""
+    await asyncio.sleep(0)
+    assert (paper.getvalue(), paper.writes) == ("one\ntwo\nthree\n", 1)
+    await asyncio.to_thread(lines.write, "of a thread\n")
+    assert paper.getvalue().endswith("of a thread\n")
+
+
+def test_without_a_loop_a_line_is_written_at_once() -> None:
+    paper = Paper()
+    Lines(paper).write("one\n")
+    assert paper.getvalue() == "one\n"
+
+
+async def test_a_log_that_cannot_be_written_fails_no_call(url: str) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("no space left on device")
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    failed: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    configure("json", "debug", Full())
+    try:
+        for _ in range(2):
+            assert (await ask(url, "POST", PHONE, PAID)).status == 200
+        assert failed == []
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level

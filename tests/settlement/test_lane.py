@@ -13,6 +13,7 @@ from rigs.rpc import RpcProxy
 from rigs.till import PAY_TO, Till
 
 from gateway.core.settlement import Settled
+from gateway.core.x402.verify import Verified
 from gateway.settlement import transactions
 from gateway.settlement.protocol import Admitted, Refused, Unknown
 from gateway.settlement.relayer import Limits
@@ -53,6 +54,61 @@ async def test_f034_a_hundred_at_once_without_a_gap(till: Till, payers: list[Pay
     assert chain.nonce(RELAYER) == first + len(nonces)
     assert len(nonces) <= 40, "payments share transactions"
     assert {attempt.number for attempt in till.journal.attempts} == {0}
+
+
+PREFLIGHT = "eth_getCode"
+
+
+async def test_what_check_has_just_seen_is_not_asked_again(
+    open_till, rpcx: RpcProxy, chain: Chain, payers: list[Payer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till = await open_till(urls=[rpcx.url])
+    assert isinstance(await till.settle(till.pay(payers[0])), Settled)  # the price of gas is known from here on
+
+    async def asked(paid: list[Verified], *, check: bool = True) -> int:
+        """Questions for code, which every preflight asks, between check and the proof."""
+        if check:
+            for payment in paid:
+                assert isinstance(await till.settler.check(payment), Admitted)
+        before = rpcx.calls[PREFLIGHT]
+        outcomes = await settle_all(till, [till.queue(payment) for payment in paid])
+        assert [outcome for outcome in outcomes if not isinstance(outcome, Settled)] == []
+        return rpcx.calls[PREFLIGHT] - before
+
+    def payment(payer: Payer, method: str = "eip3009") -> Verified:
+        return till.verified(payer.pay(till.ask(method=method)))
+
+    assert await asked([payment(payers[1])]) == 0
+    assert await asked([payment(payers[1], "permit2")]) == 0
+    assert await asked([payment(payer) for payer in payers[1:5]]) == 0
+    assert await asked([payment(payers[1])], check=False) > 0
+    chain.delegate(payers[6].address)
+    assert await asked([payment(payers[6])]) > 0
+    monkeypatch.setattr("gateway.settlement.lane.FRESH_S", 0.0)
+    assert await asked([payment(payers[1])]) > 0
+
+
+async def test_a_payment_that_fails_after_all_is_looked_into(open_till, payers: list[Payer], chain: Chain) -> None:
+    """It went well in `check`, and its payer has moved the money since. Whoever shares its transaction is paid; of its
+    own nothing is sure until that transaction is deep, and then it is refused without another one."""
+    till = await open_till(limits=QUICK)
+    await till.settle(till.pay(payers[0]))
+    payments = [till.verified(payer.pay(till.ask())) for payer in payers[1:4]]
+    for payment in payments:
+        assert isinstance(await till.settler.check(payment), Admitted)
+    chain.do(payers[2].address, USDC, "transfer(address,uint256)", PAY_TO, chain.balance(payers[2].address))
+    settlements = [till.queue(payment) for payment in payments]
+    outcomes = await settle_all(till, settlements)
+    assert [type(outcome) for outcome in outcomes] == [Settled, Unknown, Settled]
+    chain.mine(12)
+    async with asyncio.timeout(5):
+        while isinstance(refused := await till.settle(settlements[1]), Unknown):  # noqa: ASYNC110 as above
+            await asyncio.sleep(0.05)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.final) == ("invalid_exact_evm_insufficient_balance", False)
+    assert [attempt.settlements for attempt in till.journal.attempts if settlements[1].id in attempt.settlements] == [
+        tuple(settlement.id for settlement in settlements)
+    ]
 
 
 async def test_a_batch_costs_less_gas_a_payment(till: Till, payers: list[Payer], chain: Chain) -> None:

@@ -1,13 +1,18 @@
 """The schema's own refusals, by direct SQL: whatever the code above does, or an operator with a shell."""
 
+import itertools
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import apsw
 import pytest
 from rigs import books
 from rigs.money_table import play
 
+from gateway.core import charge as core_charge
+from gateway.core import settlement as core_settlement
 from gateway.store.database import Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -123,6 +128,29 @@ FORBIDDEN = (
 
 async def test_states_and_sums_the_schema_refuses(filled: SqliteDatabase) -> None:
     assert await accepted(filled, FORBIDDEN) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "trigger", "machine"),
+    [("charges", "charges_move_forward", core_charge), ("settlements", "settlements_move", core_settlement)],
+)
+async def test_the_schema_has_the_moves_of_the_machine(
+    db: SqliteDatabase, table: str, trigger: str, machine: ModuleType
+) -> None:
+    ((rule,),) = await db.read(
+        lambda tx: tx.execute(
+            "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = :name", {"name": trigger}
+        )
+    )
+    bare = apsw.Connection(":memory:")
+    bare.execute(f"CREATE TABLE {table} (state TEXT); INSERT INTO {table} VALUES ('new'); {rule}")
+    moves = set()
+    for before, after in itertools.permutations(machine.State, 2):
+        bare.execute(f"DROP TRIGGER {trigger}; UPDATE {table} SET state = :before; {rule}", {"before": before})
+        with suppress(apsw.ConstraintError):
+            bare.execute(f"UPDATE {table} SET state = :after", {"after": after})
+            moves.add((before, after))
+    assert moves == {(b, after) for (b, _), after in machine.TRANSITIONS.items() if b is not after}
 
 
 BAD = ("0.5", "'12abc'", "1e19", "9223372036854775808", "-1", "NULL", "''", "x'01'", "'0x10'")

@@ -14,7 +14,7 @@ from rigs.books import Clock
 
 from gateway.core import crash
 from gateway.core.transfer import OPERATOR, Kind, Part, Transfer, account
-from gateway.store import agents, ledger
+from gateway.store import agents, charges, ledger
 from gateway.store.audit import audit
 from gateway.store.database import OpenRefused, StoreUnavailable, Tx
 from gateway.store.sqlite import Migration, SqliteDatabase, read_migrations, refuse_unsafe
@@ -347,3 +347,18 @@ async def test_two_starts_at_once_migrate_once(tmp_path: Path) -> None:
     for db in opened:
         assert await db.read(audit) == []
         await db.close()
+
+
+async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its rules are made anew, and mean the same."""
+    first, *later = read_migrations()
+    async with books.books(tmp_path / "l.db", migrations=[first]) as db:
+        await books.agent(db, "ann", own=5)
+        await db.write(charges.hold, books.charge("c1", "ann", 5), books.work("ann"), None, None)
+    assert later
+    async with books.books(tmp_path / "l.db") as db:
+        await db.write(charges.record, "c1", charges.Event.MATCHED, 5)
+        for state in ("held", "released", "unpaid"):
+            with pytest.raises(apsw.ConstraintError):
+                await db.write(lambda tx, to=state: tx.execute("UPDATE charges SET state = :to", {"to": to}))
+        assert await db.read(audit) == []
