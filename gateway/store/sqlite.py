@@ -52,6 +52,7 @@ STATEMENTS = 256
 
 IDLE_S = 1.0
 """After this long without a write the WAL is copied back and truncated."""
+WAL_MODE_PAUSE_S = 0.01
 DOUBT_S = 0.1
 """How often an unknown COMMIT is looked into while nobody writes."""
 
@@ -210,7 +211,7 @@ class SqliteDatabase:
         except (apsw.Error, OSError) as error:
             raise StoreUnavailable(f"the ledger cannot be opened: {error}") from error
         try:
-            connection.pragma("journal_mode", "wal")
+            self._into_wal_mode(connection)
             migrate(connection, self._migrations, self._clock_ms())
         except apsw.Error as error:
             connection.close()
@@ -219,6 +220,19 @@ class SqliteDatabase:
             connection.close()
             raise
         return connection
+
+    def _into_wal_mode(self, connection: apsw.Connection) -> None:
+        """A new file's mode is changed once. SQLite does not wait for its turn there, so of several first starts at
+        once all but one would be refused. Raises apsw.BusyError after `busy_ms`."""
+        until = time.monotonic() + self._busy_ms / 1000
+        while True:
+            try:
+                connection.pragma("journal_mode", "wal")
+                return
+            except apsw.BusyError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(WAL_MODE_PAUSE_S)
 
     def _connect(self, flags: int) -> apsw.Connection:
         connection = apsw.Connection(self._path, flags=flags, vfs=self._vfs, statementcachesize=STATEMENTS)

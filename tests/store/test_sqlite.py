@@ -342,6 +342,19 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "l.db").read_bytes() == before
 
 
+async def test_a_first_start_waits_for_another_one(tmp_path: Path) -> None:
+    """The file's journal is changed to a WAL once in its life, which nobody else may be in the way of."""
+    other = apsw.Connection(str(tmp_path / "l.db"))
+    other.execute("BEGIN IMMEDIATE; CREATE TABLE theirs (x)")
+    opening = asyncio.create_task(SqliteDatabase(tmp_path / "l.db", clock_ms=Clock()).open())
+    await asyncio.sleep(0.1)
+    other.execute("COMMIT")
+    db = await opening
+    assert await db.read(lambda tx: tx.execute("SELECT * FROM theirs")) == []
+    await db.close()
+    other.close()
+
+
 async def test_two_starts_at_once_migrate_once(tmp_path: Path) -> None:
     opened = await asyncio.gather(*(SqliteDatabase(tmp_path / "l.db", clock_ms=Clock()).open() for _ in range(4)))
     for db in opened:
