@@ -223,6 +223,7 @@ class Purchase:
                 return await self._known_payment(call, verified, earlier)
             case KeyKnown():
                 return await self._known_key(earlier)
+        self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
         token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
@@ -252,7 +253,8 @@ class Purchase:
                 raise AssertionError(f"a hold by signature cannot end as {outcome}")
 
     def _verify(self, call: Call, payment: Payment) -> Verified:
-        """Offline: shape, terms, window, signature. Costs nobody anything."""
+        """Offline: shape, terms, signature. Costs nobody anything. Its time may be over: one that has paid while it was
+        good is not asked to pay again."""
         if self._settler is None:
             raise Problem(Code.SETTLEMENT_UNAVAILABLE, "this gateway sells from balance only", retry_after_s=3600)
         offers = self._terms.offers[call.operation.id]
@@ -264,10 +266,20 @@ class Purchase:
             settle_margin_s=SETTLE_MARGIN_S,
             settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
             forbidden_payers=self._terms.forbidden_payers,
+            whenever=True,
         )
         if isinstance(verdict, Refused):
             raise Problem(verdict.code, verdict.message, reason=verdict.reason)
         return verdict
+
+    def _require_time(self, call: Call, verified: Verified, chain_time_s: int) -> None:
+        """That the signature is good by both clocks, for as long as work and settlement may take."""
+        late = outlives(
+            verified, now_s=int(self._clock()), chain_time_s=chain_time_s,
+            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
+        )  # fmt: skip
+        if late is not None:
+            raise Problem(late.code, late.message, reason=late.reason)
 
     async def _known_payment(self, call: Call, verified: Verified, known: PaymentKnown) -> Answer:
         """The same payment and the same request get the same answer, as far as core/repeat.py lets them. What a
@@ -345,12 +357,7 @@ class Purchase:
                     "payments cannot be taken just now; nothing was claimed, the same payment may be sent again",
                     retry_after_s=5,
                 )
-        late = outlives(
-            verified, now_s=int(self._clock()), chain_time_s=admitted.block_time_s,
-            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
-        )  # fmt: skip
-        if late is not None:
-            raise Problem(late.code, late.message, reason=late.reason)
+        self._require_time(call, verified, admitted.block_time_s)
         return admitted
 
     def _claim(self, verified: Verified, admitted: protocol.Admitted, price_micros: int) -> Claim:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
+import time
 from contextlib import AsyncExitStack
 
 import orjson
@@ -11,7 +12,7 @@ import pytest
 from rigs.fickle import Fickle
 from rigs.gate import Gate, header
 from rigs.payer import Payer, echoing
-from rigs.scripted import CANARY, miss, slow
+from rigs.scripted import CANARY, failure, miss, slow
 
 from gateway.core.charge import State
 from gateway.settings.tables import SANDBOX_PAY_TO
@@ -23,8 +24,6 @@ PRICE = 330_000
 
 
 def sandbox(clock=None) -> Fickle:
-    import time
-
     return Fickle(pay_to=SANDBOX_PAY_TO, clock=clock or time.time)
 
 
@@ -45,6 +44,34 @@ async def test_f001_the_same_payment_again_and_after_a_restart(tmp_path):
         assert after.body == first.body
         assert upstream.runs("hello") == 1
         assert gate.sandbox.balance(PAYER) == PREFUNDED_ATOMIC - PRICE
+
+
+async def test_f001_the_same_payment_again_when_its_signature_has_ended(tmp_path):
+    """It paid in time: a fresh 402 would have its client pay a second time, for what is kept for a day."""
+    ahead_s = 0
+
+    def clock():
+        return time.time() + ahead_s
+
+    settler = sandbox(clock)
+    async with Gate.open(tmp_path, settler=settler, clock=clock) as gate:
+        payment, missed, failed, unused = [await gate.sign() for _ in range(4)]
+        gate.upstream.script |= {"nobody": miss, "broken": failure}
+        first, told_nobody = await gate.call("hello", payment=payment), await gate.call("nobody", payment=missed)
+        assert (await gate.call("broken", payment=failed)).status == 502
+        ahead_s = 3600
+        assert (await gate.call("hello", payment=payment)).body == first.body
+        assert (await gate.call("nobody", payment=missed)).body == told_nobody.body
+        assert is_refused(await gate.call("other", payment=payment))
+        checked = len(settler.checks)
+        for word, late in (("broken", failed), ("hello", unused)):
+            refused = await gate.call(word, payment=late)
+            assert (refused.status, refused.json["code"]) == (402, "PAYMENT_EXPIRED")
+        assert len(settler.checks) == checked
+        assert len(await gate.charges()) == 3
+        ahead_s = 90_000
+        assert (await gate.call("hello", payment=payment)).json["code"] == "RESULT_EXPIRED"
+        assert gate.upstream.runs("hello") == 1
 
 
 async def test_fifty_at_once_are_worked_on_once(tmp_path):
