@@ -364,10 +364,12 @@ def edge_parts(
     token = settings.service.operator_token
 
     def refusal(operation: Operation, problem: Problem, request_id: str) -> Challenge:
-        return build_challenge(operation, offers[operation.id], problem, request_id, settings.sandbox)
+        key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
+        return build_challenge(operation, offers[operation.id], problem, request_id, key, settings.sandbox)
 
-    def unpaid(operation: Operation, request_id: str) -> Challenge:
-        return refusal(operation, Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID), request_id)
+    def unpaid(operation: Operation, request_id: str, repeat_key: str) -> Challenge:
+        problem = Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID)
+        return build_challenge(operation, offers[operation.id], problem, request_id, repeat_key, settings.sandbox)
 
     async def ready() -> list[Fact]:
         await db.read(lambda tx: tx.execute("SELECT 1"))
@@ -390,6 +392,7 @@ def edge_parts(
         watch=watch,
         metrics=metrics,
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
+        entropy=entropy,
         routes=[*Agents(db, tokens, catalogue).routes(), *Charges(db, tokens).routes()],
         limits=limits,
         origins=settings.service.allowed_origins,
@@ -401,7 +404,9 @@ def edge_parts(
 UNPAID = "pay this call with x402, or bring an agent's bearer token with enough balance"
 
 
-def build_challenge(operation: Operation, offer: Offer, problem: Problem, request_id: str, sandbox: bool) -> Challenge:
+def build_challenge(
+    operation: Operation, offer: Offer, problem: Problem, request_id: str, repeat_key: str, sandbox: bool
+) -> Challenge:
     """The 402 of an operation with the reason for it."""
     fields = {
         "request_id": request_id,
@@ -413,6 +418,7 @@ def build_challenge(operation: Operation, offer: Offer, problem: Problem, reques
         resource=offer.resource,
         accepts=offer.accepts,
         extensions=offer.extensions,
+        repeat_key=repeat_key,
         error=problem.reason or problem.message,
         code=problem.code,
         fields={**fields, "sandbox": True} if sandbox else fields,

@@ -1,7 +1,7 @@
 """One operation's offer: what its live 402 asks for, and what every document repeats.
 
 Whoever needs a price, a payee or a schema of an operation takes it from here. That is why the documents and the
-402 cannot disagree.
+402 cannot disagree. Only the repeat key of a live 402 stands in no document: it is for one reader alone.
 """
 
 from collections.abc import Mapping

@@ -78,7 +78,7 @@ def _paying(identity: Identity) -> tuple[str, ...]:
     networks = ", ".join(f"{terms.token.symbol} on {terms.network}" for terms in identity.terms)
     x402 = (
         "By x402 version 2: call without payment, read the 402's PAYMENT-REQUIRED header, sign one of its offers, "
-        f"repeat the call with the PAYMENT-SIGNATURE header. Accepted: {networks}."
+        f"repeat the call with the PAYMENT-SIGNATURE header, the 402's extensions in it. Accepted: {networks}."
     )
     also = () if identity.anonymous == "all" else ("A payment needs a bearer token beside it.",)
     kept = (

@@ -3,6 +3,7 @@
 An id is `chg_` and 26 characters of time-ordered Crockford base32 (48 bits of milliseconds, 80 random bits).
 A token is a prefix, 43 characters of base62 (32 random bytes) and 6 of checksum, so that a secret scanner and a
 typing error are both recognised; the store keeps its SHA-256 and a hint only.
+A repeat key is 32 hexadecimal digits (16 random bytes), another one in each 402.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ _SHIFTS = tuple(range(120, -1, -10))
 
 ENTROPY_ID_BYTES = 10
 ENTROPY_TOKEN_BYTES = 32
+ENTROPY_REPEAT_KEY_BYTES = 16
 
 
 def new_id(prefix: str, now_ms: int, entropy: bytes) -> str:
@@ -36,6 +38,11 @@ def new_token(prefix: str, entropy: bytes) -> str:
     """`prefix` with its underscore (`411_`); `entropy` is 32 random bytes."""
     body = _base62(int.from_bytes(entropy[:ENTROPY_TOKEN_BYTES], "big"), _BODY)
     return f"{prefix}{body}{_checksum(prefix + body)}"
+
+
+def new_repeat_key(entropy: bytes) -> str:
+    """`entropy` is 16 random bytes."""
+    return entropy[:ENTROPY_REPEAT_KEY_BYTES].hex()
 
 
 def is_token(text: str, prefix: str) -> bool:

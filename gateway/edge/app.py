@@ -48,6 +48,8 @@ class EdgeParts:
     watch: Watch
     metrics: Metrics
     request_ids: RequestIds
+    entropy: Callable[[int], bytes]
+    """So many random bytes, for the repeat keys of unpaid 402s."""
     routes: Sequence[BaseRoute] = ()
     """The free routes beside health, metrics and the documents."""
     limits: Limits = field(default_factory=Limits)
@@ -78,6 +80,7 @@ def build_app(parts: EdgeParts) -> ASGIApp:
         unpaid=parts.unpaid,
         origins=origins,
         request_ids=parts.request_ids,
+        entropy=parts.entropy,
         metrics=parts.metrics,
         body_bytes_max=parts.limits.bytes_max,
     )

@@ -64,7 +64,7 @@ class Paid:
         outcome = outcome_of(bought)
         self.count(operation.id, outcome)
         visit_of(request).facts.update(charge_id=bought.view.charge.id, outcome=outcome)
-        return self._respond(operation, bought, request_id)
+        return self._respond(call, bought)
 
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call:
         principal = await self.tokens.spender(request)
@@ -101,12 +101,12 @@ class Paid:
                 fields[name] = values[0]
         return operation.input.model_validate(fields)
 
-    def _respond(self, operation: Operation, bought: Answer, request_id: str) -> Response:
+    def _respond(self, call: Call, bought: Answer) -> Response:
         match bought.disclosure:
             case Disclosure.RESULT:
                 return result(bought.view, token=bought.token, replayed=bought.replayed)
             case Disclosure.WORKING | Disclosure.SETTLING:
-                return pending(bought.view, token=bought.token)
+                return pending(bought.view, token=bought.token, may_be_repeated=call.may_be_repeated)
             case Disclosure.WITHHELD:
                 problem = Problem(
                     Code.SETTLEMENT_FAILED,
@@ -115,7 +115,7 @@ class Paid:
                     reason="transaction_failed",
                     details={"charge_id": bought.view.charge.id},
                 )
-                response = refusal(self.challenge(operation, problem, request_id), problem)
+                response = refusal(self.challenge(call.operation, problem, call.request_id), problem)
                 response.headers.update(_marks(bought.view, bought.token))
                 response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
                 return response
@@ -186,11 +186,16 @@ def result(view: ChargeView, *, token: str | None = None, replayed: bool = False
     return Response(answer.body(view.charge, view.request_id, stored), 200, told, media_type="application/json")
 
 
-def pending(view: ChargeView, *, token: str | None = None) -> Response:
+def pending(view: ChargeView, *, token: str | None = None, may_be_repeated: bool = True) -> Response:
     """202: the work or its settlement is under way. Never a fresh 402: a client would pay again."""
     charge = view.charge
     where = f"/api/v1/charges/{charge.id}"
     working = charge.state is State.HELD
+    hint = "ask status_url again, or repeat this call with the very same payment"
+    if not may_be_repeated:
+        hint = (
+            "ask status_url again with the charge token; repeating this call is not enough once its payment is public"
+        )
     told = _marks(view, token) | {"Location": where, "Retry-After": str(PENDING_RETRY_S)}
     if charge.source is Source.SIGNATURE:
         told["PAYMENT-RESPONSE"] = receipt(view, success=False, reason="settlement_pending")
@@ -203,7 +208,7 @@ def pending(view: ChargeView, *, token: str | None = None) -> Response:
                 "charge_id": charge.id,
                 "charge_token": token,
                 "status_url": where,
-                "details": {"hint": "ask status_url again, or repeat this call with the very same payment"},
+                "details": {"hint": hint},
             }
         ),
         202,

@@ -82,6 +82,7 @@ class Quote:
     """Why the other offers are not for us."""
     resource: Json
     extensions: Mapping[str, Json]
+    """What a payment sends back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +142,21 @@ def sign(offer: Offer, quote: Quote, key: Key, *, now_s: int, entropy: Callable[
     payment: dict[str, Json] = {"x402Version": VERSION, "accepted": offer.accepted, "payload": signed}
     if quote.resource is not None:
         payment["resource"] = quote.resource
-    if "payment-identifier" in quote.extensions:
-        payment["extensions"] = {"payment-identifier": {"info": {"required": False, "id": f"pay_{entropy(16).hex()}"}}}
+    if quote.extensions:
+        payment["extensions"] = _echo(quote.extensions, entropy)
     return encode(payment)
+
+
+def _echo(extensions: Mapping[str, Json], entropy: Callable[[int], bytes]) -> dict[str, Json]:
+    """All extensions of the 402 go back with the payment, as official clients do it: some hold what only this 402 has.
+    A payment identifier is ours to choose."""
+    echo = dict(extensions)
+    asked = echo.get("payment-identifier")
+    if isinstance(asked, Mapping):
+        info = asked.get("info")
+        chosen = {**(info if isinstance(info, Mapping) else {}), "id": f"pay_{entropy(16).hex()}"}
+        echo["payment-identifier"] = {**asked, "info": chosen}
+    return echo
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@
     collect     for a captured signature: wait a while for the proof on chain.
 
 What core can decide is decided there; this file is the order of the I/O. A call runs to its end in a task of its own:
-a client that hangs up changes nothing, and finds the result again by its payment, its idempotency key or its charge
-token.
+a client that hangs up changes nothing, and finds the result again by its payment (core/repeat.py), its idempotency key
+or its charge token.
 """
 
 import asyncio
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.http import HttpClient
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, format_usd
+from gateway.core.repeat import Repeat, Verdict, is_public, judge
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
@@ -60,6 +62,11 @@ class Call:
         """The canonical request: the operation and its validated input, whatever the client's spelling was."""
         canonical = self.query.model_dump_json(exclude_defaults=True)
         return hashlib.sha256(f"{self.operation.id}\n{canonical}".encode()).digest()
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the same call will be answered again when its payment is public; else its charge token is needed."""
+        return self.principal is not None or self.payment is None or not self.payment.is_guessable
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +225,7 @@ class Purchase:
                 return await self._known_payment(call, verified, earlier)
             case KeyKnown():
                 return await self._known_key(earlier)
+        self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
         token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
@@ -247,7 +255,8 @@ class Purchase:
                 raise AssertionError(f"a hold by signature cannot end as {outcome}")
 
     def _verify(self, call: Call, payment: Payment) -> Verified:
-        """Offline: shape, terms, window, signature. Costs nobody anything."""
+        """Offline: shape, terms, signature. Costs nobody anything. Its time may be over: one that has paid while it was
+        good is not asked to pay again."""
         if self._settler is None:
             raise Problem(Code.SETTLEMENT_UNAVAILABLE, "this gateway sells from balance only", retry_after_s=3600)
         offers = self._terms.offers[call.operation.id]
@@ -259,26 +268,53 @@ class Purchase:
             settle_margin_s=SETTLE_MARGIN_S,
             settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
             forbidden_payers=self._terms.forbidden_payers,
+            whenever=True,
         )
         if isinstance(verdict, Refused):
             raise Problem(verdict.code, verdict.message, reason=verdict.reason)
         return verdict
 
+    def _require_time(self, call: Call, verified: Verified, chain_time_s: int) -> None:
+        """That the signature is good by both clocks, for as long as work and settlement may take."""
+        late = outlives(
+            verified, now_s=int(self._clock()), chain_time_s=chain_time_s,
+            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
+        )  # fmt: skip
+        if late is not None:
+            raise Problem(late.code, late.message, reason=late.reason)
+
     async def _known_payment(self, call: Call, verified: Verified, known: PaymentKnown) -> Answer:
-        """The same payment and the same request get the same answer. Once mined an authorization is public: whoever
-        brings it with another request may be a stranger, so he learns nothing, and after a few such attempts the
-        charge answers to its token only."""
+        """The same payment and the same request get the same answer, as far as core/repeat.py lets them. What a
+        stranger hears, and how soon, is the same whether or not he has guessed the request."""
         view = await self._view(known.charge_id)
-        if not known.same_request:
+        decided = judge(self._repeat(call, view, verified.payment, known))
+        if decided is Verdict.ANSWER:
+            return await self._replay(view, fresh_token=call.principal is None)
+        if decided is Verdict.GUESS:
             await self._db.write(charges.note_wrong_request, verified.identity)
-        if not (known.same_request and known.same_payment) or view.token_only:
-            raise Problem(
-                Code.PAYMENT_ALREADY_USED,
-                "this payment belongs to another request, or was used already: repeat that very request with it, "
-                "fetch its result with the charge token, or sign a new payment",
-                reason=Reason.NONCE_USED,
-            )
-        return await self._replay(view, fresh_token=call.principal is None)
+        message = (
+            "this payment was used, and a repeat of its call is not enough to get the result any more: fetch it with "
+            "the charge token or the agent's bearer, or sign a new payment"
+            if decided is Verdict.TOKEN_ONLY
+            else "this payment belongs to another request, or was used already: repeat that very request with it, "
+            "fetch its result with the charge token, or sign a new payment"
+        )
+        raise Problem(Code.PAYMENT_ALREADY_USED, message, reason=Reason.NONCE_USED)
+
+    def _repeat(self, call: Call, view: ChargeView, payment: Payment, known: PaymentKnown) -> Repeat:
+        return Repeat(
+            same_payment=known.same_payment,
+            same_request=known.same_request,
+            by_owner=call.principal is not None and call.principal.agent_id == view.agent_id,
+            guessable=payment.is_guessable,
+            public=is_public(
+                view.charge,
+                view.settlement,
+                sent=view.attempted is not None,
+                journaled=self._settler is not None and self._settler.journals,
+            ),
+            token_only=view.token_only,
+        )
 
     async def _known_key(self, known: KeyKnown) -> Answer:
         if not known.same_request:
@@ -323,12 +359,7 @@ class Purchase:
                     "payments cannot be taken just now; nothing was claimed, the same payment may be sent again",
                     retry_after_s=5,
                 )
-        late = outlives(
-            verified, now_s=int(self._clock()), chain_time_s=admitted.block_time_s,
-            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
-        )  # fmt: skip
-        if late is not None:
-            raise Problem(late.code, late.message, reason=late.reason)
+        self._require_time(call, verified, admitted.block_time_s)
         return admitted
 
     def _claim(self, verified: Verified, admitted: protocol.Admitted, price_micros: int) -> Claim:
@@ -493,7 +524,7 @@ def _earlier(
             view.charge.id,
             view.charge.operation,
             view.request_hash == call.request_hash,
-            payment_hash == verified.payment.payment_hash,
+            hmac.compare_digest(payment_hash, verified.payment.payment_hash),
         )
     if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
         return known_key

@@ -77,6 +77,7 @@ class Place:
 
 class Facilitator:
     sandbox = False
+    journals = False
 
     def __init__(
         self,

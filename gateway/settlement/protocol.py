@@ -105,6 +105,11 @@ class Settler(Protocol):
         """No real money: every 402, receipt and document says so."""
         ...
 
+    @property
+    def journals(self) -> bool:
+        """Whether SENT is written before anything is broadcast: what is QUEUED, and never was SENT, nobody has seen."""
+        ...
+
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         """Addresses that may settle `upto` here, the one to offer first. Empty: `upto` is not offered."""
         ...

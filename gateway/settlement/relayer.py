@@ -29,6 +29,7 @@ LOOK_EVERY_S, LOOK_AGAIN_S = 15.0, 3.0
 
 class Relayer:
     sandbox = False
+    journals = True
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ class _Terms:
 
 class Sandbox:
     sandbox = True
+    journals = True  # it has nothing to broadcast
 
     def __init__(
         self,

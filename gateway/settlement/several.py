@@ -19,6 +19,7 @@ class Several:
         if len(self._by_network) != len(self.networks):
             raise ValueError("one network has one settler")
         self.sandbox = any(settler.sandbox for settler in settlers)
+        self.journals = all(settler.journals for settler in settlers)
         if self.sandbox and len(settlers) > 1:
             raise ValueError("play money and real money do not go together")
 

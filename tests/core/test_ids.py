@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ids import is_token, new_id, new_token, token_hash, token_hint
+from gateway.core.ids import is_token, new_id, new_repeat_key, new_token, token_hash, token_hint
 
 ENTROPY = bytes(range(32))
 BASE62 = string.digits + string.ascii_letters
@@ -33,6 +33,12 @@ def test_no_randomness_of_an_id_is_lost(one: bytes, other: bytes) -> None:
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_no_randomness_of_a_token_is_lost(one: bytes, other: bytes) -> None:
     assert (new_token("411_", one) == new_token("411_", other)) is (one == other)
+
+
+def test_every_bit_of_a_repeat_keys_randomness_counts() -> None:
+    keys = {new_repeat_key((1 << bit).to_bytes(16)) for bit in range(128)}
+    assert len(keys) == 128
+    assert {len(key) for key in keys} == {32}
 
 
 @given(st.binary(min_size=32, max_size=32))

@@ -18,11 +18,12 @@ from eth_account import Account
 from rigs import facilitator, rpc
 from rigs.chain import PAYER_KEYS, USDC, Chain, calldata
 from rigs.facilitator import FacilitatorServer, call_of
-from rigs.gate import Reply
-from rigs.payer import Payer
+from rigs.gate import Reply, header
+from rigs.payer import Payer, echoing
 from rigs.program import Program
 from rigs.rpc import RpcProxy
-from rigs.running import PRICE, Configuration, Running, eventually, facilitated, free_port, relayed, running
+from rigs.running import PRICE, Configuration, Running, eventually, facilitated, free_port, offered, relayed, running
+from rigs.stranger import rebuilt
 from rigs.upstream import ScriptedUpstream, Seen, Wire, reply
 from x402 import x402Client
 from x402.http.clients import wrapHttpxWithPayment
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.chain
 CANARY = "canary-41b7"
 HELLO = {"word": "hello"}
 FIND = "shop/find"
-PAYER = Payer(PAYER_KEYS[2])
+PAYER, PAYER_2 = Payer(PAYER_KEYS[2]), Payer(PAYER_KEYS[3])
 METHODS = pytest.mark.parametrize("method", ["eip3009", "permit2"])
 STRANGER = "0x00000000000000000000000000000000005742a9"
 
@@ -70,6 +71,23 @@ def is_pending(answer: Reply) -> bool:
         and answer.receipt["errorReason"] == "settlement_pending"
         and releases_nothing(answer)
     )
+
+
+def is_refused(answer: Reply) -> bool:
+    """409, with nothing of the charge: no result, no id, no fresh token."""
+    return (
+        (answer.status, answer.json["code"]) == (409, "PAYMENT_ALREADY_USED")
+        and "X-Charge-Token" not in answer.headers
+        and b"chg_" not in answer.body
+        and releases_nothing(answer)
+    )
+
+
+async def fetched(gate: Running, bought: Reply) -> Any:
+    """What the charge token of an answer opens; None while there is nothing."""
+    where, token = f"/api/v1/charges/{bought.headers['X-Charge-Id']}", bought.headers["X-Charge-Token"]
+    result = (await gate.send("GET", where, headers={"X-Charge-Token": token})).json["result"]
+    return result["data"] if result else None
 
 
 async def refuses_without_a_claim(gate: Running, shop: ScriptedUpstream, payment: Any) -> None:
@@ -250,20 +268,110 @@ async def test_f046_somebody_else_submits_it_first(
 async def test_f001_a_stranger_with_a_mined_payment_gets_nothing(
     open: Open, chain: Chain, shop: ScriptedUpstream, method: str
 ) -> None:
-    """All of it stands in public calldata but the call it paid for; and after three guesses nobody is asked again."""
+    """All that was signed stands in public calldata, all else but the repeat key in anybody's 402, and he knows the
+    call. The payer himself is answered, after a crash too."""
+    async with open(relayed(chain, upstream=shop.port)) as gate:
+        payment = await gate.sign(PAYER, method=method)
+        bought = await gate.call(FIND, HELLO, payment=payment)
+        assert bought.status == 200
+        required = await gate.required()
+        bare = rebuilt(chain, bought.receipt["transaction"], offered(required, method))
+        assert bare == {name: payment[name] for name in bare}, "he has all of that"
+        echo = {**payment["extensions"], "repeat-key": {"info": {"key": "0" * 32}}}
+        for made in (bare, echoing(bare, required), {**echoing(bare, required), "extensions": echo}):
+            for _ in range(2):
+                assert is_refused(await gate.call(FIND, HELLO, payment=made))
+                assert is_refused(await gate.call(FIND, {"word": "guess"}, payment=made))
+        for restarted in (False, True):
+            if restarted:
+                await gate.kill()
+                await gate.start()
+            again = await gate.call(FIND, HELLO, payment=payment)
+            assert (again.status, again.body) == (200, bought.body)
+            assert again.headers["Idempotent-Replay"] == "true"
+        assert await fetched(gate, bought) == {"found": CANARY}
+        assert len(shop.seen) == 1
+
+
+@METHODS
+async def test_f001_of_a_payment_without_a_secret_the_stranger_has_every_byte(
+    open: Open, chain: Chain, shop: ScriptedUpstream, method: str
+) -> None:
+    """Once it is sent, its charge answers to its token alone; whether he knows the call is not for him to hear."""
+    async with open(relayed(chain, upstream=shop.port)) as gate:
+        payment = await gate.sign(PAYER, method=method, echo=False)
+        bought = await gate.call(FIND, HELLO, payment=payment)
+        assert bought.status == 200
+        public = rebuilt(chain, bought.receipt["transaction"], await gate.offer(FIND, method))
+        assert header(public) == header(payment)
+        for restarted in (False, True):
+            if restarted:
+                await gate.kill()
+                await gate.start()
+            right, wrong = [await gate.call(FIND, {"word": word}, payment=public) for word in ("hello", "guess")]
+            assert is_refused(right)
+            assert {**right.json, "request_id": 0} == {**wrong.json, "request_id": 0}
+            assert await fetched(gate, bought) == {"found": CANARY}
+        assert len(shop.seen) == 1
+
+
+@METHODS
+async def test_f001_a_payment_without_a_secret_in_the_pool(
+    open: Open, chain: Chain, shop: ScriptedUpstream, method: str
+) -> None:
+    """Broadcast is public: whoever watches the pool needs no block."""
+    async with open(relayed(chain, upstream=shop.port, wait_s=1)) as gate:
+        payment, known = await gate.sign(PAYER, method=method, echo=False), await gate.sign(PAYER_2, method=method)
+        async with no_blocks(chain):
+            bought, theirs = [await gate.call(FIND, HELLO, payment=each) for each in (payment, known)]
+            assert is_pending(bought)
+            assert is_pending(theirs)
+            assert "charge token" in bought.json["details"]["hint"]
+            assert is_refused(await gate.call(FIND, HELLO, payment=payment))
+            assert is_pending(await gate.call(FIND, HELLO, payment=known))
+        assert (await gate.until_paid(FIND, HELLO, payment=known)).json["data"] == {"found": CANARY}
+
+        async def ended() -> Any:
+            return await fetched(gate, bought)
+
+        assert await eventually(ended) == {"found": CANARY}
+        assert is_refused(await gate.call(FIND, HELLO, payment=payment))
+
+
+@pytest.mark.parametrize("settling", [facilitator.settle_and_break, facilitator.settle_honestly])
+async def test_f001_a_facilitator_sends_when_it_likes(
+    open: Open, chain: Chain, shop: ScriptedUpstream, settling: facilitator.Behaviour
+) -> None:
+    """What it was given does not count as unseen, though we have not seen anything."""
+    async with FacilitatorServer(chain) as fac, open(facilitated(chain, fac.url, upstream=shop.port, wait_s=1)) as gate:
+        fac.settling = settling
+        payment, known = await gate.sign(PAYER, echo=False), await gate.sign(PAYER_2)
+        async with no_blocks(chain):
+            bought = await gate.until_answered(FIND, HELLO, payment=payment)
+            assert is_pending(bought)
+            assert is_refused(await gate.call(FIND, HELLO, payment=payment))
+        assert is_refused(await gate.call(FIND, HELLO, payment=payment))
+        paid = await gate.until_paid(FIND, HELLO, payment=known)
+        assert paid.json["data"] == {"found": CANARY}
+        assert known["extensions"]["repeat-key"]["info"]["key"].encode() not in b"".join(r.body for r in fac.requests)
+
+        async def ended() -> Any:
+            return await fetched(gate, bought)
+
+        assert await eventually(ended) == {"found": CANARY}
+
+
+@METHODS
+async def test_f001_after_three_guesses_with_the_very_payment_nobody_is_asked_again(
+    open: Open, chain: Chain, shop: ScriptedUpstream, method: str
+) -> None:
     async with open(relayed(chain, upstream=shop.port)) as gate:
         payment = await gate.sign(PAYER, method=method)
         bought = await gate.call(FIND, HELLO, payment=payment)
         for word in ("guess", "guesses", "guessing"):
-            refused = await gate.call(FIND, {"word": word}, payment=payment)
-            assert refused.status == 409
-            assert releases_nothing(refused)
-        refused = await gate.call(FIND, HELLO, payment=payment)
-        assert refused.status == 409
-        assert releases_nothing(refused)
-        where, token = f"/api/v1/charges/{bought.headers['X-Charge-Id']}", bought.headers["X-Charge-Token"]
-        fetched = await gate.send("GET", where, headers={"X-Charge-Token": token})
-        assert fetched.json["result"]["data"] == {"found": CANARY}
+            assert is_refused(await gate.call(FIND, {"word": word}, payment=payment))
+        assert is_refused(await gate.call(FIND, HELLO, payment=payment))
+        assert await fetched(gate, bought) == {"found": CANARY}
         assert len(shop.seen) == 1
 
 

@@ -5,11 +5,15 @@ and Uniswap's real Permit2, and get data from a directory that was loaded from a
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
+import apsw
 import pytest
 import requests
 from eth_account import Account
@@ -131,6 +135,31 @@ async def test_official_clients_pay_unchanged(gate: Running, chain: Chain, permi
         assert moved(chain, paid.receipt["transaction"], payer) == PRICE
     assert chain.balance(gate.settings.pay_to) == PRICE * len(CUSTOMERS)
     assert {charge["state"] for charge in await gate.charges()} == {"settled"}
+    await _each_has_echoed_its_own_402(gate, [paid.body for paid in bought])
+
+
+async def _each_has_echoed_its_own_402(gate: Running, answers: list[Any]) -> None:
+    """Every payment holds the extensions of the 402 it paid, with the repeat key that nobody else was given: so the
+    very same call again gets the same answer, though its payment is public by now."""
+    payments = {asked["payload"]["signature"]: asked for asked in kept_payments(gate)}
+    extensions = (await gate.required("enrich/phone"))["extensions"]
+    again, keys = [], set()
+    for payment in payments.values():
+        echo = payment["extensions"]
+        keys.add(echo["repeat-key"]["info"]["key"])
+        assert echo == {**extensions, "repeat-key": {**extensions["repeat-key"], "info": {"key": ANY}}}
+        replayed = await gate.call("enrich/phone", ADA, payment=payment)
+        assert (replayed.status, replayed.headers["Idempotent-Replay"]) == (200, "true")
+        again.append(replayed.json)
+    assert len(keys) == len(CUSTOMERS)
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in keys)
+    assert sorted(again, key=json.dumps) == sorted(answers, key=json.dumps)
+
+
+def kept_payments(gate: Running) -> list[Any]:
+    """Every PaymentPayload in the gateway's memory."""
+    with closing(apsw.Connection(str(gate.home / "gate.db"), flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        return [json.loads(payment) for (payment,) in db.execute("SELECT payment FROM payments")]
 
 
 async def test_a_miss_costs_nothing(gate: Running, chain: Chain) -> None:
@@ -170,6 +199,8 @@ async def test_our_own_client_pays_and_the_official_facilitator_agrees(
     assert '"success": true' in said
     assert had - chain.balance(payer.address) == PRICE
 
+    (kept,) = kept_payments(gate)
+    assert set(kept["extensions"]) == {"bazaar", "payment-identifier", "repeat-key"}
     signed = await _what_it_signs(gate, by, key)
     facilitator = ExactEvmScheme(FacilitatorWeb3Signer(private_key=Account.create().key.hex(), rpc_url=chain.url))
     requirements = PaymentRequirements.model_validate(signed["accepted"])

@@ -40,9 +40,10 @@ def leaks(text: str, *more: str) -> list[str]:
 
 
 def forms(payment: Any) -> list[str]:
-    """A payment's signature and header, in the forms in which they could be written down."""
+    """A payment's signature, header and repeat key, in the forms in which they could be written down."""
     signature = payment["payload"]["signature"]
-    return [signature[2:66], header(payment)[:80], base64.b64encode(bytes.fromhex(signature[2:])).decode()[:40]]
+    shown = [signature[2:66], header(payment)[:80], base64.b64encode(bytes.fromhex(signature[2:])).decode()[:40]]
+    return [*shown, *([payment["extensions"]["repeat-key"]["info"]["key"]] if "extensions" in payment else [])]
 
 
 async def exercise(gate: Running, shop: ScriptedUpstream) -> list[str]:

@@ -1,11 +1,18 @@
 import asyncio
+import base64
+import os
+import re
+from typing import Any
 
+import orjson
 import pytest
 from rigs import shop
-from rigs.counter import OFFER, PAID, PARCEL, PHONE, WEATHER, Counter, unpaid
-from rigs.wire import Wire, ask, request
+from rigs.counter import PAID, PARCEL, PHONE, WEATHER, Counter, unpaid
+from rigs.wire import Reply, Wire, ask, request
 from starlette.responses import Response
 
+from gateway.core.catalogue import Operation
+from gateway.core.x402.challenge import Challenge
 from gateway.edge.app import build_app
 from gateway.edge.server import serving
 
@@ -16,7 +23,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 async def test_every_method_gets_the_402_with_its_offer(url: str, counter: Counter, path: str) -> None:
     for method in METHODS:
         reply = await ask(url, method, path)
-        assert (reply.status, reply.header("payment-required")) == (402, OFFER.decode()), method
+        assert (reply.status, offer(reply)["x402Version"]) == (402, 2), method
+        assert offer(reply)["accepts"]
         assert reply.header("cache-control") == "no-store"
         assert reply.header("content-type") == "application/json"
         assert reply.header("access-control-allow-origin") == "*"
@@ -27,7 +35,61 @@ async def test_every_method_gets_the_402_with_its_offer(url: str, counter: Count
             assert int(reply.header("content-length") or 0) > 0
         else:
             assert reply.json()["request_id"] == reply.header("x-request-id")
+            assert offer(reply).items() <= reply.json().items()
     assert counter.served == []
+
+
+def offer(reply: Reply) -> dict[str, Any]:
+    """PAYMENT-REQUIRED, decoded."""
+    decoded: dict[str, Any] = orjson.loads(base64.b64decode(reply.header("payment-required") or "", validate=True))
+    return decoded
+
+
+def repeat_key(reply: Reply) -> str:
+    """Header and body have one and the same."""
+    key = offer(reply)["extensions"]["repeat-key"]["info"]["key"]
+    assert reply.json()["extensions"]["repeat-key"]["info"]["key"] == key
+    assert re.fullmatch("[0-9a-f]{32}", key)
+    return str(key)
+
+
+async def test_each_answer_has_a_repeat_key_of_its_own_and_is_the_same_but_for_that(url: str) -> None:
+    for path in (PHONE, WEATHER, PARCEL):
+        replies = [await ask(url, "GET", path) for _ in range(50)]
+        keys = [repeat_key(reply) for reply in replies]
+        assert len(set(keys)) == 50
+        ids = [reply.header("x-request-id") or "" for reply in replies]
+        bodies = {
+            reply.body.replace(key.encode(), b"").replace(id.encode(), b"")
+            for reply, key, id in zip(replies, keys, ids, strict=True)
+        }
+        assert len(bodies) == 1
+        assert {len(reply.header("payment-required") or "") for reply in replies} == {
+            len(replies[0].header("payment-required") or "")
+        }
+
+
+async def test_all_of_a_repeat_key_is_random(counter: Counter) -> None:
+    """At least 128 bits, from nowhere but the entropy that was given."""
+    taken: list[bytes] = []
+
+    def entropy(count: int) -> bytes:
+        taken.append(os.urandom(count))
+        return taken[-1]
+
+    async with serving(build_app(counter.parts(entropy=entropy))) as url:
+        keys = [repeat_key(await ask(url, "GET", PHONE)) for _ in range(3)]
+    assert keys == [each.hex() for each in taken[-3:]]
+    assert {len(each) for each in taken} == {16}
+
+
+async def test_a_402_without_a_place_for_what_is_its_own_is_found_at_the_start(counter: Counter) -> None:
+    def bare(operation: Operation, id: str, key: str) -> Challenge:
+        return Challenge(unpaid(operation, id, key).header, b'{"error":"pay"}')
+
+    for made in (bare, lambda operation, id, key: unpaid(operation, id, "f" * 32)):
+        with pytest.raises(ValueError, match="repeat key"):
+            build_app(counter.parts(unpaid=made))
 
 
 async def test_the_body_is_no_business_of_the_402(url: str) -> None:
@@ -56,7 +118,9 @@ async def test_any_credential_goes_to_the_paid_endpoint(url: str, counter: Count
 
 
 async def test_the_amount_may_depend_on_the_body(counter: Counter) -> None:
-    parts = counter.parts(unpaid=lambda operation, id: None if operation is shop.QUOTE else unpaid(operation, id))
+    parts = counter.parts(
+        unpaid=lambda operation, id, key: None if operation is shop.QUOTE else unpaid(operation, id, key)
+    )
     async with serving(build_app(parts)) as url:
         assert (await ask(url, "POST", "/api/v1/shops/corner/quotes", body=b"{}")).status == 200
         assert (await ask(url, "POST", PHONE, body=b"{}")).status == 402
@@ -74,8 +138,8 @@ async def test_without_our_server_the_answer_is_the_same(counter: Counter) -> No
         raise AssertionError("nothing is read")
 
     scope = {"type": "http", "method": "POST", "path": PHONE, "query_string": b"", "headers": [], "client": None}
-    await build_app(counter.parts())(scope, receive, send)
-    async with serving(build_app(counter.parts())) as url:
+    await build_app(counter.parts(entropy=bytes))(scope, receive, send)
+    async with serving(build_app(counter.parts(entropy=bytes))) as url:
         reply = await ask(url, "POST", PHONE)
     plain = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     assert {**plain, "date": reply.header("date")} == dict(reply.headers)

@@ -10,6 +10,7 @@ import pytest
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.keys import Key
 from gateway.core.networks import NETWORKS
+from gateway.core.x402.bazaar import repeat_key_extension
 from gateway.core.x402.headers import decode_payment, encode
 from gateway.core.x402.offers import Terms, offers
 from gateway.core.x402.verify import Verified, verify
@@ -53,6 +54,27 @@ def test_a_payment_identifier_is_sent_where_it_is_asked_for() -> None:
     found = quote(challenge([wire()], extensions={"payment-identifier": {"info": {"required": True}}}))
     payment = decode_payment(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy))
     assert payment.payment_identifier == "pay_" + entropy(16).hex()
+
+
+def test_the_extensions_of_the_402_go_back_as_official_clients_send_them() -> None:
+    """What only this 402 has shows later that a repeated call is ours."""
+    asked = {
+        "bazaar": {"info": {"input": {}}, "schema": {}},
+        "payment-identifier": {"info": {"required": False}, "schema": {"type": "object"}},
+        "repeat-key": repeat_key_extension("41" * 16),
+    }
+    found = quote(challenge([wire()], extensions=asked))
+    payment = decode_payment(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy))
+    asked["payment-identifier"]["info"]["id"] = "pay_" + entropy(16).hex()
+    assert payment.extensions == asked
+    assert payment.repeat_key == "41" * 16
+
+
+@pytest.mark.parametrize("extensions", [None, {}, [], "x", {"payment-identifier": None}, {"payment-identifier": {}}])
+def test_odd_extensions_are_paid_all_the_same(extensions: Any) -> None:
+    found = quote(challenge([wire()], extensions=extensions))
+    payment = decode_payment(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy))
+    assert isinstance(verify(payment, ASKED, now_s=NOW, work_s=30, settle_margin_s=10), Verified)
 
 
 REFUSED = {

@@ -1,5 +1,6 @@
 """The edge over an invented catalogue, with a paid endpoint that only remembers who came to it."""
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -9,21 +10,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.catalogue import Operation
+from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
 from gateway.edge.app import EdgeParts
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.health import Fact
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.visit import RequestIds
+from wellknown import challenge_parts
 
 PHONE, WEATHER, PARCEL, OFFLINE = shop.PHONE.path, shop.WEATHER.path, "/api/v1/parcels/AB-1234", shop.OFFLINE.path
-OFFER = b"eyJ4NDAyVmVyc2lvbiI6Mn0="
 PAID = ("PAYMENT-SIGNATURE", "e30=")
 
 
-def unpaid(operation: Operation, request_id: str) -> Challenge:
-    return Challenge(
-        OFFER, orjson.dumps({"code": "AGENT_TOKEN_REQUIRED", "of": operation.id, "request_id": request_id})
+def unpaid(operation: Operation, request_id: str, repeat_key: str) -> Challenge:
+    return challenge.build(
+        **challenge_parts(operation, shop.identity())._asdict(),
+        repeat_key=repeat_key,
+        error="pay first",
+        code="AGENT_TOKEN_REQUIRED",
+        fields={"of": operation.id, "request_id": request_id},
     )
 
 
@@ -50,6 +56,7 @@ class Counter:
             watch=self.watch,
             metrics=Metrics(),
             request_ids=RequestIds(1_790_000_000_000, bytes(10)),
+            entropy=os.urandom,
         )
         return replace(parts, **changes)  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 import orjson
-from rigs.payer import Payer
+from rigs.payer import Payer, echoing
 from rigs.scripted import Scripted
 
 from gateway.assemble import Gateway, assemble
@@ -114,19 +114,25 @@ class Gate:
         return await self.send("POST", f"/api/v1/{operation}", headers=sent, body=orjson.dumps({"word": word}))
 
     async def offers(self, operation: str = "test/alpha") -> list[Json]:
-        reply = await self.call("hello", operation=operation)
-        assert reply.status == 402
-        found: list[Json] = reply.offer["accepts"]
+        found: list[Json] = (await self.required(operation))["accepts"]
         return found
 
+    async def required(self, operation: str = "test/alpha") -> Json:
+        """What an unpaid call is told: PAYMENT-REQUIRED, decoded."""
+        reply = await self.call("hello", operation=operation)
+        assert reply.status == 402
+        return reply.offer
+
     async def sign(
-        self, *, key: int = 0, operation: str = "test/alpha", method: str = "eip3009", **changes: Any
+        self, *, key: int = 0, operation: str = "test/alpha", method: str = "eip3009", echo: bool = True, **changes: Any
     ) -> Json:
-        """A payment for one call; `changes` go into what is signed."""
-        offers = await self.offers(operation)
+        """A payment for one call; `changes` go into what is signed. `echo`: as official clients send it."""
+        required = await self.required(operation)
+        offers = required["accepts"]
         wanted = next(o for o in offers if ("assetTransferMethod" in o["extra"]) is (method == "permit2"))
         payer = Payer(KEYS[key])
-        return payer.permit2(wanted, **changes) if method == "permit2" else payer.eip3009(wanted, **changes)
+        payment = payer.permit2(wanted, **changes) if method == "permit2" else payer.eip3009(wanted, **changes)
+        return echoing(payment, required) if echo else payment
 
     async def pay(self, word: str, *, operation: str = "test/alpha", **signing: Any) -> Reply:
         payment = await self.sign(operation=operation, **signing)

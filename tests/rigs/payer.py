@@ -1,6 +1,7 @@
 """Payers: sign what a 402 asks for, with eth-account's own EIP-712, and share no code with the gateway.
 
-Payer(key).eip3009(requirements) -> the PaymentPayload as JSON
+Payer(key).eip3009(requirements) -> the PaymentPayload as JSON, with nothing but what was signed
+echoing(payment, required)       -> the same with what official clients send back of the 402
 """
 
 import secrets
@@ -138,6 +139,11 @@ def requirements(
         "scheme": scheme, "network": network, "amount": str(amount), "asset": asset, "payTo": pay_to,
         "maxTimeoutSeconds": timeout_s, "extra": extra,
     }  # fmt: skip
+
+
+def echoing(payment: Json, required: Mapping[str, Any]) -> Json:
+    """`required` is the PaymentRequired that is paid."""
+    return {**payment, **{name: required[name] for name in ("resource", "extensions") if name in required}}
 
 
 def _payment(requirements: Mapping[str, Any], payload: Json) -> Json:

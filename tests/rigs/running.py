@@ -27,7 +27,7 @@ import orjson
 from eth_account import Account
 from rigs.chain import CHAIN_ID, Chain
 from rigs.gate import Reply, header
-from rigs.payer import Payer
+from rigs.payer import Payer, echoing
 from rigs.program import Child, Program
 
 Json = Any
@@ -225,16 +225,22 @@ class Running:
             sent["Idempotency-Key"] = key
         return await self.send("POST", f"/api/v1/{operation}", body=orjson.dumps(body), headers=sent)
 
-    async def offer(self, operation: str = "shop/find", method: str = "eip3009") -> Json:
+    async def required(self, operation: str = "shop/find") -> Json:
+        """What an unpaid call is told: PAYMENT-REQUIRED, decoded."""
         reply = await self.call(operation, {})
         assert reply.status == 402, reply
-        wanted = "permit2" if method == "permit2" else None
-        return next(o for o in reply.offer["accepts"] if o["extra"].get("assetTransferMethod") == wanted)
+        return reply.offer
+
+    async def offer(self, operation: str = "shop/find", method: str = "eip3009") -> Json:
+        return offered(await self.required(operation), method)
 
     async def sign(
-        self, payer: Payer, *, operation: str = "shop/find", method: str = "eip3009", **changes: Any
+        self, payer: Payer, *, operation: str = "shop/find", method: str = "eip3009", echo: bool = True, **changes: Any
     ) -> Json:
-        return payer.pay(await self.offer(operation, method), **changes)
+        """`echo`: as official clients send it."""
+        required = await self.required(operation)
+        payment = payer.pay(offered(required, method), **changes)
+        return echoing(payment, required) if echo else payment
 
     async def until_answered(self, operation: str, body: Json, **means: Any) -> Reply:
         """The first answer that is not "settlement is unavailable": a gateway just started may not know its
@@ -271,6 +277,12 @@ class Running:
         page = (await self.send("GET", "/metrics")).body.decode()
         lines = (line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in lines}
+
+
+def offered(required: Json, method: str) -> Json:
+    """The offer by this method."""
+    wanted = "permit2" if method == "permit2" else None
+    return next(o for o in required["accepts"] if o["extra"].get("assetTransferMethod") == wanted)
 
 
 async def eventually(look: Callable[[], Awaitable[T]], within_s: float = 20) -> T:

@@ -147,13 +147,19 @@ def drift(origin: str) -> list[Finding]:
 def _offers_agree(probe: Probe, item: dict[str, Any], listed: dict[str, Any]) -> dict[str, bool]:
     required = probe.required
     return {
-        "body of the 402": json.loads(probe.body)["accepts"] == required["accepts"],
+        "body of the 402": all(json.loads(probe.body)[name] == required[name] for name in ("accepts", "extensions")),
         "x402.json offers": item["accepts"] == required["accepts"],
         "x402.json resource": item["resource"] == required["resource"],
         "/discovery offers": listed["accepts"] == required["accepts"],
-        "/discovery extensions": listed["extensions"] == required["extensions"],
+        "/discovery extensions": listed["extensions"] == lasting(required["extensions"]),
         "/discovery address": listed["resource"] == required["resource"]["url"],
     }
+
+
+def lasting(extensions: dict[str, Any]) -> dict[str, Any]:
+    """A live 402's extensions without what it has alone. It must have that, and documents must not."""
+    assert "repeat-key" in extensions
+    return {name: block for name, block in extensions.items() if name != "repeat-key"}
 
 
 def _prices_agree(

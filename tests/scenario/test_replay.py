@@ -1,17 +1,22 @@
 """Group A: one authorization pays one call, whoever brings it, wherever and how often."""
 
 import asyncio
+import base64
 import itertools
+import json
+import time
 from contextlib import AsyncExitStack
 
 import orjson
 import pytest
 from rigs.fickle import Fickle
 from rigs.gate import Gate, header
-from rigs.payer import Payer
-from rigs.scripted import CANARY, slow
+from rigs.payer import Payer, echoing
+from rigs.scripted import CANARY, failure, miss, slow
 
+from gateway.core.charge import State
 from gateway.settings.tables import SANDBOX_PAY_TO
+from gateway.settlement.protocol import Unknown
 from gateway.settlement.sandbox import PREFUNDED, PREFUNDED_ATOMIC
 
 PAYER = next(iter(PREFUNDED)).lower()
@@ -19,8 +24,6 @@ PRICE = 330_000
 
 
 def sandbox(clock=None) -> Fickle:
-    import time
-
     return Fickle(pay_to=SANDBOX_PAY_TO, clock=clock or time.time)
 
 
@@ -41,6 +44,34 @@ async def test_f001_the_same_payment_again_and_after_a_restart(tmp_path):
         assert after.body == first.body
         assert upstream.runs("hello") == 1
         assert gate.sandbox.balance(PAYER) == PREFUNDED_ATOMIC - PRICE
+
+
+async def test_f001_the_same_payment_again_when_its_signature_has_ended(tmp_path):
+    """It paid in time: a fresh 402 would have its client pay a second time, for what is kept for a day."""
+    ahead_s = 0
+
+    def clock():
+        return time.time() + ahead_s
+
+    settler = sandbox(clock)
+    async with Gate.open(tmp_path, settler=settler, clock=clock) as gate:
+        payment, missed, failed, unused = [await gate.sign() for _ in range(4)]
+        gate.upstream.script |= {"nobody": miss, "broken": failure}
+        first, told_nobody = await gate.call("hello", payment=payment), await gate.call("nobody", payment=missed)
+        assert (await gate.call("broken", payment=failed)).status == 502
+        ahead_s = 3600
+        assert (await gate.call("hello", payment=payment)).body == first.body
+        assert (await gate.call("nobody", payment=missed)).body == told_nobody.body
+        assert is_refused(await gate.call("other", payment=payment))
+        checked = len(settler.checks)
+        for word, late in (("broken", failed), ("hello", unused)):
+            refused = await gate.call(word, payment=late)
+            assert (refused.status, refused.json["code"]) == (402, "PAYMENT_EXPIRED")
+        assert len(settler.checks) == checked
+        assert len(await gate.charges()) == 3
+        ahead_s = 90_000
+        assert (await gate.call("hello", payment=payment)).json["code"] == "RESULT_EXPIRED"
+        assert gate.upstream.runs("hello") == 1
 
 
 async def test_fifty_at_once_are_worked_on_once(tmp_path):
@@ -149,25 +180,220 @@ async def test_f017_a_cheap_payment_on_a_dear_request(tmp_path):
         assert gate.upstream.journal == []
 
 
+def is_refused(reply):
+    """409, with nothing of the charge: no result, no id, no fresh token."""
+    return (
+        (reply.status, reply.json["code"]) == (409, "PAYMENT_ALREADY_USED")
+        and CANARY.encode() not in reply.body
+        and not [name for name in reply.headers if name.lower().startswith("x-charge")]
+        and b"chg_" not in reply.body
+    )
+
+
+def told(reply):
+    """An answer but for what every answer has alone."""
+    headers = {name: value for name, value in reply.headers.items() if name.lower() not in ("x-request-id", "date")}
+    return reply.status, headers, {**reply.json, "request_id": None}
+
+
+async def fetched(gate, bought):
+    """What the charge token of an answer opens."""
+    where, token = f"/api/v1/charges/{bought.headers['X-Charge-Id']}", bought.headers["X-Charge-Token"]
+    kept = await gate.send("GET", where, headers={"X-Charge-Token": token})
+    assert kept.status == 200
+    return kept.json["result"]["data"]["found"]
+
+
+async def wrong_requests(gate):
+    """Of the one payment there is."""
+    ((count,),) = await gate.gateway.db.read(lambda tx: tx.execute("SELECT wrong_requests FROM payments"))
+    return count
+
+
+def echo_of(key):
+    return {"repeat-key": {"info": {"key": key}, "schema": {"type": "object"}}}
+
+
 async def test_a_stranger_with_the_public_authorization_learns_nothing(tmp_path):
-    """Calldata shows the authorization and its signature: everything of the payment but what the client added."""
+    """Calldata shows the authorization and its signature, anybody's 402 the rest: all of the payment but its repeat
+    key. So not even who knows the request gets the answer, or gets to know that he does."""
     async with Gate.open(tmp_path) as gate:
-        payment = {**await gate.sign(), "resource": {"url": "https://example.com/as-the-client-had-it"}}
-        token_reply = await gate.call("secret word", payment=payment)
-        assert token_reply.status == 200
-        rebuilt = {key: payment[key] for key in ("x402Version", "accepted", "payload")}
-        for guess in ("secret word", "hello", "world"):
-            reply = await gate.call(guess, payment=rebuilt)
-            assert reply.status == 409
-            assert CANARY.encode() not in reply.body
+        payment = await gate.sign()
+        bought = await gate.call("secret word", payment=payment)
+        assert bought.status == 200
+        public = await gate.required()
+        bare = {name: payment[name] for name in ("x402Version", "accepted", "payload")}
+        echoed = echoing(bare, public)
+        rebuilt = [bare, echoed, {**bare, "extensions": public["extensions"]}, {**bare, "resource": public["resource"]}]
+        rebuilt += [
+            {**bare, "extensions": echo_of(key)} for key in ("0" * 32, "f" * 32, "", None, 7, [], {}, "x" * 5000)
+        ]
+        rebuilt.append({**echoed, "extensions": {**payment["extensions"], **echo_of("0" * 32)}})
+        heard = []
+        for made in rebuilt:
+            for guess in ("secret word", "hello"):
+                reply = await gate.call(guess, payment=made)
+                assert is_refused(reply), made
+                heard.append(told(reply))
+        assert all(each == heard[0] for each in heard), "right or wrong, he hears the same"
+        assert await wrong_requests(gate) == 0, "and as soon: neither is written down"
+        # The payer himself was not locked out by that, and the spelling of his JSON is his own business.
+        for spelling in (
+            payment,
+            dict(reversed(payment.items())),
+            {**payment, "extensions": dict(reversed(payment["extensions"].items()))},
+        ):
+            again = await gate.call("secret word", payment=spelling)
+            assert again.body == bought.body
+        spaced = base64.b64encode(json.dumps(payment, indent=3).encode()).decode()
+        headers = {"PAYMENT-SIGNATURE": spaced, "Content-Type": "application/json"}
+        again = await gate.send("POST", "/api/v1/test/alpha", headers=headers, body=b'{ "word": "secret word" }')
+        assert again.body == bought.body
+        assert gate.upstream.runs("secret word") == 1
+
+
+async def test_after_three_guesses_with_the_very_payment_only_the_token_opens_it(tmp_path):
+    """Whoever knows even the client's own bytes."""
+    async with Gate.open(tmp_path) as gate:
+        payment = await gate.sign()
+        bought = await gate.call("secret word", payment=payment)
         for guess in ("one", "two", "three"):
-            assert (await gate.call(guess, payment=payment)).status == 409
-        # Whoever knows even the client's own bytes has had his guesses: now only the token opens it.
-        assert (await gate.call("secret word", payment=payment)).status == 409
-        charge, token = token_reply.headers["X-Charge-Id"], token_reply.headers["X-Charge-Token"]
-        kept = await gate.send("GET", f"/api/v1/charges/{charge}", headers={"X-Charge-Token": token})
-        assert kept.status == 200
-        assert kept.json["result"]["data"]["found"] == CANARY
+            assert is_refused(await gate.call(guess, payment=payment))
+        assert told(await gate.call("secret word", payment=payment)) == told(await gate.call("four", payment=payment))
+        assert is_refused(await gate.call("secret word", payment=payment))
+        assert await fetched(gate, bought) == CANARY
+
+
+@pytest.mark.parametrize("method", ["eip3009", "permit2"])
+@pytest.mark.parametrize(
+    "echo", [{}, {"extensions": {}}, {"extensions": echo_of("0" * 31)}, {"extensions": echo_of(7)}]
+)
+async def test_a_payment_without_a_secret_answers_to_its_token_alone_once_it_is_settled(tmp_path, method, echo):
+    """Of it the stranger has every byte."""
+    async with Gate.open(tmp_path) as gate:
+        payment = {**await gate.sign(method=method, echo=False), **echo}
+        bought = await gate.call("secret word", payment=payment)
+        assert bought.status == 200
+        right, wrong = [await gate.call(word, payment=payment) for word in ("secret word", "hello")]
+        assert is_refused(right)
+        assert told(right) == told(wrong)
+        assert "charge token" in right.json["error"]
+        assert await wrong_requests(gate) == 0
+        assert await fetched(gate, bought) == CANARY
+    async with Gate.open(tmp_path, upstream=gate.upstream) as gate:
+        assert is_refused(await gate.call("secret word", payment=payment))
+        assert await fetched(gate, bought) == CANARY
+        assert gate.upstream.runs("secret word") == 1
+
+
+async def test_a_payment_identifier_is_a_secret_as_good_as_a_repeat_key(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        bare = await gate.sign(echo=False)
+        payment = {
+            **bare,
+            "extensions": {"payment-identifier": {"info": {"id": "pay_7d5d747be160e280504c099d984bcfe0"}}},
+        }
+        bought = await gate.call("hello", payment=payment)
+        assert is_refused(await gate.call("hello", payment=bare))
+        assert (await gate.call("hello", payment=payment)).body == bought.body
+
+
+async def test_a_payment_without_a_secret_may_be_repeated_while_nobody_can_have_seen_it(tmp_path):
+    """While it is worked on and while its settlement is queued here: not when somebody else may have sent it."""
+
+    async def not_yet(settler, settlement):
+        return Unknown("not now")
+
+    settler = sandbox()
+    settler.settle_as = not_yet
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        gate.upstream.script["slow"] = slow(0.5)
+        payment = await gate.sign(echo=False)
+        first = asyncio.create_task(gate.call("slow", payment=payment))
+        await asyncio.sleep(0.2)
+        working = await gate.call("slow", payment=payment)
+        assert (working.status, working.json["code"]) == (202, "CALL_IN_PROGRESS")
+        queued, again = await first, await gate.call("slow", payment=payment)
+        for reply in (queued, again):
+            assert (reply.status, reply.json["code"]) == (202, "SETTLEMENT_PENDING")
+            assert "charge token" in reply.json["details"]["hint"]
+        settler.journals = False
+        assert is_refused(await gate.call("slow", payment=payment))
+        settler.journals = True
+        settler.settle_as = None
+        while (state := (await gate.charges())[0].charge.state) is not State.SETTLED:
+            assert state is State.CAPTURED
+            await asyncio.sleep(0.05)
+        assert is_refused(await gate.call("slow", payment=payment))
+        assert {await fetched(gate, reply) for reply in (working, queued, again)} == {CANARY}
+
+
+async def test_a_payment_with_a_secret_may_be_repeated_whoever_has_seen_it(tmp_path):
+    async def not_yet(settler, settlement):
+        return Unknown("not now")
+
+    settler = sandbox()
+    settler.settle_as, settler.journals = not_yet, False
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        payment = await gate.sign()
+        for _ in range(2):
+            pending = await gate.call("hello", payment=payment)
+            assert pending.status == 202
+            assert "the very same payment" in pending.json["details"]["hint"]
+
+
+async def test_a_miss_is_told_again_to_whoever_repeats_the_call(tmp_path):
+    """It was never sent to anybody."""
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["nobody"] = miss
+        payment = await gate.sign(echo=False)
+        first = await gate.call("nobody", payment=payment)
+        assert (await gate.call("nobody", payment=payment)).body == first.body
+
+
+async def test_the_owners_bearer_repeats_what_nobody_else_can(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        (_, mine), (_, theirs) = await gate.agent(), await gate.agent()
+        payment = await gate.sign(echo=False)
+        bought = await gate.call("secret word", token=mine, payment=payment)
+        for means in ({}, {"token": theirs}):
+            right, wrong = [await gate.call(word, payment=payment, **means) for word in ("secret word", "hello")]
+            assert is_refused(right)
+            assert told(right) == told(wrong)
+        assert is_refused(await gate.call("hello", token=mine, payment=payment))
+        again = await gate.call("secret word", token=mine, payment=payment)
+        assert again.body == bought.body
+        assert again.headers["Idempotent-Replay"] == "true"
+
+
+async def test_an_agent_does_not_repeat_what_was_paid_without_one(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent()
+        payment = await gate.sign(echo=False)
+        assert (await gate.call("hello", payment=payment)).status == 200
+        assert is_refused(await gate.call("hello", token=token, payment=payment))
+
+
+async def test_an_echo_longer_than_a_header_is_no_payment_and_claims_nothing(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        payment = {**await gate.sign(echo=False), "extensions": echo_of("0" * 10_000)}
+        reply = await gate.call("hello", payment=payment)
+        assert (reply.status, reply.json["code"]) == (400, "PAYMENT_MALFORMED")
+        assert await gate.charges() == []
+
+
+async def test_every_refusal_has_a_repeat_key_of_its_own(tmp_path):
+    """As the unpaid 402 has: what is signed after a refusal may be repeated, too."""
+    async with Gate.open(tmp_path) as gate:
+        _, poor = await gate.agent()
+        used = []
+        for _ in range(3):
+            for means in ({"payment": await gate.sign(value="1")}, {"token": poor}, {}):
+                reply = await gate.call("hello", **means)
+                assert reply.status == 402
+                assert reply.offer["extensions"] == reply.json["extensions"]
+                used.append(reply.offer["extensions"]["repeat-key"]["info"]["key"])
+        assert len(set(used)) == len(used)
 
 
 async def test_a_charge_is_shown_to_its_owner_alone(tmp_path):

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import shutil
+import time
+from dataclasses import replace
 from fractions import Fraction
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from gateway.core.charge import Charge, Event, Source, advance, hold
 from gateway.core.money import format_usd, micros_to_atomic_up, parse_usd
 from gateway.core.transfer import REVENUE
 from gateway.settings.tables import SANDBOX_PAY_TO
+from gateway.settlement.protocol import Admitted
 from gateway.settlement.sandbox import PREFUNDED, PREFUNDED_ATOMIC, Weather
 
 PAYER = next(iter(PREFUNDED)).lower()
@@ -24,8 +27,6 @@ PRICE = 330_000
 
 
 def chain() -> Fickle:
-    import time
-
     return Fickle(pay_to=SANDBOX_PAY_TO, clock=time.time)
 
 
@@ -50,6 +51,20 @@ async def test_f027_not_a_byte_leaves_before_the_payment_is_proven(tmp_path):
         assert CANARY.encode() not in whole
         writer.close()
         settler.weather = Weather.FAIR
+
+
+async def test_a_signature_must_be_good_by_the_chains_clock_too(tmp_path):
+    class Ahead(Fickle):
+        async def check(self, payment):
+            admitted = await super().check(payment)
+            assert isinstance(admitted, Admitted)
+            return replace(admitted, block_time_s=admitted.block_time_s + 3600)
+
+    async with Gate.open(tmp_path, settler=Ahead(pay_to=SANDBOX_PAY_TO, clock=time.time)) as gate:
+        reply = await gate.pay("hello")
+        assert (reply.status, reply.json["code"]) == (402, "PAYMENT_EXPIRED")
+        assert await gate.charges() == []
+        assert gate.upstream.journal == []
 
 
 async def test_f056_whoever_stops_waiting_first_loses_nothing(tmp_path):

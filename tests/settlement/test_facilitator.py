@@ -15,6 +15,7 @@ from rigs.till import NETWORK_HERE, PAY_TO, TOKEN, Till
 
 from gateway.core.networks import Token, checksum_address
 from gateway.core.settlement import ProofKind, Settled
+from gateway.core.x402.bazaar import repeat_key_extension
 from gateway.settlement.facilitator import Facilitator, Place, Timeouts
 from gateway.settlement.onchain import OnChain
 from gateway.settlement.protocol import Admitted, Refused, Unknown
@@ -247,7 +248,10 @@ async def test_f175_only_what_was_signed_leaves(open_fac, fac: FacilitatorServer
     till = await open_fac(bearer="secret-bearer")
     payment = payers[0].pay(till.ask())
     payment["resource"] = {"url": "https://api.example.com/lookup?phone=4155550123", "description": "Jane Example"}
-    payment["extensions"] = {"payment-identifier": {"info": {"id": "order_of_Jane_Example_0001"}}}
+    payment["extensions"] = {
+        "payment-identifier": {"info": {"id": "order_of_Jane_Example_0001"}},
+        "repeat-key": repeat_key_extension("41" * 16),
+    }
     verified = till.verified(payment)
     await till.settler.check(verified)
     await till.settle(till.queue(verified))
@@ -255,6 +259,7 @@ async def test_f175_only_what_was_signed_leaves(open_fac, fac: FacilitatorServer
         assert request.headers["Authorization"] == "Bearer secret-bearer"
         assert b"4155550123" not in request.body
         assert b"Jane" not in request.body
+        assert b"41" * 16 not in request.body
     assert {request.path for request in fac.requests} == {"/supported", "/verify", "/settle"}
     verify, settle = orjson.loads(fac.bodies("/verify")[0]), orjson.loads(fac.bodies("/settle")[0])
     assert set(verify) == {"x402Version", "paymentPayload", "paymentRequirements"}

@@ -37,8 +37,9 @@ def offers() -> str:
     for operation in CATALOGUE.operations:
         resource, accepts, extensions = challenge_parts(operation, IDENTITY)
         made = challenge.build(
-            resource=resource, accepts=accepts, extensions=extensions, error="pay first", code="PAYMENT_REQUIRED"
-        )
+            resource=resource, accepts=accepts, extensions=extensions, repeat_key="41" * 16,
+            error="pay first", code="PAYMENT_REQUIRED",
+        )  # fmt: skip
         read[operation.id] = json.loads(base64.b64decode(made.header))
     return pretty(read)
 

@@ -44,8 +44,9 @@ def storefront(identity: Identity, parts: Parts = challenge_parts) -> Starlette:
     def paid(each: Operation) -> Route:
         resource, accepts, extensions = parts(each, identity)
         made = challenge.build(
-            resource=resource, accepts=accepts, extensions=extensions, error="pay first", code="AGENT_TOKEN_REQUIRED"
-        )
+            resource=resource, accepts=accepts, extensions=extensions, repeat_key="41" * 16,
+            error="pay first", code="AGENT_TOKEN_REQUIRED",
+        )  # fmt: skip
         headers = {"PAYMENT-REQUIRED": made.header.decode(), "Cache-Control": "no-store"}
         return Route(each.path, lambda request: Response(made.body, 402, headers, "application/json"), methods=METHODS)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -78,10 +79,18 @@ async def test_whoever_is_asked_for_the_documents_names_the_configured_origin(tm
             shop.PHONE.path,
         ):
             honest, lied_to = await client.get(path), await client.get(path, headers=lies)
-            assert lied_to.headers.get("payment-required") == honest.headers.get("payment-required")
+            assert offer(lied_to) == offer(honest)
             assert "evil" not in lied_to.text
             if honest.status_code == 200:
                 assert lied_to.content == honest.content
+
+
+def offer(answer: httpx.Response) -> object:
+    """What is offered, to whomever it may be; None by a document."""
+    if answer.status_code != 402:
+        return None
+    required = json.loads(base64.b64decode(answer.headers["payment-required"]))
+    return {**required, "extensions": third_party.lasting(required["extensions"])}
 
 
 async def test_an_offer_says_nothing_of_the_request_that_asked_for_it(tmp_path: Path) -> None:
@@ -95,6 +104,19 @@ async def test_an_offer_says_nothing_of_the_request_that_asked_for_it(tmp_path: 
             answer = await client.request(method, path, content=body)
             assert answer.status_code == 402
             assert b"DANA" not in base64.b64decode(answer.headers["payment-required"]) + answer.content
+
+
+async def test_no_document_has_a_repeat_key(tmp_path: Path) -> None:
+    """What whoever reads a catalogue can know is no secret of a payer."""
+    async with gateway(tmp_path) as url, httpx.AsyncClient(base_url=url) as client:
+        assert "repeat-key" in (await client.get(shop.PHONE.path)).text
+        listed = (await client.get("/discovery/resources")).json()["items"]
+        payee = listed[0]["accepts"][0]["payTo"]
+        queries = ("resources", "search?query=api", f"merchant?payTo={payee}")
+        for path in (*(d.path for d in DOCUMENTS), *(f"/discovery/{query}" for query in queries)):
+            answer = await client.get(path)
+            assert "repeat-key" not in answer.text, path
+            assert answer.text.count('"payment-identifier"') in (0, len(listed)), path
 
 
 async def test_the_documents_keep_what_is_nobodys_business(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Extensions of an offer: the Bazaar listing, which catalogues read beside the price, and the payment identifier.
+"""Extensions of an offer: the Bazaar listing, which catalogues read beside the price, the payment identifier, and the
+repeat key, which is in live 402s alone.
 
 A listing has `info`, an example of the call and of its answer, and `schema`, a JSON Schema which that `info` satisfies
 and which holds the real schemas of request and answer. Catalogues drop a listing without a word when `info` does not
@@ -67,6 +68,16 @@ def payment_identifier_extension(required: bool = False) -> Block:
             },
             "required": ["required"],
         },
+    }
+
+
+def repeat_key_extension(key: str) -> Block:
+    """`extensions["repeat-key"]`: a random value of one 402 alone. Clients send all extensions back with their payment,
+    and this is the part of it that stands neither on the chain nor in any other 402: it shows that a call is repeated
+    by whoever made it."""
+    return {
+        "info": {"key": key},
+        "schema": {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]},
     }
 
 

@@ -30,6 +30,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _BYTES32 = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 _HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{16,128}", re.ASCII)
+_REPEAT_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UINT_DIGITS_MAX = 78
 _UINT_BOUND = 1 << 256
 
@@ -137,9 +138,9 @@ class Payment:
     authorization: Eip3009 | Permit2
     signature: bytes = field(repr=False)
     resource: Json | None
-    extensions: Mapping[str, Json] | None
+    extensions: Mapping[str, Json] | None = field(repr=False)
     raw: bytes = field(repr=False)
-    """Compact canonical JSON of the payload: what is stored, hashed and handed to a facilitator."""
+    """Compact canonical JSON of the payload: what is stored and hashed."""
 
     @property
     def payment_hash(self) -> bytes:
@@ -150,6 +151,19 @@ class Payment:
     def payment_identifier(self) -> str | None:
         """The idempotency key the client chose: 16 to 128 characters of [A-Za-z0-9_-]."""
         return _identifier(self.extensions)
+
+    @property
+    def repeat_key(self) -> str | None:
+        """The random value of the 402 that was paid, as it came back: 32 hexadecimal digits. What has another form is
+        none. Nobody remembers which were given out: one that the payer made up is as good."""
+        key = _info(self.extensions, "repeat-key", "key")
+        return key if isinstance(key, str) and _REPEAT_KEY.fullmatch(key) else None
+
+    @property
+    def is_guessable(self) -> bool:
+        """Whether all of it can be put together again from the chain and a public 402: it carries neither a repeat key
+        nor a payment identifier."""
+        return self.repeat_key is None and self.payment_identifier is None
 
 
 def parse_payment(value: Json) -> Payment:
@@ -262,10 +276,15 @@ def _signature(value: Json) -> bytes:
     return signature
 
 
-def _identifier(extensions: Mapping[str, Json] | None) -> str | None:
-    extension = extensions.get("payment-identifier") if extensions else None
+def _info(extensions: Mapping[str, Json] | None, name: str, member: str) -> Json:
+    """A member of an extension's `info`; None where there is no such thing."""
+    extension = extensions.get(name) if extensions else None
     info = extension.get("info") if isinstance(extension, dict) else None
-    identifier = info.get("id") if isinstance(info, dict) else None
+    return info.get(member) if isinstance(info, dict) else None
+
+
+def _identifier(extensions: Mapping[str, Json] | None) -> str | None:
+    identifier = _info(extensions, "payment-identifier", "id")
     if identifier is None:
         return None
     if not isinstance(identifier, str) or _IDENTIFIER.fullmatch(identifier) is None:

@@ -67,8 +67,9 @@ def verify(
     settle_margin_s: int,
     settlers: Sequence[str] = (),
     forbidden_payers: Collection[str] = (),
+    whenever: bool = False,
 ) -> Verified | Refused:
-    """Whether the payment is for one of `offers` and good for as long as it takes.
+    """Whether the payment is for one of `offers` and good for as long as it takes; `whenever`: or was, or will be.
 
     `work_s` is the operation's timeout and `settle_margin_s` what settling may take after it. `settlers` are our
     addresses that may settle `upto`; `forbidden_payers` are accounts of our own. All addresses in any case.
@@ -79,11 +80,9 @@ def verify(
     reading = _read(payment.authorization, asked, settlers)
     if isinstance(reading, Refused):
         return reading
-    refused = (
-        _degenerate(reading.payer, asked, (*settlers, *forbidden_payers))
-        or _absurd(reading, now_s)
-        or _outside(reading, earliest_s=now_s, latest_s=now_s, needed_s=work_s + settle_margin_s)
-    )
+    refused = _degenerate(reading.payer, asked, (*settlers, *forbidden_payers)) or _absurd(reading, now_s)
+    if refused is None and not whenever:
+        refused = _outside(reading, earliest_s=now_s, latest_s=now_s, needed_s=work_s + settle_margin_s)
     if refused is not None:
         return refused
     recovered = _recovered(payment.signature, reading)

@@ -203,8 +203,55 @@ def test_an_echo_without_an_identifier_has_none(extension: object) -> None:
     assert parse_payment({**BY_TOKEN, "extensions": {"payment-identifier": extension}}).payment_identifier is None
 
 
+KEY = "0123456789abcdef" * 2
+
+
+def echo(key: object) -> dict[str, Any]:
+    return {**BY_TOKEN, "extensions": {"repeat-key": {"info": {"key": key}, "schema": {"type": "object"}}}}
+
+
+def test_a_repeat_key_is_read() -> None:
+    payment = parse_payment(echo(KEY))
+    assert payment.repeat_key == KEY
+    assert not payment.is_guessable
+
+
+@pytest.mark.parametrize(
+    "key", [None, "", KEY[1:], KEY + "0", KEY.upper(), KEY + "\n", "g" * 32, "٠" * 32, "0" * 10_000, 5, True, [KEY], {}]
+)
+def test_what_is_no_repeat_key_is_none_and_the_payment_is_as_good(key: object) -> None:
+    """It is no reason to refuse money, and none to believe that nobody else knows it."""
+    payment = parse_payment(echo(key))
+    assert payment.repeat_key is None
+    assert payment.is_guessable
+
+
+@pytest.mark.parametrize(
+    "extension", [None, {}, KEY, [KEY], {"key": KEY}, {"info": KEY}, {"info": [KEY]}, {"info": None}]
+)
+def test_a_repeat_key_has_its_place(extension: object) -> None:
+    assert parse_payment({**BY_TOKEN, "extensions": {"repeat-key": extension}}).is_guessable
+
+
+def test_a_payment_without_anything_of_the_clients_own_is_guessable() -> None:
+    assert parse_payment(BY_TOKEN).is_guessable
+    assert parse_payment({**BY_TOKEN, "extensions": {}}).is_guessable
+    offered = {"payment-identifier": {"info": {"required": False}}}
+    assert parse_payment({**BY_TOKEN, "extensions": offered}).is_guessable
+    chosen = {"payment-identifier": {"info": {"required": False, "id": "i" * 16}}}
+    assert not parse_payment({**BY_TOKEN, "extensions": chosen}).is_guessable
+
+
+def test_another_repeat_key_makes_another_payment_and_another_spelling_does_not() -> None:
+    payment = parse_payment(echo(KEY))
+    assert parse_payment(echo("f" * 32)).payment_hash != payment.payment_hash
+    backwards = dict(reversed(echo(KEY).items()))
+    assert parse_payment(backwards).payment_hash == payment.payment_hash
+
+
 def test_secrets_of_a_payment_stay_out_of_its_repr() -> None:
-    payment = parse_payment(BY_TOKEN)
+    payment = parse_payment(echo(KEY))
+    assert KEY not in repr(payment)
     assert payment.signature.hex() not in repr(payment)
     assert BY_TOKEN["payload"]["signature"] not in repr(payment)
 

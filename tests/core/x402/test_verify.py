@@ -286,6 +286,20 @@ def test_a_signature_outlives_the_work_and_its_settlement(offer: Requirements, l
 
 
 @BY_METHOD
+def test_what_may_have_paid_before_is_verified_whenever_it_comes_but_for_the_time(offer: Requirements) -> None:
+    for window in (until(offer, paper.NOW - 3600), since(offer, paper.NOW + 3600) | until(offer, paper.NOW + 7200)):
+        payment = paper.paid(offer, **window)
+        assert isinstance(paper.verdict(payment), Refused)
+        late = paper.accepted(payment, whenever=True)
+        assert late.recovered
+        clocks = {"now_s": paper.NOW, "chain_time_s": paper.NOW}
+        assert outlives(late, **clocks, work_s=paper.WORK_S, settle_margin_s=paper.MARGIN_S) is not None
+        assert isinstance(paper.verdict(paper.signature(payment, lambda old: old[:64]), whenever=True), Verified)
+        assert isinstance(paper.verdict(paper.signature(payment, lambda old: b""), whenever=True), Refused)
+    assert isinstance(paper.verdict(paper.paid(offer, **until(offer, 2**256 - 2)), whenever=True), Refused)
+
+
+@BY_METHOD
 @pytest.mark.parametrize("second", [paper.NOW + WINDOW_MAX_S, paper.NOW + 3 * 365 * 86_400, 2**256 - 2])
 def test_a_signature_for_years_is_refused(offer: Requirements, second: int) -> None:
     """F-010. While it is alive somebody may send it, and it has to be watched."""
