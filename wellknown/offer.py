@@ -36,8 +36,15 @@ class Offer(NamedTuple):
 
 
 def requirements(operation: Operation, identity: Identity) -> tuple[Requirements, ...]:
-    """Every way to pay for one call by x402. A metered operation sells its base price."""
-    return offers(operation.price.base_micros, max_timeout_s(operation, identity), identity.terms)
+    """Every way to pay for one call by x402. A metered operation sells its base price by `exact`, and what the work
+    comes to by `upto`, within its ceiling."""
+    price = operation.price
+    return offers(
+        price.base_micros,
+        max_timeout_s(operation, identity),
+        identity.terms,
+        upto_micros=price.ceiling_micros if price.metered else None,
+    )
 
 
 def max_timeout_s(operation: Operation, identity: Identity) -> int:

@@ -43,7 +43,8 @@ def notes(catalogue: Catalogue, identity: Identity) -> list[str]:
         told.append("This is a sandbox: no real money moves.")
     if any(operation.price.metered for operation in catalogue.operations):
         told.append(
-            "An operation with a price range costs the lower end by x402 `exact`, and up to the upper from a balance."
+            "An operation with a price range costs the lower end by x402 `exact`. By `upto`, or from a balance, the "
+            "upper end is held and what the work came to is charged."
         )
     if any(needs_spend_controls(operation, identity) for operation in catalogue.operations):
         told.append(SPEND_CONTROLS)

@@ -56,11 +56,18 @@ def unpack(stored: bytes) -> Result:
 def billing(charge: Charge) -> dict[str, object]:
     """What the charge came to: {mode, charge_id, price_usd, charged_usd}. `price_usd` is what was held."""
     return {
-        "mode": "virtual_balance" if charge.source is Source.BALANCE else "x402_exact",
+        "mode": mode(charge),
         "charge_id": charge.id,
         "price_usd": format_usd(charge.held_micros),
         "charged_usd": format_usd(charged_micros(charge)),
     }
+
+
+def mode(charge: Charge) -> str:
+    """How it is paid: virtual_balance, x402_exact, x402_upto."""
+    if charge.source is Source.BALANCE:
+        return "virtual_balance"
+    return "x402_upto" if charge.metered else "x402_exact"
 
 
 def charged_micros(charge: Charge) -> int:

@@ -18,13 +18,27 @@ class Price:
     metered: bool = False
     markup_percent: int = 130
     ceiling_micros: int = 0
-    """Only of a metered price."""
+    """The most a call may cost; of a fixed price it is the price."""
 
     def __post_init__(self) -> None:
         if not 0 < self.base_micros <= MICROS_MAX:
             raise ValueError("a price is above zero")
-        if self.metered and self.ceiling_micros < self.base_micros:
-            raise ValueError("a ceiling is no lower than the base price")
+        if not self.metered and not self.ceiling_micros:
+            object.__setattr__(self, "ceiling_micros", self.base_micros)
+        if self.ceiling_micros < self.base_micros or (not self.metered and self.ceiling_micros > self.base_micros):
+            raise ValueError("a ceiling is no lower than the base price, and only a metered price has one above it")
+        if self.metered and not 100 <= self.markup_percent <= 10_000:
+            raise ValueError("a markup is between 100 and 10000 percent of what the vendor takes")
+
+    def charge_micros(self, cost_micros: int, at_most_micros: int) -> int:
+        """What a match costs that the vendor took `cost_micros` for, under a hold of `at_most_micros`."""
+        if not self.metered:
+            return at_most_micros
+        return min(max(self.base_micros, -(-cost_micros * self.markup_percent // 100)), at_most_micros)
+
+    def budget_micros(self, at_most_micros: int) -> int:
+        """What the vendors may take for one call, so that what it then costs stays within this much."""
+        return at_most_micros * 100 // self.markup_percent if self.metered else at_most_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Operation:
     example_output: Mapping[str, Any]
     timeout_s: float = 30.0
     miss_free: bool = True
+    job: bool = False
+    """Whether it may be handed over as a job, which takes its time and is asked about later."""
     tags: tuple[str, ...] = ()
     example_path: Mapping[str, str] = field(default_factory=dict)
     """Values for the path's `{name}` segments."""

@@ -103,6 +103,8 @@ class Charge:
     captured_micros: int = 0
     captured_bonus_micros: int = 0
     refunded_micros: int = 0
+    metered: bool = False
+    """What is held is a ceiling; what is captured is what the work came to."""
 
     def __post_init__(self) -> None:
         signed = self.source is Source.SIGNATURE

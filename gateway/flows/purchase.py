@@ -26,7 +26,7 @@ from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.http import HttpClient
-from gateway.core.money import MICROS_MAX, atomic_to_micros_down, format_usd
+from gateway.core.money import MICROS_MAX, atomic_to_micros_down, format_usd, micros_to_atomic_up
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.x402.messages import Payment, Requirements
@@ -185,10 +185,10 @@ class Purchase:
 
     async def _authorize_balance(self, call: Call, agent: Principal) -> Held | Answer:
         key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
-        price = call.operation.price.base_micros
+        price = call.operation.price
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
-            source=Source.BALANCE, held_micros=price,
+            source=Source.BALANCE, held_micros=price.ceiling_micros, metered=price.metered,
         )  # fmt: skip
         crash.point("hold.before")
         outcome = await self._db.write(charges.hold, charge, self._work(call, None), None, key)
@@ -199,11 +199,12 @@ class Purchase:
             case charges.Short(available):
                 raise Problem(
                     Code.PAYMENT_REQUIRED,
-                    f"the balance of {format_usd(available)} USD is below the price of {format_usd(price)} USD; "
-                    "top it up, or pay this call in full by x402",
+                    f"the balance of {format_usd(available)} USD is below the {'most' if price.metered else 'price'} "
+                    f"of {format_usd(price.ceiling_micros)} USD that this call "
+                    f"{'may cost' if price.metered else 'costs'}; top it up, or pay this call in full by x402",
                     details={
                         "billing_reason": "virtual_balance_insufficient",
-                        "price_usd": format_usd(price),
+                        "price_usd": format_usd(price.ceiling_micros),
                         "balance_usd": format_usd(available),
                     },
                 )
@@ -229,17 +230,22 @@ class Purchase:
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
         token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
-        claim = self._claim(verified, admitted, call.operation.price.base_micros)
+        metered = verified.requirements.scheme == "upto"
+        price = call.operation.price
+        claim = self._claim(verified, admitted, price.ceiling_micros if metered else price.base_micros)
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent_id or verified.payer,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
+            metered=metered,
         )  # fmt: skip
         crash.point("hold.before")
         outcome = await self._db.write(charges.hold, charge, self._work(call, token), claim, key)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
-                return Held(call, charge, token, withheld=earlier)
+                # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
+                affordable = earlier is not None and earlier.charge.captured_micros <= charge.held_micros
+                return Held(call, charge, token, withheld=earlier if affordable else None)
             case PaymentKnown():
                 return await self._known_payment(call, verified, outcome)
             case KeyKnown():
@@ -398,17 +404,18 @@ class Purchase:
 
         Raises Problem UPSTREAM_ERROR or UPSTREAM_TIMEOUT after a failure; the charge is released by then.
         """
-        call, charge = held.call, held.charge
+        charge = held.charge
         crash.point("work.before")
         stored, outcome = await self._work_done(held)
         crash.point("work.after")
-        event, amount = self._verdict(call.operation, charge, outcome)
+        event, amount = self._verdict(held, outcome)
+        amount, atomic = self._in_token(charge, amount)
         settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
         crash.point("record.before")
         view = await self._db.write(
             _recorded, charge.id, event, amount,
             cost_micros=outcome.cost_micros, result=stored, result_ttl_ms=self._terms.result_ttl_ms,
-            settlement_id=self._new_id("stl_") if settles else None,
+            settlement_id=self._new_id("stl_") if settles else None, amount_atomic=atomic,
             resells=held.withheld.charge.id if held.withheld and stored else None,
         )  # fmt: skip
         crash.point("record.after")
@@ -429,7 +436,7 @@ class Purchase:
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return held.withheld.result, Match(kept.data) if kept.matched else NoMatch(kept.data)
-        outcome = await self._ask(held.call)
+        outcome = await self._ask(held.call, held.charge)
         if isinstance(outcome, Failure):
             return None, outcome
         try:
@@ -438,13 +445,13 @@ class Purchase:
             log.error("unusable_outcome", operation=held.call.operation.id)
             return None, Failure("the upstream's answer could not be used", cost_micros=outcome.cost_micros)
 
-    async def _ask(self, call: Call) -> Outcome:
+    async def _ask(self, call: Call, charge: Charge) -> Outcome:
         operation, now = call.operation, self._clock()
         context = Context(
             http=self._http,
             now=self._clock,
             deadline_s=now + operation.timeout_s,
-            budget_micros=operation.price.base_micros,
+            budget_micros=operation.price.budget_micros(charge.held_micros),
         )
         try:
             async with asyncio.timeout(operation.timeout_s):
@@ -457,15 +464,28 @@ class Purchase:
             return Failure("the upstream failed")
 
     @staticmethod
-    def _verdict(operation: Operation, charge: Charge, outcome: Outcome) -> tuple[Event, int]:
+    def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
         """What an outcome means for the money."""
-        match outcome:
-            case Match():
-                return Event.MATCHED, charge.held_micros
-            case NoMatch():
-                return (Event.MISSED, 0) if operation.miss_free else (Event.MATCHED, charge.held_micros)
-            case Failure():
-                return Event.FAILED, 0
+        operation, charge = held.call.operation, held.charge
+        if isinstance(outcome, Failure):
+            return Event.FAILED, 0
+        if isinstance(outcome, NoMatch) and operation.miss_free:
+            return Event.MISSED, 0
+        if not charge.metered:
+            return Event.MATCHED, charge.held_micros
+        if held.withheld is not None:
+            return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
+        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
+
+    def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
+        """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
+        None for all that was signed, or where no token pays."""
+        if charge.asset is None or amount_micros in (0, charge.held_micros):
+            return amount_micros, None
+        decimals = self._terms.decimals[charge.asset]
+        atomic, _ = micros_to_atomic_up(amount_micros, decimals)
+        micros = max(amount_micros, atomic_to_micros_down(atomic, decimals)[0])
+        return (micros, atomic) if micros < charge.held_micros else (charge.held_micros, None)
 
     # collect
 

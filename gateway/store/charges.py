@@ -48,13 +48,13 @@ RESULT_TTL_MS = 86_400_000
 
 OPEN = """
 INSERT INTO charges
-  (id, operation, party, source, asset, held_micros, held_bonus_micros, state, captured_micros, captured_bonus_micros,
-   refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner, work_deadline_ms,
-   created_ms)
+  (id, operation, party, source, asset, held_micros, held_bonus_micros, metered, state, captured_micros,
+   captured_bonus_micros, refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner,
+   work_deadline_ms, created_ms)
 VALUES
-  (:id, :operation, :party, :source, :asset, :held, :bonus, 'held', 0, 0,
-   0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner, :work_deadline_ms,
-   :now_ms)
+  (:id, :operation, :party, :source, :asset, :held, :bonus, :metered, 'held', 0,
+   0, 0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner,
+   :work_deadline_ms, :now_ms)
 """
 END = """
 UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured, captured_bonus_micros = :bonus,
@@ -252,6 +252,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
             "asset": charge.asset,
             "held": charge.held_micros,
             "bonus": charge.held_bonus_micros,
+            "metered": int(charge.metered),
             "request_id": work.request_id,
             "request_hash": work.request_hash,
             "agent_id": work.agent_id,

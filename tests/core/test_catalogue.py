@@ -38,6 +38,27 @@ def test_a_ceiling_is_no_lower_than_the_base() -> None:
     with pytest.raises(ValueError):
         Price(2, metered=True, ceiling_micros=1)
     assert Price(2, metered=True, ceiling_micros=2).ceiling_micros == 2
+    assert Price(2).ceiling_micros == 2
+    with pytest.raises(ValueError, match="only a metered price"):
+        Price(2, ceiling_micros=3)
+    for markup in (99, 10_001):
+        with pytest.raises(ValueError, match="markup"):
+            Price(2, metered=True, ceiling_micros=2, markup_percent=markup)
+
+
+@pytest.mark.parametrize(
+    ("cost", "at_most", "charged"),
+    [(0, 1000, 100), (76, 1000, 100), (77, 1000, 101), (100, 1000, 130), (1000, 1000, 1000), (500, 600, 600)],
+)
+def test_a_metered_call_costs_the_marked_up_cost_between_base_and_hold(cost: int, at_most: int, charged: int) -> None:
+    assert Price(100, metered=True, ceiling_micros=1000).charge_micros(cost, at_most) == charged
+
+
+@pytest.mark.parametrize("at_most", [100, 101, 999, 1000])
+def test_a_vendor_within_its_budget_leaves_the_call_within_its_hold(at_most: int) -> None:
+    price = Price(100, metered=True, markup_percent=137, ceiling_micros=1000)
+    assert -(-price.budget_micros(at_most) * 137 // 100) <= at_most
+    assert Price(100).budget_micros(100) == Price(100).charge_micros(7, 100) == 100
 
 
 @pytest.mark.parametrize(

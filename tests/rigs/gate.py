@@ -128,10 +128,13 @@ class Gate:
     ) -> Json:
         """A payment for one call; `changes` go into what is signed. `echo`: as official clients send it."""
         required = await self.required(operation)
-        offers = required["accepts"]
-        wanted = next(o for o in offers if ("assetTransferMethod" in o["extra"]) is (method == "permit2"))
+        wanted = next(
+            o for o in required["accepts"]
+            if (o["scheme"] == "upto") is (method == "upto")
+            and ("assetTransferMethod" in o["extra"]) is (method != "eip3009")
+        )  # fmt: skip
         payer = Payer(KEYS[key])
-        payment = payer.permit2(wanted, **changes) if method == "permit2" else payer.eip3009(wanted, **changes)
+        payment = payer.eip3009(wanted, **changes) if method == "eip3009" else payer.permit2(wanted, **changes)
         return echoing(payment, required) if echo else payment
 
     async def pay(self, word: str, *, operation: str = "test/alpha", **signing: Any) -> Reply:

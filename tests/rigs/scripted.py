@@ -1,7 +1,8 @@
 """An upstream that does what a test tells it, and keeps a journal of the work it did: the ground truth of I4.
 
 Two operations of one price (`test/alpha`, `test/beta`), so that a payment for one could be tried on the other, and a
-dear one (`test/gamma`). The query {"word": ...} is answered with a match, unless `script` says otherwise for that word.
+dear one (`test/gamma`), and one that is billed by what the vendor took (`test/metered`: from $0.10 to $2 at a markup of
+150 percent). The query {"word": ...} is answered with a match, unless `script` says otherwise for that word.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ CANARY = "canary-6d1f-result"
 """In every match: wherever it is seen, a result was released."""
 
 
+METERED = Price(100_000, metered=True, markup_percent=150, ceiling_micros=2_000_000)
+
+
 class Word(BaseModel):
     model_config = ConfigDict(extra="forbid")
     word: str = Field(min_length=1, max_length=64)
@@ -27,6 +31,15 @@ Step = Callable[[Context], Awaitable[Outcome]]
 
 async def match(context: Context) -> Outcome:
     return Match({"found": CANARY}, {"source": "scripted"}, cost_micros=200)
+
+
+def taking(cost_micros: int) -> "Step":
+    """A match that the vendor took so much for."""
+
+    async def step(context: Context) -> Outcome:
+        return Match({"found": CANARY, "budget": context.budget_micros}, cost_micros=cost_micros)
+
+    return step
 
 
 async def miss(context: Context) -> Outcome:
@@ -66,9 +79,10 @@ class Scripted:
 
     def offerings(self) -> Sequence[Offering]:
         return [
-            self._offering("test/alpha", 330_000),
-            self._offering("test/beta", 330_000),
-            self._offering("test/gamma", 500_000),
+            self._offering("test/alpha", Price(330_000)),
+            self._offering("test/beta", Price(330_000)),
+            self._offering("test/gamma", Price(500_000)),
+            self._offering("test/metered", METERED),
         ]
 
     def offline(self) -> Sequence[Operation]:
@@ -86,7 +100,7 @@ class Scripted:
     def runs(self, word: str) -> int:
         return sum(1 for _, asked in self.journal if asked == word)
 
-    def _offering(self, id: str, price_micros: int) -> Offering:
+    def _offering(self, id: str, price: Price) -> Offering:
         async def fulfil(query: Word, context: Context) -> Outcome:
             self.journal.append((id, query.word))
             return await self.script.get(query.word, match)(context)
@@ -99,7 +113,8 @@ class Scripted:
             description="Answers a word with what a test told it to.",
             input=Word,
             output={"type": "object", "properties": {"data": {"type": "object"}}},
-            price=Price(price_micros),
+            price=price,
+            job=price.metered,
             example={"word": "hello"},
             example_output={"matched": True, "data": {"found": "something"}},
             timeout_s=self.timeout_s,

@@ -176,7 +176,10 @@ def _prices_agree(
         "x402 price": price["price_usd"] == _base_price(priced),
         "openapi price": described["x-payment-info"]["price"] == priced,
         "openapi request": _same_request(described, block),
-        "amounts": {_usd(accepted) for accepted in required["accepts"]} == {_base_price(priced)},
+        "amounts": {_usd(accepted) for accepted in required["accepts"] if accepted["scheme"] == "exact"}
+        == {_base_price(priced)},
+        "ceilings": {_usd(accepted) for accepted in required["accepts"] if accepted["scheme"] == "upto"}
+        == ({priced["max"]} if "max" in priced else set()),
     }
 
 

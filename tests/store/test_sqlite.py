@@ -12,6 +12,7 @@ import pytest
 from rigs import books
 from rigs.books import Clock
 
+from gateway.core import charge as core
 from gateway.core import crash
 from gateway.core.transfer import OPERATOR, Kind, Part, Transfer, account
 from gateway.store import agents, charges, ledger
@@ -367,7 +368,15 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     first, *later = read_migrations()
     async with books.books(tmp_path / "l.db", migrations=[first]) as db:
         await books.agent(db, "ann", own=5)
-        await db.write(charges.hold, books.charge("c1", "ann", 5), books.work("ann"), None, None)
+        await db.write(
+            lambda tx: tx.execute(
+                "INSERT INTO charges (id, operation, party, source, held_micros, held_bonus_micros, state,"
+                " captured_micros, captured_bonus_micros, refunded_micros, cost_micros, request_id, request_hash,"
+                " agent_id, owner, work_deadline_ms, created_ms) VALUES ('c1', 'enrich/phone', 'ann', 'balance', 5, 0,"
+                " 'held', 0, 0, 0, 0, 'req_1', x'00', 'ann', 'own_1', 1, 1)"
+            )
+        )
+        await db.write(ledger.post, core.hold(books.charge("c1", "ann", 5)), charge_id="c1")
     assert later
     async with books.books(tmp_path / "l.db") as db:
         await db.write(charges.record, "c1", charges.Event.MATCHED, 5)

@@ -38,6 +38,7 @@ from rigs.upstream import (
 )
 
 import upstreams.http_api
+from gateway.core.catalogue import Price
 from gateway.core.errors import SettingsError
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
 from gateway.outbound import OutboundClient
@@ -391,6 +392,27 @@ async def test_costs_are_counted_for_matches_and_misses(shop: Shop) -> None:
     shop.sell(cost="0.002")
     assert (await shop.answers(reply({"x": 1}))).cost_micros == 2000
     assert (await shop.answers(status(404))).cost_micros == 2000
+
+
+METERED = {"billing": "metered", "ceiling": "1.50", "cost_pointer": "/usage/usd"}
+
+
+async def test_a_metered_api_is_billed_by_what_its_answer_says_it_took(shop: Shop) -> None:
+    shop.sell(**METERED, cost="0.003", job=True)
+    (operation,) = (offering.operation for offering in shop.api.offerings())
+    assert operation.price == Price(10_000, metered=True, markup_percent=130, ceiling_micros=1_500_000)
+    assert operation.job
+    for said, micros in ((0.25, 250_000), ("0.1", 100_000), (1, 1_000_000), (0.0000001, 1), (0, 0), (None, 3_000)):
+        outcome = await shop.answers(reply({"x": 1, "usage": {"usd": said}}))
+        assert (type(outcome), outcome.cost_micros) == (Match, micros), said
+    assert (await shop.answers(reply({"x": 1}))).cost_micros == 3_000
+    assert (await shop.answers(status(404))).cost_micros == 3_000
+
+
+@pytest.mark.parametrize("said", [-0.01, "free", True, [1], {"usd": 1}, "NaN", "Infinity", 1e300])
+async def test_a_cost_that_is_no_money_is_no_answer(shop: Shop, said: Any) -> None:
+    shop.sell(**METERED)
+    assert isinstance(await shop.answers(reply({"x": 1, "usage": {"usd": said}})), Failure)
 
 
 # Secrets: F-143, F-169, F-172
@@ -763,6 +785,13 @@ MISTAKES = [
     ({"timeout_s": 0}, "timeout_s: input should be greater than 0"),
     ({"response_bytes_max": 10**9}, "response_bytes_max: input should be less than"),
     ({"free": True, "cost": "0.01"}, "cost: says that a call costs"),
+    ({"billing": "metered", "cost": "0.01"}, "ceiling: is missing: the most that a metered call"),
+    ({**METERED, "ceiling": "0.001"}, "ceiling: is below the price"),
+    ({"billing": "metered", "ceiling": "1"}, "cost_pointer: is missing"),
+    ({**METERED, "response": "text"}, "cost_pointer: a pointer leads into JSON"),
+    ({"ceiling": "1"}, 'ceiling: is for billing = "metered"'),
+    ({"markup_percent": 110}, 'markup_percent: is for billing = "metered"'),
+    ({**METERED, "markup_percent": 99}, "markup_percent: input should be greater than or equal to 100"),
     ({"summary": "x" * 121}, "summary: string should have at most 120 characters"),
 ]  # fmt: skip
 

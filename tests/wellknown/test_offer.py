@@ -63,8 +63,13 @@ def test_the_first_offer_is_the_one_most_clients_can_pay() -> None:
     ]
 
 
-def test_a_metered_operation_sells_its_base_price() -> None:
+def test_a_metered_operation_sells_its_base_price_and_by_upto_its_ceiling() -> None:
     assert {r.amount for r in requirements(shop.QUOTE, shop.identity())} == {"20000"}
+    (term, *_) = shop.identity().terms
+    settled = dataclasses.replace(term, methods=("eip3009", "permit2"), facilitator=shop.PAYEE)
+    asked = requirements(shop.QUOTE, shop.identity(terms=(settled,)))
+    assert [(r.scheme, r.amount) for r in asked] == [("exact", "20000"), ("exact", "20000"), ("upto", "500000")]
+    assert [r.scheme for r in requirements(shop.PHONE, shop.identity(terms=(settled,)))] == ["exact", "exact"]
 
 
 def test_without_terms_there_is_nothing_to_pay_by() -> None:

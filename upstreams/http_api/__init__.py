@@ -16,6 +16,11 @@
     timeout_s = 10
     response_bytes_max = 200_000
     cost = "0.002"                              # what the vendor takes, for the books
+    # billing = "metered"                       # costs price at least, and more by what the vendor takes:
+    # cost_pointer = "/usage/cost_usd"          # where the answer says that, in USD (where it does not: `cost`)
+    # markup_percent = 130                      # of it, rounded up
+    # ceiling = "1.50"                          # the most a call may cost: what is held, or signed for by `upto`
+    # job = true                                # may be handed over as a job
     # private = true                            # the url is on this machine or a private network
     # free = true                               # the vendor takes nothing: the sandbox may call it too
     # secrets = ["${OTHER_KEY}"]                # what else no answer may give away

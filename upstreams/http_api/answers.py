@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -39,6 +40,7 @@ BODILESS = (204, 205)
 BUSY = (429, 503)
 RETRY_AFTER_MAX_S = 3600
 NESTING_MAX = 200
+COST_USD_MAX = 1_000_000
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _MISSING = object()
 
@@ -97,6 +99,23 @@ def _at(body: Any, pointer: str) -> Any:
         else:
             return _MISSING
     return value
+
+
+def cost_micros(body: Any, pointer: str, otherwise: int) -> int:
+    """What the vendor says it took, in micro-USD, rounded up: a number of USD, or one in quotes. `otherwise` where it
+    says nothing. Raises Unusable for what is no amount of money."""
+    value = _at(body, pointer)
+    if value is _MISSING or value is None:
+        return otherwise
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise Unusable("its cost is no amount")
+    try:
+        usd = Decimal(str(value))
+    except InvalidOperation:
+        raise Unusable("its cost is no amount") from None
+    if not usd.is_finite() or not 0 <= usd <= COST_USD_MAX:
+        raise Unusable("its cost is no amount that a call could have")
+    return int((usd * 1_000_000).to_integral_value(ROUND_CEILING))
 
 
 def _same(value: Any, wanted: Any) -> bool:

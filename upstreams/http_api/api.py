@@ -17,6 +17,7 @@ from upstreams.http_api.answers import (
     Verdict,
     by_body,
     by_status,
+    cost_micros,
     read_json,
     read_text,
     retry_after_s,
@@ -118,22 +119,25 @@ class _Line:
         verdict = by_status(response.status, settings.match_statuses, settings.miss_statuses)
         if verdict is Verdict.FAILURE:
             return self._refused(response, now)
+        cost = settings.cost_micros
         try:
             data = None if verdict is Verdict.MISS else self._read(response.body)
             verdict = verdict or by_body(data, settings.match, settings.failure)
+            if settings.cost_pointer is not None and data is not None:
+                cost = cost_micros(data, settings.cost_pointer, settings.cost_micros)
         except Unusable as why:
             return self._unusable(str(why), now)
         if verdict is Verdict.FAILURE:
             return self._unusable("the body reports a failure", now)
         if verdict is Verdict.MISS:
             self.breaker = self.breaker.answered()
-            return NoMatch(cost_micros=settings.cost_micros)
+            return NoMatch(cost_micros=cost)
         headers = self._relayed(response.headers)
         if self._leaks and self._gives_away(response.body, data, headers):
             log.error("http_upstream_gives_a_secret_away", operation=settings.id)
             return self._unusable("it holds a configured secret", now)
         self.breaker = self.breaker.answered()
-        return Match(data, cost_micros=settings.cost_micros, headers=headers)
+        return Match(data, cost_micros=cost, headers=headers)
 
     def _read(self, body: bytes) -> Any:
         return read_text(body) if self._settings.response == "text" else read_json(body)
@@ -189,13 +193,21 @@ def _operation(settings: HttpUpstream) -> Operation:
         description=settings.description or summary,
         input=settings.model,
         output=_answer_schema(settings.output or ({"type": "string"} if settings.response == "text" else {})),
-        price=Price(settings.price_micros),
+        price=_price(settings),
         example=example,
         example_output=_answer_example(settings),
         timeout_s=settings.timeout_s + FLOW_MARGIN_S,
         miss_free=settings.miss_free,
+        job=settings.job,
         tags=settings.tags,
     )
+
+
+def _price(settings: HttpUpstream) -> Price:
+    if settings.billing == "fixed":
+        return Price(settings.price_micros)
+    ceiling = settings.ceiling_micros or settings.price_micros
+    return Price(settings.price_micros, metered=True, markup_percent=settings.markup_percent, ceiling_micros=ceiling)
 
 
 def _answer_schema(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Mistake(NamedTuple):
 
 _PLACEHOLDERS: Table = {"id": "x", "url": "https://example.com/", "price": "1"}
 """Stand in for what is missing or refused, so that the rest can still be looked at."""
+_ALIASES = {"price": "price_micros", "cost": "cost_micros", "ceiling": "ceiling_micros"}
 _WOVEN = frozenset({"url", "query", "body", "input", "path", "method"})
 """Settings that speak of one another: with one of them refused, the others cannot be judged."""
 
@@ -88,15 +89,14 @@ def _where(error: ErrorDetails) -> str:
 
 def _what(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
-    fields = {**HttpUpstream.model_fields, "price": HttpUpstream.model_fields["price_micros"],
-              "cost": HttpUpstream.model_fields["cost_micros"]}  # fmt: skip
+    fields = {**HttpUpstream.model_fields, **{name: HttpUpstream.model_fields[of] for name, of in _ALIASES.items()}}
     told = fields[name].description if name in fields else None
     mend = f"; it is {told}" if told else ""
     match error["type"]:
         case "missing":
             return f"is missing{mend}"
         case "extra_forbidden" if len(error["loc"]) == 1:
-            return f"there is no such setting{_meant(name, set(fields) - {'price_micros', 'cost_micros'})}"
+            return f"there is no such setting{_meant(name, set(fields) - set(_ALIASES.values()))}"
         case "extra_forbidden":
             return "there is no such setting here; remove it"
         case "value_error":
@@ -196,6 +196,22 @@ def _costs_agree(upstream: HttpUpstream) -> Iterator[Mistake]:
         yield Mistake("cost", "says that a call costs, and free = true that it does not; remove one")
 
 
+def _meters(upstream: HttpUpstream) -> Iterator[Mistake]:
+    if upstream.billing == "fixed":
+        for name in ("markup_percent", "ceiling", "cost_pointer"):
+            if _ALIASES.get(name, name) in upstream.model_fields_set:
+                yield Mistake(name, 'is for billing = "metered"; say so, or remove it')
+        return
+    if upstream.ceiling_micros is None:
+        yield Mistake("ceiling", 'is missing: the most that a metered call may cost, such as "1.50"')
+    elif upstream.ceiling_micros < upstream.price_micros:
+        yield Mistake("ceiling", "is below the price, which is the least that a match costs; raise it")
+    if upstream.cost_pointer is None and not upstream.cost_micros:
+        yield Mistake("cost_pointer", 'is missing: where the answer says what it took, such as "/usage/cost_usd"')
+    if upstream.cost_pointer is not None and upstream.response == "text":
+        yield Mistake("cost_pointer", 'a pointer leads into JSON, and response = "text" has none')
+
+
 def _vendor_stays_unnamed(upstream: HttpUpstream) -> Iterator[Mistake]:
     """Documents are made of these texts, and nobody needs to know from them whom we buy from."""
     host = host_of(upstream.target.render(dict.fromkeys(upstream.target.names, "x")))
@@ -211,7 +227,7 @@ def _vendor_stays_unnamed(upstream: HttpUpstream) -> Iterator[Mistake]:
             yield Mistake(where, "has a secret in it, and everybody can read it here; remove it")
 
 
-_LONE_CHECKS = (_answers_can_be_told_apart, _costs_agree)
+_LONE_CHECKS = (_answers_can_be_told_apart, _costs_agree, _meters)
 _CHECKS = (
     _goes_somewhere,
     _placeholders_are_inputs,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from gateway.core.http import CONNECTION_HEADERS, NEVER_RELAYED
 from gateway.core.money import MoneyError, parse_usd
-from upstreams.http_api.answers import BODILESS, MATCH_STATUSES, MISS_STATUSES, Check
+from upstreams.http_api.answers import BODILESS, MATCH_STATUSES, MISS_STATUSES, Check, Pointer
 from upstreams.http_api.inputs import InputField, as_fields, to_model
 from upstreams.http_api.leaks import Leaks, parts_of
 from upstreams.http_api.templates import Body, Url
@@ -77,6 +77,13 @@ class HttpUpstream(BaseModel):
     private: bool = Field(False, description="true: the url may be on this machine or a private network")
     free: bool = Field(False, description="true: calling the vendor costs nothing, so the sandbox may do it")
     cost_micros: Usd = Field(0, ge=0, validation_alias="cost", description="USD the vendor takes a call")
+    billing: Literal["fixed", "metered"] = "fixed"
+    markup_percent: int = Field(130, ge=100, le=10_000, description="metered: of the vendor's cost")
+    ceiling_micros: Usd | None = Field(
+        None, gt=0, validation_alias="ceiling", description='metered: the most USD a call may cost, such as "1.50"'
+    )
+    cost_pointer: Pointer | None = Field(None, description="where the vendor's answer says what it took, in USD")
+    job: bool = Field(False, description="true: it may be handed over as a job")
     miss_free: bool = True
     example: dict[str, Any] = Field({}, description="an input that validates, with invented people only")
     example_output: Any = Field(None, description="what `data` looks like")
