@@ -12,13 +12,15 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import cast
 
 import aiohttp
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
@@ -26,25 +28,31 @@ from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
-from gateway.core.money import format_usd
+from gateway.core.money import format_usd, parse_usd
 from gateway.core.settlement import State
 from gateway.core.upstream import Offering, Upstream
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
+from gateway.core.x402.messages import Requirements
 from gateway.core.x402.offers import Terms as Accepted
+from gateway.edge import jobs as job_door
 from gateway.edge.agents import Agents
 from gateway.edge.app import EdgeParts, build_app
 from gateway.edge.bodies import Limits
 from gateway.edge.charges import Charges
 from gateway.edge.health import Fact
+from gateway.edge.jobs import JobDoor, JobTerms
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import RequestIds
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
+from gateway.flows.fulfilling import Fulfilling
+from gateway.flows.jobs import Jobs
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
+from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient
 from gateway.settings import Settings
 from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
@@ -64,7 +72,7 @@ from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
-from wellknown import Identity, Offer, challenge_parts
+from wellknown import Identity, Offer, challenge_parts, requirements_up_to
 
 log = structlog.get_logger("gateway")
 
@@ -83,6 +91,7 @@ class Gateway:
     identity: Identity
     settler: Settler | None
     purchase: Purchase
+    worker: Worker
     recovery: Recovery
     alarms: Alarms
     metrics: Metrics
@@ -115,9 +124,7 @@ async def assemble(
             await upstream.start()
             stack.push_async_callback(upstream.close)
         offerings = {o.operation.id: o for upstream in sold for o in upstream.offerings()}
-        catalogue = Catalogue(
-            [o.operation for o in offerings.values()], [o for upstream in sold for o in upstream.offline()]
-        )
+        catalogue = catalogue_of(settings, offerings, [o for upstream in sold for o in upstream.offline()])
 
         if settler is None:
             # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
@@ -136,12 +143,12 @@ async def assemble(
         recovery = Recovery(
             db=db, settler=settler, collecting=collecting, clock=clock, alive=owner.alive, alarm=alarms.tell
         )
+        fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
         purchase = Purchase(
             db=db,
-            offerings=offerings,
+            fulfilling=fulfilling,
             settler=settler,
             collecting=collecting,
-            http=http,
             terms=Terms(
                 offers={id: offer.accepts for id, offer in offers.items()},
                 decimals=decimals,
@@ -158,21 +165,48 @@ async def assemble(
             available=resting(sold, offerings),
             captured=metrics.charged,
         )
+        result_ttl_ms = settings.jobs.result_ttl_hours * 3_600_000
+        worker = Worker(
+            db=db,
+            fulfilling=fulfilling,
+            collecting=collecting,
+            offerings=offerings,
+            owner=owner.id,
+            at_once=settings.jobs.at_once,
+            lease_s=settings.jobs.lease_s,
+            result_ttl_ms=result_ttl_ms,
+            changed=lambda job_id: jobs.changed(job_id),
+            captured=metrics.charged,
+            alarm=alarms.tell,
+        )
+        jobs = Jobs(
+            db=db,
+            purchase=purchase,
+            clock=clock,
+            entropy=entropy,
+            token_prefix=settings.service.token_prefix,
+            result_ttl_ms=result_ttl_ms,
+            queued=worker.queued,
+        )
         app = build_app(
-            edge_parts(settings, catalogue, identity, offers, db, purchase, metrics, alarms, settler, clock, entropy)
+            edge_parts(
+                settings, catalogue, identity, offers, db, purchase, jobs, metrics, alarms, settler, clock, entropy
+            )
         )
 
         if settler is not None:
             await settler.start()
             stack.push_async_callback(settler.close)
         await recovery.orphans()
-        loops = [asyncio.create_task(recovery.run()), asyncio.create_task(alarms.run())]
+        loops = [asyncio.create_task(each) for each in (recovery.run(), alarms.run(), worker.run(), jobs.watch())]
         if collecting is not None:
             stack.push_async_callback(collecting.drain, drain_s)
             loops.append(asyncio.create_task(collecting.run()))
         stack.push_async_callback(_cancelled, loops)
+        stack.push_async_callback(worker.drain, drain_s)
         stack.push_async_callback(purchase.drain)
-        yield Gateway(settings, app, db, catalogue, identity, settler, purchase, recovery, alarms, metrics)
+        stack.callback(jobs.close)
+        yield Gateway(settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics)
 
 
 def stocked(source: Callable[[int], bytes], stock_bytes: int = 4096) -> Callable[[int], bytes]:
@@ -231,6 +265,22 @@ def mistakes(settings: Settings) -> Iterator[str]:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
+
+
+def catalogue_of(settings: Settings, offerings: Mapping[str, Offering], offline: Sequence[Operation]) -> Catalogue:
+    """What is on sale, and beside it the handing over of whatever can be handed over."""
+    operations = [offering.operation for offering in offerings.values()]
+    handing_over = job_door.operation(Catalogue(operations), job_terms(settings))
+    return Catalogue([*operations, handing_over] if handing_over else operations, offline)
+
+
+def job_terms(settings: Settings) -> JobTerms:
+    jobs = settings.jobs
+    return JobTerms(parse_usd(jobs.bill_up_to), parse_usd(jobs.bill_up_to_max), jobs.time_s)
+
+
+def no_callbacks(url: str) -> str | None:
+    return "this gateway calls nobody back; ask for the result instead"
 
 
 async def open_settler(
@@ -353,6 +403,7 @@ def edge_parts(
     offers: Mapping[str, Offer],
     db: Database,
     purchase: Purchase,
+    jobs: Jobs,
     metrics: Metrics,
     alarms: Alarms,
     settler: Settler | None,
@@ -367,9 +418,29 @@ def edge_parts(
         key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
         return build_challenge(operation, offers[operation.id], problem, request_id, key, settings.sandbox)
 
-    def unpaid(operation: Operation, request_id: str, repeat_key: str) -> Challenge:
+    def up_to(ceiling_micros: int) -> tuple[Requirements, ...]:
+        operation = catalogue.get(job_door.ID)
+        return requirements_up_to(operation, identity, ceiling_micros) if operation is not None else ()
+
+    def job_refusal(ceiling_micros: int, problem: Problem, request_id: str) -> Challenge:
+        operation = catalogue.get(job_door.ID)
+        assert operation is not None, "only what is on sale is refused"
+        offer = offers[operation.id]._replace(accepts=up_to(ceiling_micros))
+        key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
+        shown = replace(operation, price=replace(operation.price, base_micros=ceiling_micros))
+        return build_challenge(shown, offer, problem, request_id, key, settings.sandbox)
+
+    def unpaid(operation: Operation, request_id: str, repeat_key: str) -> Challenge | None:
+        if operation.by_body:
+            return None
         problem = Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID)
         return build_challenge(operation, offers[operation.id], problem, request_id, repeat_key, settings.sandbox)
+
+    door = JobDoor(jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, no_callbacks, metrics.call)
+    sync = Paid(purchase, tokens, refusal, limits, metrics.call)
+
+    async def paid(request: Request, operation: Operation) -> Response:
+        return await (door.submit if operation.id == job_door.ID else sync)(request, operation)
 
     async def ready() -> list[Fact]:
         await db.read(lambda tx: tx.execute("SELECT 1"))
@@ -386,14 +457,14 @@ def edge_parts(
     return EdgeParts(
         catalogue=catalogue,
         identity=identity,
-        paid=Paid(purchase, tokens, refusal, limits, metrics.call),
+        paid=paid,
         unpaid=unpaid,
         ready=ready,
         watch=watch,
         metrics=metrics,
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
-        routes=[*Agents(db, tokens, catalogue).routes(), *Charges(db, tokens).routes()],
+        routes=[*Agents(db, tokens, catalogue).routes(), *Charges(db, tokens).routes(), *door.routes()],
         limits=limits,
         origins=settings.service.allowed_origins,
         trusted_proxies=settings.service.trusted_proxies,

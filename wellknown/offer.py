@@ -5,6 +5,7 @@ Whoever needs a price, a payee or a schema of an operation takes it from here. T
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -39,17 +40,24 @@ def requirements(operation: Operation, identity: Identity) -> tuple[Requirements
     """Every way to pay for one call by x402. A metered operation sells its base price by `exact`, and what the work
     comes to by `upto`, within its ceiling."""
     price = operation.price
-    return offers(
-        price.base_micros,
-        max_timeout_s(operation, identity),
-        identity.terms,
-        upto_micros=price.ceiling_micros if price.metered else None,
-    )
+    ceiling = operation.asks_micros or price.ceiling_micros
+    made = offers(
+        price.base_micros, max_timeout_s(operation, identity), identity.terms,
+        upto_micros=ceiling if price.metered else None,
+    )  # fmt: skip
+    return tuple(offer for offer in made if offer.scheme == "upto") if operation.by_body else made
+
+
+def requirements_up_to(operation: Operation, identity: Identity, ceiling_micros: int) -> tuple[Requirements, ...]:
+    """Every way to pay for a call that may cost so much, where that stands in its body."""
+    return requirements(replace(operation, asks_micros=ceiling_micros), identity)
 
 
 def max_timeout_s(operation: Operation, identity: Identity) -> int:
     """How long a payer's signature must hold: the work, its settlement and some air."""
-    return max(TIMEOUT_MIN_S, ceil(operation.timeout_s) + identity.settle_wait_s + SETTLE_SLACK_S)
+    return operation.pays_within_s or max(
+        TIMEOUT_MIN_S, ceil(operation.timeout_s) + identity.settle_wait_s + SETTLE_SLACK_S
+    )
 
 
 def challenge_parts(operation: Operation, identity: Identity) -> Offer:

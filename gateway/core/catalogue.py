@@ -33,7 +33,7 @@ class Price:
     def charge_micros(self, cost_micros: int, at_most_micros: int) -> int:
         """What a match costs that the vendor took `cost_micros` for, under a hold of `at_most_micros`."""
         if not self.metered:
-            return at_most_micros
+            return min(self.base_micros, at_most_micros)
         return min(max(self.base_micros, -(-cost_micros * self.markup_percent // 100)), at_most_micros)
 
     def budget_micros(self, at_most_micros: int) -> int:
@@ -67,6 +67,12 @@ class Operation:
     miss_free: bool = True
     job: bool = False
     """Whether it may be handed over as a job, which takes its time and is asked about later."""
+    by_body: bool = False
+    """Whether what a call may cost stands in its body: it is then sold by `upto` alone."""
+    asks_micros: int = 0
+    """The ceiling of a call that says nothing about it, where that is in the body."""
+    pays_within_s: int = 0
+    """How long a payer's signature must hold, where that is longer than the call itself takes."""
     tags: tuple[str, ...] = ()
     example_path: Mapping[str, str] = field(default_factory=dict)
     """Values for the path's `{name}` segments."""

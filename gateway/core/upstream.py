@@ -53,12 +53,25 @@ class Failure:
 Outcome = Match | NoMatch | Failure
 
 
-class Journal(Protocol):
-    """What was bought already, kept by the flow: a hop with a stored outcome is never bought twice."""
+class AnswerLost(Exception):
+    """A vendor was asked before, by a worker that died with the answer; it must not be asked again."""
 
-    async def recall(self, key: str) -> Json | None: ...
-    async def asking(self, key: str) -> None: ...
-    async def remember(self, key: str, outcome: Json) -> None: ...
+
+class Journal(Protocol):
+    """What was bought already, kept by the flow: a hop with a stored outcome is never bought twice. `key` names the
+    hop within its job."""
+
+    async def recall(self, key: str) -> Json | None:
+        """The stored outcome; None when there is none."""
+        ...
+
+    async def asking(self, key: str, *, repeatable: bool = False) -> None:
+        """Before a vendor is asked. Raises AnswerLost for one that was asked before and may not be asked twice."""
+        ...
+
+    async def remember(self, key: str, outcome: Json) -> None:
+        """As soon as the vendor has answered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from gateway.core.x402.messages import Payment
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
-from gateway.flows.purchase import Answer, Call, Purchase
+from gateway.flows.fulfilling import Call
+from gateway.flows.purchase import Answer, Purchase
 from gateway.store.charges import ChargeView
 
 IDEMPOTENCY_KEY_MAX = 128

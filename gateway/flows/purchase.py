@@ -13,26 +13,22 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
-from pydantic import BaseModel
 
-from gateway.core import answer, crash, ids
+from gateway.core import crash, ids, job
 from gateway.core.agent import Principal
-from gateway.core.catalogue import Operation
-from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
-from gateway.core.errors import Code, Conflict, Problem
-from gateway.core.http import HttpClient
-from gateway.core.money import MICROS_MAX, atomic_to_micros_down, format_usd, micros_to_atomic_up
+from gateway.core.charge import Charge, Disclosure, Source, disclosure
+from gateway.core.errors import Code, Problem
+from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
-from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
+from gateway.core.upstream import Failure
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
 from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
+from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.settlement import protocol
 from gateway.store import charges
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
@@ -42,31 +38,9 @@ log = structlog.get_logger("purchase")
 
 WORK_MARGIN_S = 30
 """How long after an operation's own timeout a charge still counts as being worked on."""
-SETTLE_MARGIN_S = 10
-"""How long a signature must outlive the work, so that its settlement can be mined."""
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What the edge has understood of a request. Nothing of it was checked against money yet."""
-
-    operation: Operation
-    query: BaseModel
-    request_id: str
-    principal: Principal | None = None
-    payment: Payment | None = None
-    idempotency_key: str | None = None
-
-    @property
-    def request_hash(self) -> bytes:
-        """The canonical request: the operation and its validated input, whatever the client's spelling was."""
-        canonical = self.query.model_dump_json(exclude_defaults=True)
-        return hashlib.sha256(f"{self.operation.id}\n{canonical}".encode()).digest()
-
-    @property
-    def may_be_repeated(self) -> bool:
-        """Whether the same call will be answered again when its payment is public; else its charge token is needed."""
-        return self.principal is not None or self.payment is None or not self.payment.is_guessable
+Rider = Callable[[Tx, Charge, ChargeView | None], None]
+"""`(tx, the charge that is held, an earlier withheld result that it pays for)`: written together with a hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +56,6 @@ class Answer:
     def disclosure(self) -> Disclosure:
         settlement = self.view.settlement
         return disclosure(self.view.charge, abandoned=settlement is not None and settlement.abandoned)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An open charge: the work may begin."""
-
-    call: Call
-    charge: Charge
-    token: str | None
-    withheld: ChargeView | None = None
-    """An earlier result of the same payer for the same request that could not be collected: it needs no new work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +80,9 @@ class Purchase:
         self,
         *,
         db: Database,
-        offerings: Mapping[str, Offering],
+        fulfilling: Fulfilling,
         settler: protocol.Settler | None,
         collecting: Collecting | None,
-        http: HttpClient,
         terms: Terms,
         owner: str,
         clock: Callable[[], float],
@@ -131,10 +93,9 @@ class Purchase:
         """`available(operation, now)` answers how many seconds an upstream wants to be left alone, or None;
         `captured(operation, source, micros)` is told of what was earned, for the metrics."""
         self._db = db
-        self._offerings = offerings
+        self._fulfilling = fulfilling
         self._settler = settler
         self._collecting = collecting
-        self._http = http
         self._terms = terms
         self._owner = owner
         self._clock = clock
@@ -171,27 +132,29 @@ class Purchase:
 
     # authorize
 
-    async def authorize(self, call: Call) -> Held | Answer:
+    async def authorize(self, call: Call, rider: Rider | None = None) -> Held | Answer:
+        """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
+        hold. Raises Problem; then nothing was written."""
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
             raise Problem(
                 Code.UPSTREAM_ERROR, "what answers this call is resting; nothing was charged", retry_after_s=wait_s
             )
         if call.payment is not None:
-            return await self._authorize_signature(call, call.payment)
+            return await self._authorize_signature(call, call.payment, rider)
         if call.principal is not None:
-            return await self._authorize_balance(call, call.principal)
+            return await self._authorize_balance(call, call.principal, rider)
         raise Problem(Code.AGENT_TOKEN_REQUIRED, "pay with x402 or bring an agent's bearer token")
 
-    async def _authorize_balance(self, call: Call, agent: Principal) -> Held | Answer:
+    async def _authorize_balance(self, call: Call, agent: Principal, rider: Rider | None) -> Held | Answer:
         key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
-        price = call.operation.price
+        at_most, metered = call.ceiling_micros, call.metered
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
-            source=Source.BALANCE, held_micros=price.ceiling_micros, metered=price.metered,
+            source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(charges.hold, charge, self._work(call, None), None, key)
+        outcome = await self._db.write(_hold, charge, self._work(call, None), None, key, rider, None)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -199,21 +162,21 @@ class Purchase:
             case charges.Short(available):
                 raise Problem(
                     Code.PAYMENT_REQUIRED,
-                    f"the balance of {format_usd(available)} USD is below the {'most' if price.metered else 'price'} "
-                    f"of {format_usd(price.ceiling_micros)} USD that this call "
-                    f"{'may cost' if price.metered else 'costs'}; top it up, or pay this call in full by x402",
+                    f"the balance of {format_usd(available)} USD is below the {'most' if metered else 'price'} "
+                    f"of {format_usd(at_most)} USD that this call {'may cost' if metered else 'costs'}; "
+                    "top it up, or pay this call in full by x402",
                     details={
                         "billing_reason": "virtual_balance_insufficient",
-                        "price_usd": format_usd(price.ceiling_micros),
+                        "price_usd": format_usd(at_most),
                         "balance_usd": format_usd(available),
                     },
                 )
             case KeyKnown():
-                return await self._known_key(outcome)
+                return await self._known_key(call, outcome)
             case _:
                 raise AssertionError(f"a hold from balance cannot end as {outcome}")
 
-    async def _authorize_signature(self, call: Call, payment: Payment) -> Held | Answer:
+    async def _authorize_signature(self, call: Call, payment: Payment, rider: Rider | None) -> Held | Answer:
         if call.principal is None and not self._terms.anonymous:
             raise Problem(Code.ANONYMOUS_REFUSED, "this gateway takes payments with an agent's bearer token only")
         verified = self._verify(call, payment)
@@ -225,31 +188,32 @@ class Purchase:
             case PaymentKnown():
                 return await self._known_payment(call, verified, earlier)
             case KeyKnown():
-                return await self._known_key(earlier)
+                return await self._known_key(call, earlier)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
-        token = None if agent_id else ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
+        token = ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32)) if call.wants_token else None
         metered = verified.requirements.scheme == "upto"
-        price = call.operation.price
-        claim = self._claim(verified, admitted, price.ceiling_micros if metered else price.base_micros)
+        price_micros = call.ceiling_micros if metered else call.operation.price.base_micros
+        claim = self._claim(verified, admitted, price_micros)
+        # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
+        affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
+        withheld = earlier if affordable else None
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent_id or verified.payer,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
             metered=metered,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(charges.hold, charge, self._work(call, token), claim, key)
+        outcome = await self._db.write(_hold, charge, self._work(call, token), claim, key, rider, withheld)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
-                # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
-                affordable = earlier is not None and earlier.charge.captured_micros <= charge.held_micros
-                return Held(call, charge, token, withheld=earlier if affordable else None)
+                return Held(call, charge, token, withheld)
             case PaymentKnown():
                 return await self._known_payment(call, verified, outcome)
             case KeyKnown():
-                return await self._known_key(outcome)
+                return await self._known_key(call, outcome)
             case charges.Overcommitted(open_micros):
                 raise Problem(
                     Code.PAYMENT_INVALID,
@@ -265,13 +229,13 @@ class Purchase:
         good is not asked to pay again."""
         if self._settler is None:
             raise Problem(Code.SETTLEMENT_UNAVAILABLE, "this gateway sells from balance only", retry_after_s=3600)
-        offers = self._terms.offers[call.operation.id]
+        offers = call.handover.offers if call.handover else self._terms.offers[call.operation.id]
         verdict = verify(
             payment,
             offers,
             now_s=int(self._clock()),
-            work_s=int(call.operation.timeout_s),
-            settle_margin_s=SETTLE_MARGIN_S,
+            work_s=call.work_s,
+            settle_margin_s=call.settle_margin_s,
             settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
             forbidden_payers=self._terms.forbidden_payers,
             whenever=True,
@@ -284,7 +248,7 @@ class Purchase:
         """That the signature is good by both clocks, for as long as work and settlement may take."""
         late = outlives(
             verified, now_s=int(self._clock()), chain_time_s=chain_time_s,
-            work_s=int(call.operation.timeout_s), settle_margin_s=SETTLE_MARGIN_S,
+            work_s=call.work_s, settle_margin_s=call.settle_margin_s,
         )  # fmt: skip
         if late is not None:
             raise Problem(late.code, late.message, reason=late.reason)
@@ -295,7 +259,7 @@ class Purchase:
         view = await self._view(known.charge_id)
         decided = judge(self._repeat(call, view, verified.payment, known))
         if decided is Verdict.ANSWER:
-            return await self._replay(view, fresh_token=call.principal is None)
+            return await self._replay(view, fresh_token=call.wants_token)
         if decided is Verdict.GUESS:
             await self._db.write(charges.note_wrong_request, verified.identity)
         message = (
@@ -322,12 +286,14 @@ class Purchase:
             token_only=view.token_only,
         )
 
-    async def _known_key(self, known: KeyKnown) -> Answer:
+    async def _known_key(self, call: Call, known: KeyKnown) -> Answer:
         if not known.same_request:
             raise Problem(
                 Code.IDEMPOTENCY_CONFLICT, "this idempotency key was used for another request; choose a new one"
             )
         view = await self._view(known.charge_id)
+        if call.handover is not None:
+            return Answer(view, replayed=True)
         if disclosure(view.charge) is Disclosure.WORKING and view.charge.source is Source.BALANCE:
             raise Problem(
                 Code.IDEMPOTENCY_IN_FLIGHT, "the first call with this idempotency key is under way", retry_after_s=1
@@ -404,20 +370,13 @@ class Purchase:
 
         Raises Problem UPSTREAM_ERROR or UPSTREAM_TIMEOUT after a failure; the charge is released by then.
         """
-        charge = held.charge
         crash.point("work.before")
-        stored, outcome = await self._work_done(held)
+        done = await self._fulfilling.work(held)
         crash.point("work.after")
-        event, amount = self._verdict(held, outcome)
-        amount, atomic = self._in_token(charge, amount)
-        settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
+        ending = self._fulfilling.ending(held, done, self._terms.result_ttl_ms)
+        outcome = done.outcome
         crash.point("record.before")
-        view = await self._db.write(
-            _recorded, charge.id, event, amount,
-            cost_micros=outcome.cost_micros, result=stored, result_ttl_ms=self._terms.result_ttl_ms,
-            settlement_id=self._new_id("stl_") if settles else None, amount_atomic=atomic,
-            resells=held.withheld.charge.id if held.withheld and stored else None,
-        )  # fmt: skip
+        view = await self._db.write(recorded, held.charge.id, ending)
         crash.point("record.after")
         if view is None:
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
@@ -430,62 +389,6 @@ class Purchase:
                 retry_after_s=outcome.retry_after_s,
             )
         return view
-
-    async def _work_done(self, held: Held) -> tuple[bytes | None, Outcome]:
-        """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one."""
-        if held.withheld is not None and held.withheld.result is not None:
-            kept = answer.unpack(held.withheld.result)
-            return held.withheld.result, Match(kept.data) if kept.matched else NoMatch(kept.data)
-        outcome = await self._ask(held.call, held.charge)
-        if isinstance(outcome, Failure):
-            return None, outcome
-        try:
-            return answer.pack(outcome), outcome
-        except TypeError:
-            log.error("unusable_outcome", operation=held.call.operation.id)
-            return None, Failure("the upstream's answer could not be used", cost_micros=outcome.cost_micros)
-
-    async def _ask(self, call: Call, charge: Charge) -> Outcome:
-        operation, now = call.operation, self._clock()
-        context = Context(
-            http=self._http,
-            now=self._clock,
-            deadline_s=now + operation.timeout_s,
-            budget_micros=operation.price.budget_micros(charge.held_micros),
-        )
-        try:
-            async with asyncio.timeout(operation.timeout_s):
-                outcome = await self._offerings[operation.id].fulfil(call.query, context)
-                return _sound(outcome)
-        except TimeoutError:
-            return Failure("the upstream did not answer in time", timeout=True)
-        except Exception as error:
-            log.error("upstream_bug", operation=operation.id, error=type(error).__name__, exc_info=True)
-            return Failure("the upstream failed")
-
-    @staticmethod
-    def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
-        """What an outcome means for the money."""
-        operation, charge = held.call.operation, held.charge
-        if isinstance(outcome, Failure):
-            return Event.FAILED, 0
-        if isinstance(outcome, NoMatch) and operation.miss_free:
-            return Event.MISSED, 0
-        if not charge.metered:
-            return Event.MATCHED, charge.held_micros
-        if held.withheld is not None:
-            return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
-        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
-
-    def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
-        """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
-        None for all that was signed, or where no token pays."""
-        if charge.asset is None or amount_micros in (0, charge.held_micros):
-            return amount_micros, None
-        decimals = self._terms.decimals[charge.asset]
-        atomic, _ = micros_to_atomic_up(amount_micros, decimals)
-        micros = max(amount_micros, atomic_to_micros_down(atomic, decimals)[0])
-        return (micros, atomic) if micros < charge.held_micros else (charge.held_micros, None)
 
     # collect
 
@@ -506,8 +409,8 @@ class Purchase:
         return Work(
             request_id=call.request_id,
             request_hash=call.request_hash,
-            owner=self._owner,
-            work_deadline_ms=int((self._clock() + call.operation.timeout_s + WORK_MARGIN_S) * 1000),
+            owner=job.OWNER if call.handover else self._owner,
+            work_deadline_ms=int((self._clock() + call.work_s + WORK_MARGIN_S) * 1000),
             agent_id=call.principal.agent_id if call.principal else None,
             token_hash=ids.token_hash(token) if token else None,
             bearer_id=call.principal.token_id if call.principal else None,
@@ -523,13 +426,14 @@ class Purchase:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
 
 
-def _sound(outcome: Outcome) -> Outcome:
-    """What a plug-in has answered, if it is an outcome at all; types promise nothing of somebody else's code. Raises
-    TypeError."""
-    if not isinstance(outcome, Match | NoMatch | Failure) or type(outcome.cost_micros) is not int:
-        raise TypeError("no outcome")
-    if not 0 <= outcome.cost_micros <= MICROS_MAX:
-        raise TypeError("an outcome of an impossible cost")
+def _hold(
+    tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
+    withheld: ChargeView | None,
+) -> "charges.Held | charges.Short | charges.Overcommitted | KeyKnown | PaymentKnown":  # fmt: skip
+    """The hold, and with it whatever rides on it: all or nothing."""
+    outcome = charges.hold(tx, charge, work, claim, key)
+    if isinstance(outcome, charges.Held) and rider is not None:
+        rider(tx, outcome.charge, withheld)
     return outcome
 
 
@@ -549,17 +453,3 @@ def _earlier(
     if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
         return known_key
     return charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
-
-
-def _recorded(
-    tx: Tx, /, charge_id: str, event: Event, amount_micros: int, *, resells: str | None, **kept: Any
-) -> ChargeView | None:
-    """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
-    else has ended the charge, and only the vendor's cost was booked."""
-    view = charges.record(tx, charge_id, event, amount_micros, **kept)
-    if isinstance(view, charges.Late):
-        return None
-    if resells is not None:
-        with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
-            charges.mark_resold(tx, resells, charge_id)
-    return view

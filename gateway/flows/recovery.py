@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from gateway.core import job
 from gateway.core.charge import Event
 from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
@@ -73,6 +74,8 @@ class Recovery:
         now = self._monotonic()
         self._first_seen = {view.charge.id: self._first_seen.get(view.charge.id, now) for view in open_charges}
         for view in open_charges:
+            if view.owner == job.OWNER:
+                continue  # its job ends it
             if self._out_of_time(view, now) or not self._alive(view.owner):
                 log.warning("orphan_released", charge=view.charge.id)
                 await self._db.write(charges.record, view.charge.id, Event.EXPIRED)

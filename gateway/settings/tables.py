@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -124,6 +124,11 @@ def _usd(value: object) -> int:
     return micros
 
 
+def _usd_text(value: object) -> str:
+    _usd(value)
+    return str(value)
+
+
 def _here(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start from the folder of the configuration, wherever the program is started."""
     base: Path = (info.context or {}).get("base", Path())
@@ -150,6 +155,8 @@ Url = Annotated[str, AfterValidator(_url)]
 EncryptedUrl = Annotated[str, AfterValidator(_encrypted)]
 Usd = Annotated[int, BeforeValidator(_usd)]
 """Written as a decimal string, kept as micro-USD."""
+UsdText = Annotated[str, BeforeValidator(_usd_text)]
+"""A decimal string of USD, kept as it is written."""
 File = Annotated[Path, AfterValidator(_here)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
@@ -360,6 +367,25 @@ class Directory(Table):
     )
 
 
+class JobsTable(Table):
+    """Work that is handed over and asked about later."""
+
+    at_once: Whole = Field(8, ge=1, le=1000, description="jobs worked on at once by this process")
+    time_s: Whole = Field(900, ge=10, le=1000, description="seconds a job may take, its time in the queue included")
+    lease_s: Seconds = Field(
+        20, ge=1, le=600, description="seconds after which the jobs of a process that died are taken over"
+    )
+    bill_up_to: UsdText = Field("1.50", description="USD a job may cost when its submitter says nothing")
+    bill_up_to_max: UsdText = Field("50", description="the most USD that a submitter may allow")
+    result_ttl_hours: Whole = Field(168, ge=1, le=8760, description="hours a job can be asked about after its end")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if parse_usd(self.bill_up_to) > parse_usd(self.bill_up_to_max):
+            raise ValueError("bill_up_to is above bill_up_to_max: lower the one or raise the other")
+        return self
+
+
 class Settings(Table):
     """Everything an operator decides, checked; see `gateway.settings.load`."""
 
@@ -371,6 +397,7 @@ class Settings(Table):
     relayer: Relayer = Relayer()
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
+    jobs: JobsTable = JobsTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"

@@ -137,6 +137,11 @@ class Gate:
         payment = payer.eip3009(wanted, **changes) if method == "eip3009" else payer.permit2(wanted, **changes)
         return echoing(payment, required) if echo else payment
 
+    @staticmethod
+    def paying(payment: Json, required: Json) -> Json:
+        """As official clients send it back."""
+        return echoing(payment, required)
+
     async def pay(self, word: str, *, operation: str = "test/alpha", **signing: Any) -> Reply:
         payment = await self.sign(operation=operation, **signing)
         return await self.call(word, operation=operation, payment=payment)

@@ -21,6 +21,7 @@
     # markup_percent = 130                      # of it, rounded up
     # ceiling = "1.50"                          # the most a call may cost: what is held, or signed for by `upto`
     # job = true                                # may be handed over as a job
+    # repeatable = true                         # after a crash a job may ask again for an answer that was lost
     # private = true                            # the url is on this machine or a private network
     # free = true                               # the vendor takes nothing: the sandbox may call it too
     # secrets = ["${OTHER_KEY}"]                # what else no answer may give away

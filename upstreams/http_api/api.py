@@ -27,6 +27,8 @@ from upstreams.http_api.settings import HttpUpstream
 
 log = structlog.get_logger("upstreams.http_api")
 
+_HOP = "call"
+"""A job here is one call of the vendor."""
 FLOW_MARGIN_S = 1.0
 """How much longer than the vendor the whole operation may take."""
 HEADER_CHARS_MAX = 1024
@@ -76,6 +78,20 @@ class _Line:
         self.breaker = Breaker()
 
     async def fulfil(self, query: BaseModel, context: Context) -> Outcome:
+        journal = context.journal
+        if journal is None:
+            return await self._call(query, context)
+        kept = await journal.recall(_HOP)
+        if kept is not None:
+            return _outcome(kept)
+        context.progress("asking")
+        await journal.asking(_HOP, repeatable=self._settings.repeatable)
+        outcome = await self._call(query, context)
+        if not isinstance(outcome, Failure):
+            await journal.remember(_HOP, _kept(outcome))
+        return outcome
+
+    async def _call(self, query: BaseModel, context: Context) -> Outcome:
         now = context.now()
         rest = self.breaker.rest_s(now)
         if rest is not None:
@@ -201,6 +217,18 @@ def _operation(settings: HttpUpstream) -> Operation:
         job=settings.job,
         tags=settings.tags,
     )
+
+
+def _kept(outcome: Match | NoMatch) -> dict[str, Any]:
+    """An outcome as a job's journal keeps it."""
+    headers = dict(outcome.headers) if isinstance(outcome, Match) else None
+    return {"data": outcome.data, "cost_micros": outcome.cost_micros, "headers": headers}
+
+
+def _outcome(kept: Mapping[str, Any]) -> Match | NoMatch:
+    if kept["headers"] is None:
+        return NoMatch(kept["data"], cost_micros=kept["cost_micros"])
+    return Match(kept["data"], cost_micros=kept["cost_micros"], headers=kept["headers"])
 
 
 def _price(settings: HttpUpstream) -> Price:

@@ -84,6 +84,7 @@ class HttpUpstream(BaseModel):
     )
     cost_pointer: Pointer | None = Field(None, description="where the vendor's answer says what it took, in USD")
     job: bool = Field(False, description="true: it may be handed over as a job")
+    repeatable: bool = Field(False, description="true: a call whose answer was lost in a crash may be made again")
     miss_free: bool = True
     example: dict[str, Any] = Field({}, description="an input that validates, with invented people only")
     example_output: Any = Field(None, description="what `data` looks like")

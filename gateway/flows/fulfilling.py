@@ -1,0 +1,263 @@
+"""Fulfilling: what a call asks for, the upstream's work on it, and what its outcome means for the money.
+
+A sync call and a job are the same here. What differs is who waits, and that a job's work has a journal: a purchase
+whose answer is stored is never made twice.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+from pydantic import BaseModel
+
+from gateway.core import answer, ids
+from gateway.core.agent import Principal
+from gateway.core.catalogue import Operation
+from gateway.core.charge import Charge, Event, Source
+from gateway.core.errors import Conflict
+from gateway.core.http import HttpClient
+from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
+from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
+from gateway.core.x402.messages import Payment, Requirements
+from gateway.store import charges
+from gateway.store.charges import ChargeView
+from gateway.store.database import Tx
+
+log = structlog.get_logger("fulfilling")
+
+SETTLE_MARGIN_S = 10
+"""How long a signature must outlive the work, so that its settlement can be mined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """That a call is handed over as a job, and on which terms."""
+
+    ceiling_micros: int
+    offers: tuple[Requirements, ...]
+    """How the ceiling can be paid by x402."""
+    work_s: int
+    """What it may take until it has failed."""
+    settle_margin_s: int
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the edge has understood of a request. Nothing of it was checked against money yet."""
+
+    operation: Operation
+    query: BaseModel
+    request_id: str
+    principal: Principal | None = None
+    payment: Payment | None = None
+    idempotency_key: str | None = None
+    handover: Handover | None = None
+
+    @property
+    def request_hash(self) -> bytes:
+        """The canonical request: the operation and its validated input, whatever the client's spelling was; of a job
+        also what it may cost and whom to tell."""
+        asked = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
+        if self.handover is not None:
+            asked = f"job {self.handover.ceiling_micros} {self.handover.callback_url or ''}\n{asked}"
+        return hashlib.sha256(asked.encode()).digest()
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the same call will be answered again when its payment is public; else its charge token is needed."""
+        return self.principal is not None or self.payment is None or not self.payment.is_guessable
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether its payer has nothing else to fetch the result with: no agent's bearer, no poll bearer."""
+        return self.principal is None and self.handover is None
+
+    @property
+    def ceiling_micros(self) -> int:
+        """The most it may cost, but by `exact`."""
+        return self.handover.ceiling_micros if self.handover else self.operation.price.ceiling_micros
+
+    @property
+    def metered(self) -> bool:
+        """Whether what is held is a ceiling."""
+        return self.handover is not None or self.operation.price.metered
+
+    @property
+    def work_s(self) -> int:
+        return self.handover.work_s if self.handover else int(self.operation.timeout_s)
+
+    @property
+    def settle_margin_s(self) -> int:
+        return self.handover.settle_margin_s if self.handover else SETTLE_MARGIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An open charge: the work may begin."""
+
+    call: Call
+    charge: Charge
+    token: str | None
+    withheld: ChargeView | None = None
+    """An earlier result of the same payer for the same request that could not be collected: it needs no new work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a job's work has beside a sync call's."""
+
+    journal: Journal
+    progress: Callable[[str], None]
+    deadline_s: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    outcome: Outcome
+    stored: bytes | None
+    """What is kept of it; None of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What one write has to say of a charge whose work is over."""
+
+    event: Event
+    amount_micros: int = 0
+    amount_atomic: int | None = None
+    settlement_id: str | None = None
+    cost_micros: int = 0
+    result: bytes | None = None
+    result_ttl_ms: int = 0
+    resells: str | None = None
+
+
+class Fulfilling:
+    def __init__(
+        self,
+        *,
+        offerings: Mapping[str, Offering],
+        http: HttpClient,
+        decimals: Mapping[str, int],
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """`decimals` by asset (`eip155:8453/0x...`)."""
+        self._offerings = offerings
+        self._http = http
+        self._decimals = decimals
+        self._clock = clock
+        self._entropy = entropy
+
+    async def work(self, held: Held, bench: Bench | None = None) -> Done:
+        """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one."""
+        if held.withheld is not None and held.withheld.result is not None:
+            kept = answer.unpack(held.withheld.result)
+            return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
+        outcome = await self._ask(held, bench)
+        if isinstance(outcome, Failure):
+            return Done(outcome, None)
+        try:
+            return Done(outcome, answer.pack(outcome))
+        except TypeError:
+            log.error("unusable_outcome", operation=held.call.operation.id)
+            return Done(Failure("the upstream's answer could not be used", cost_micros=outcome.cost_micros), None)
+
+    async def _ask(self, held: Held, bench: Bench | None) -> Outcome:
+        operation, now = held.call.operation, self._clock()
+        deadline_s = bench.deadline_s if bench else now + operation.timeout_s
+        context = Context(
+            http=self._http,
+            now=self._clock,
+            deadline_s=deadline_s,
+            budget_micros=operation.price.budget_micros(held.charge.held_micros),
+            journal=bench.journal if bench else None,
+            progress=bench.progress if bench else _nothing,
+        )
+        try:
+            async with asyncio.timeout(deadline_s - now):
+                return _sound(await self._offerings[operation.id].fulfil(held.call.query, context))
+        except TimeoutError:
+            return Failure("the upstream did not answer in time", timeout=True)
+        except AnswerLost:
+            return Failure("the work was interrupted, and part of it may not be done twice")
+        except Exception as error:
+            log.error("upstream_bug", operation=operation.id, error=type(error).__name__, exc_info=True)
+            return Failure("the upstream failed")
+
+    def ending(self, held: Held, done: Done, result_ttl_ms: int) -> Ending:
+        """What the outcome means for the money."""
+        charge = held.charge
+        event, amount = self._verdict(held, done.outcome)
+        amount, atomic = self._in_token(charge, amount)
+        settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
+        return Ending(
+            event=event,
+            amount_micros=amount,
+            amount_atomic=atomic,
+            settlement_id=self._new_id("stl_") if settles else None,
+            cost_micros=done.outcome.cost_micros,
+            result=done.stored,
+            result_ttl_ms=result_ttl_ms,
+            resells=held.withheld.charge.id if held.withheld and done.stored else None,
+        )
+
+    @staticmethod
+    def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
+        operation, charge = held.call.operation, held.charge
+        if isinstance(outcome, Failure):
+            return Event.FAILED, 0
+        if isinstance(outcome, NoMatch) and operation.miss_free:
+            return Event.MISSED, 0
+        if not charge.metered:
+            return Event.MATCHED, charge.held_micros
+        if held.withheld is not None:
+            return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
+        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
+
+    def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
+        """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
+        None for all that was signed, or where no token pays."""
+        if charge.asset is None or amount_micros in (0, charge.held_micros):
+            return amount_micros, None
+        decimals = self._decimals[charge.asset]
+        atomic, _ = micros_to_atomic_up(amount_micros, decimals)
+        micros = max(amount_micros, atomic_to_micros_down(atomic, decimals)[0])
+        return (micros, atomic) if micros < charge.held_micros else (charge.held_micros, None)
+
+    def _new_id(self, prefix: str) -> str:
+        return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
+    """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
+    else has ended the charge, and only the vendor's cost was booked."""
+    view = charges.record(
+        tx, charge_id, ending.event, ending.amount_micros, cost_micros=ending.cost_micros, result=ending.result,
+        result_ttl_ms=ending.result_ttl_ms, settlement_id=ending.settlement_id, amount_atomic=ending.amount_atomic,
+    )  # fmt: skip
+    if isinstance(view, charges.Late):
+        return None
+    if ending.resells is not None:
+        with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
+            charges.mark_resold(tx, ending.resells, charge_id)
+    return view
+
+
+def _sound(outcome: Outcome) -> Outcome:
+    """What a plug-in has answered, if it is an outcome at all; types promise nothing of somebody else's code. Raises
+    TypeError."""
+    if not isinstance(outcome, Match | NoMatch | Failure) or type(outcome.cost_micros) is not int:
+        raise TypeError("no outcome")
+    if not 0 <= outcome.cost_micros <= MICROS_MAX:
+        raise TypeError("an outcome of an impossible cost")
+    return outcome
+
+
+def _nothing(phase: str) -> None:
+    pass

@@ -1,0 +1,240 @@
+"""Jobs: work that is handed over instead of waited for.
+
+    submit    authorize, as of any call, with the ceiling for its price; the job is written with the hold
+    tell      what is known of it; the result comes out once it is paid for, never before
+    cancel    from the queue at once and for nothing; running, at the worker's next safe point
+
+The money is that of a sync call: one charge, held here, captured or released by the worker (flows/worker.py).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.core import ids
+from gateway.core.charge import Charge, Disclosure, Event, disclosure
+from gateway.core.errors import Code, Problem
+from gateway.core.job import ENDED, Job, State
+from gateway.core.job import Event as JobEvent
+from gateway.flows.fulfilling import Call
+from gateway.flows.purchase import Answer, Purchase
+from gateway.store import charges, jobs
+from gateway.store.charges import ChargeView
+from gateway.store.database import Database, Tx
+
+WATCH_S = 1.0
+"""How often jobs that somebody waits for are looked at: other processes may have ended them."""
+WATCHED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and its charge, of one moment."""
+
+    job: Job
+    charge: ChargeView
+
+    @property
+    def disclosure(self) -> Disclosure:
+        settlement = self.charge.settlement
+        return disclosure(self.charge.charge, abandoned=settlement is not None and settlement.abandoned)
+
+    @property
+    def state(self) -> State:
+        """As it is told: a result that is not paid for yet is none, so its job is still running."""
+        unpaid = self.job.state is State.COMPLETED and self.disclosure is Disclosure.SETTLING
+        return State.RUNNING if unpaid else self.job.state
+
+    @property
+    def phase(self) -> str:
+        return "settling" if self.state is not self.job.state else self.job.phase or self.job.state.value
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    view: JobView
+    poll_bearer: str
+    repeated: bool
+
+
+class Jobs:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        purchase: Purchase,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        token_prefix: str,
+        result_ttl_ms: int,
+        queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`queued()` is told that there is work; `result_ttl_ms` is how long a job can be asked about after its end."""
+        self._db = db
+        self._purchase = purchase
+        self._clock = clock
+        self._entropy = entropy
+        self._token_prefix = f"{token_prefix}j_"
+        self._result_ttl_ms = result_ttl_ms
+        self._queued = queued
+        self._closing = False
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    # submit
+
+    async def submit(self, call: Call) -> Submitted:
+        """Raises Problem; then nothing was held and there is no job. The same call again gives the same job."""
+        handover = call.handover
+        if handover is None:
+            raise AssertionError("a job is handed over on terms")
+        job_id, bearer = self._new_id("ej_"), ids.new_token(self._token_prefix, self._entropy(32))
+
+        def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
+            jobs.add(
+                tx,
+                Job(
+                    id=job_id,
+                    operation=call.operation.id,
+                    charge_id=charge.id,
+                    party=charge.party,
+                    agent_id=call.principal.agent_id if call.principal else None,
+                    payload=call.query.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+                    request_id=call.request_id,
+                    deadline_ms=tx.now_ms + handover.work_s * 1000,
+                    callback_url=handover.callback_url,
+                    resells=withheld.charge.id if withheld else None,
+                ),
+                ids.token_hash(bearer),
+            )
+
+        ticket = await self._purchase.authorize(call, rider)
+        if isinstance(ticket, Answer):
+            return await self._again(ticket.view.charge.id, bearer)
+        self._queued()
+        view = await self._view(job_id)
+        return Submitted(view, bearer, repeated=False)
+
+    async def _again(self, charge_id: str, bearer: str) -> Submitted:
+        """The job of an earlier submission, with a new bearer: only hashes are kept, and its answer may be lost."""
+
+        def bring(tx: Tx) -> JobView:
+            job = jobs.find_by_charge(tx, charge_id)
+            if job is None:
+                raise Problem(Code.PAYMENT_ALREADY_USED, "this payment was used for a call that is no job")
+            jobs.add_token(tx, job.id, ids.token_hash(bearer))
+            return _joined(tx, job)
+
+        return Submitted(await self._db.write(bring), bearer, repeated=True)
+
+    # tell
+
+    async def tell(self, job_id: str, *, agent_id: str | None, token: str | None, wait_s: float = 0.0) -> JobView:
+        """The job, for its agent or whoever has its poll bearer; with `wait_s`, as soon as it has ended or then.
+        Raises Problem JOB_NOT_FOUND: no such job, or not theirs."""
+        view = await self._theirs(job_id, agent_id, token)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while view.state not in ENDED and not self._closing and (left_s := until - loop.time()) > 0:
+            await self._wait(job_id, left_s)
+            view = await self._view(job_id)
+        return view
+
+    async def _theirs(self, job_id: str, agent_id: str | None, token: str | None) -> JobView:
+        def look(tx: Tx) -> JobView | None:
+            job = jobs.find(tx, job_id)
+            hash = ids.token_hash(token) if token is not None else None
+            opens = hash is not None and jobs.token_opens(tx, job_id, hash)
+            owns = job is not None and agent_id is not None and job.agent_id == agent_id
+            return _joined(tx, job) if job is not None and (opens or owns) else None
+
+        view = await self._db.read(look)
+        if view is None:
+            raise Problem(Code.JOB_NOT_FOUND, "no such job, or not yours")
+        return view
+
+    async def _view(self, job_id: str) -> JobView:
+        def look(tx: Tx) -> JobView:
+            job = jobs.find(tx, job_id)
+            if job is None:
+                raise AssertionError(f"{job_id} is written and cannot be gone")
+            return _joined(tx, job)
+
+        return await self._db.read(look)
+
+    # cancel
+
+    async def cancel(self, job_id: str, *, agent_id: str | None, token: str | None) -> JobView:
+        """Raises Problem JOB_NOT_FOUND, and JOB_ENDED for one that is over already."""
+        await self._theirs(job_id, agent_id, token)
+        await self._db.write(stop, job_id, self._result_ttl_ms)
+        self.changed(job_id)
+        self._queued()
+        return await self._view(job_id)
+
+    # waiting
+
+    def close(self) -> None:
+        """Nobody waits any longer: we are shutting down."""
+        self._closing = True
+        for job_id in list(self._waiting):
+            self.changed(job_id)
+
+    def changed(self, job_id: str) -> None:
+        """Whoever waits for it looks again."""
+        for waiter in self._waiting.pop(job_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def watch(self) -> None:
+        """Forever: wakes whoever waits for a job that another process, or a settlement, has brought to its end. One
+        look for all who wait."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            waited_for = list(self._waiting)
+            for at in range(0, len(waited_for), WATCHED_AT_ONCE):
+                for job_id in await self._db.read(_over, waited_for[at : at + WATCHED_AT_ONCE]):
+                    self.changed(job_id)
+
+    async def _wait(self, job_id: str, wait_s: float) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job_id, set()).add(waiter)
+        try:
+            async with asyncio.timeout(wait_s):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            others = self._waiting.get(job_id)
+            if others is not None:
+                others.discard(waiter)
+                if not others:
+                    del self._waiting[job_id]
+
+    def _new_id(self, prefix: str) -> str:
+        return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def stop(tx: Tx, job_id: str, result_ttl_ms: int) -> None:
+    """A queued job ends here, and its hold with it; a running one is marked. Raises Problem JOB_ENDED."""
+    job = jobs.find(tx, job_id)
+    if job is None or job.state in ENDED:
+        raise Problem(Code.JOB_ENDED, "this job has ended already; ask for its result")
+    if job.state is State.RUNNING:
+        jobs.ask_to_stop(tx, job_id)
+        return
+    charges.record(tx, job.charge_id, Event.FAILED)
+    jobs.end(
+        tx, job, JobEvent.CANCELLED, ttl_ms=result_ttl_ms, error_code="JOB_CANCELLED",
+        error="cancelled before it was begun; nothing was charged",
+    )  # fmt: skip
+
+
+def _joined(tx: Tx, job: Job) -> JobView:
+    charge = charges.find(tx, job.charge_id)
+    if charge is None:
+        raise AssertionError(f"{job.id} has no charge")
+    return JobView(job, charge)
+
+
+def _over(tx: Tx, job_ids: Sequence[str]) -> list[str]:
+    return [job_id for job_id, state in jobs.states(tx, list(job_ids)).items() if state in ENDED]

@@ -1,0 +1,229 @@
+"""Jobs: handed over, leased to one worker at a time, ended once. Each function is one transaction's worth.
+
+A lease is a promise to come back before it is over. Whose lease is over may have died: his job is started again by
+whoever asks next, as another attempt. Everything a worker writes names the attempt it belongs to, so whoever comes back
+too late finds that the job is somebody else's.
+"""
+
+from gateway.core import job as core
+from gateway.core.errors import Conflict, IllegalMove
+from gateway.core.job import ATTEMPTS_MAX, Event, Job, State
+from gateway.store.database import Row, Tx
+
+COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
+  j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
+  j.started_ms, j.ended_ms, j.expires_ms"""
+LATE_MS = 10_000
+"""What a living worker gets beyond the deadline to end a job itself."""
+_SELECT = f"SELECT {COLUMNS} FROM jobs j "  # noqa: S608 constants
+NEXT = """
+SELECT w.id FROM (
+  SELECT j.id, row_number() OVER (PARTITION BY j.party ORDER BY j.id)
+    + (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.party = j.party) AS place
+  FROM jobs j WHERE j.state = 'queued'
+) w ORDER BY w.place, w.id LIMIT :limit
+"""
+"""Whoever has least under way comes first; of one payer, the oldest."""
+
+
+def add(tx: Tx, job: Job, token_hash: bytes) -> None:
+    """A new job, for a charge that is held in the same transaction."""
+    tx.execute(
+        "INSERT INTO jobs (id, operation, charge_id, party, agent_id, payload, request_id, deadline_ms, callback_url,"
+        " resells, state, attempt, cancelling, phase, rounds, created_ms) VALUES (:id, :operation, :charge_id, :party,"
+        " :agent_id, :payload, :request_id, :deadline_ms, :callback_url, :resells, 'queued', 0, 0, '', 0, :now_ms)",
+        {
+            "id": job.id, "operation": job.operation, "charge_id": job.charge_id, "party": job.party,
+            "agent_id": job.agent_id, "payload": job.payload, "request_id": job.request_id,
+            "deadline_ms": job.deadline_ms, "callback_url": job.callback_url, "resells": job.resells,
+            "now_ms": tx.now_ms,
+        },
+    )  # fmt: skip
+    add_token(tx, job.id, token_hash)
+
+
+def add_token(tx: Tx, job_id: str, token_hash: bytes) -> None:
+    tx.execute(
+        "INSERT INTO job_tokens (hash, job_id, at_ms) VALUES (:hash, :job_id, :now_ms)",
+        {"hash": token_hash, "job_id": job_id, "now_ms": tx.now_ms},
+    )
+
+
+def token_opens(tx: Tx, job_id: str, token_hash: bytes) -> bool:
+    """Whether this is a poll bearer of this job. It dies with the job's result."""
+    return bool(
+        tx.execute(
+            "SELECT 1 FROM job_tokens t JOIN jobs j ON j.id = t.job_id WHERE t.hash = :hash AND t.job_id = :job_id"
+            " AND (j.expires_ms IS NULL OR j.expires_ms > :now_ms)",
+            {"hash": token_hash, "job_id": job_id, "now_ms": tx.now_ms},
+        )
+    )
+
+
+# looking
+
+
+def find(tx: Tx, job_id: str) -> Job | None:
+    rows = tx.execute(_SELECT + "WHERE j.id = :id", {"id": job_id})
+    return from_row(rows[0]) if rows else None
+
+
+def find_by_charge(tx: Tx, charge_id: str) -> Job | None:
+    rows = tx.execute(_SELECT + "WHERE j.charge_id = :id", {"id": charge_id})
+    return from_row(rows[0]) if rows else None
+
+
+def listing(tx: Tx, limit: int, before_id: str | None = None, state: State | None = None) -> list[Job]:
+    """Newest first; `before_id` is the last id of the page before."""
+    filters = {"j.id < :before_id": before_id is not None, "j.state = :state": state is not None}
+    where = " AND ".join(clause for clause, wanted in filters.items() if wanted)
+    rows = tx.execute(
+        f"{_SELECT} {'WHERE ' + where if where else ''} ORDER BY j.id DESC LIMIT :limit",
+        {"before_id": before_id, "state": state, "limit": limit},
+    )
+    return [from_row(row) for row in rows]
+
+
+def overdue(tx: Tx, limit: int = 64) -> list[Job]:
+    """What has no time left, or ended its workers as often as one may."""
+    rows = tx.execute(
+        _SELECT + "WHERE (j.state = 'queued' AND j.deadline_ms <= :now_ms) OR (j.state = 'running'"
+        " AND (j.deadline_ms <= :late_ms OR (j.lease_until_ms <= :now_ms AND j.attempt >= :attempts_max)))"
+        " ORDER BY j.id LIMIT :limit",
+        {"now_ms": tx.now_ms, "late_ms": tx.now_ms - LATE_MS, "attempts_max": ATTEMPTS_MAX, "limit": limit},
+    )
+    return [from_row(row) for row in rows]
+
+
+def states(tx: Tx, job_ids: list[str]) -> dict[str, State]:
+    """Of those that there are."""
+    names = {f"id{number}": job_id for number, job_id in enumerate(job_ids)}
+    if not names:
+        return {}
+    marks = ", ".join(f":{name}" for name in names)
+    rows = tx.execute(f"SELECT id, state FROM jobs WHERE id IN ({marks})", names)  # noqa: S608 names of parameters
+    return {job_id: State(state) for job_id, state in rows}
+
+
+# working
+
+
+def claim(tx: Tx, owner: str, lease_ms: int, limit: int) -> list[Job]:
+    """At most `limit` jobs for this worker: those whose worker is gone first, then what waits, fair among payers."""
+    taken = tx.execute(
+        "SELECT id FROM jobs WHERE state = 'running' AND lease_until_ms <= :now_ms AND attempt < :attempts_max"
+        " AND deadline_ms > :now_ms ORDER BY id LIMIT :limit",
+        {"now_ms": tx.now_ms, "attempts_max": ATTEMPTS_MAX, "limit": limit},
+    )
+    if len(taken) < limit:
+        taken += tx.execute(NEXT, {"limit": limit - len(taken)})
+    return [_start(tx, job_id, owner, lease_ms) for (job_id,) in taken]
+
+
+def _start(tx: Tx, job_id: str, owner: str, lease_ms: int) -> Job:
+    job = _load(tx, job_id)
+    core.advance(job, Event.STARTED)
+    tx.execute(
+        "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_owner = :owner, lease_until_ms = :until_ms,"
+        " started_ms = coalesce(started_ms, :now_ms) WHERE id = :id",
+        {"id": job_id, "owner": owner, "until_ms": tx.now_ms + lease_ms, "now_ms": tx.now_ms},
+    )
+    return _load(tx, job_id)
+
+
+def heartbeat(tx: Tx, job: Job, owner: str, lease_ms: int, phase: str, rounds: int) -> Job | None:
+    """Prolongs the lease and tells how far the work is. None: the job is this attempt's no more."""
+    rows = tx.execute(
+        "UPDATE jobs SET lease_until_ms = :until_ms, phase = :phase, rounds = :rounds"
+        " WHERE id = :id AND state = 'running' AND lease_owner = :owner AND attempt = :attempt RETURNING id",
+        {
+            "id": job.id, "owner": owner, "attempt": job.attempt, "until_ms": tx.now_ms + lease_ms, "phase": phase,
+            "rounds": rounds,
+        },
+    )  # fmt: skip
+    return _load(tx, job.id) if rows else None
+
+
+def hand_back(tx: Tx, job: Job, owner: str) -> bool:
+    """QUEUED again, as if this attempt had never been; its journal stays. False: it is this attempt's no more."""
+    core.advance(job, Event.HANDED_BACK)
+    rows = tx.execute(
+        "UPDATE jobs SET state = 'queued', attempt = attempt - 1, lease_owner = NULL, lease_until_ms = NULL"
+        " WHERE id = :id AND state = 'running' AND lease_owner = :owner AND attempt = :attempt RETURNING id",
+        {"id": job.id, "owner": owner, "attempt": job.attempt},
+    )
+    return bool(rows)
+
+
+def end(tx: Tx, job: Job, event: Event, *, ttl_ms: int, error_code: str | None = None, error: str | None = None) -> Job:
+    """COMPLETED, FAILED or CANCELLED: of this attempt, or from the queue. What was asked is forgotten. Raises Conflict
+    when it has moved meanwhile."""
+    after = core.advance(job, event)
+    rows = tx.execute(
+        "UPDATE jobs SET state = :state, payload = x'', lease_owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,"
+        " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done'"
+        " WHERE id = :id AND state = :from_state AND attempt = :attempt RETURNING id",
+        {
+            "id": job.id, "state": after, "from_state": job.state, "attempt": job.attempt, "now_ms": tx.now_ms,
+            "expires_ms": tx.now_ms + ttl_ms, "error_code": error_code, "error": error,
+        },
+    )  # fmt: skip
+    if not rows:
+        raise Conflict(f"{job.id} was moved by somebody else")
+    tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job.id})
+    return _load(tx, job.id)
+
+
+def ask_to_stop(tx: Tx, job_id: str) -> bool:
+    """Marks a running job for its worker. False: it is not running."""
+    rows = tx.execute(
+        "UPDATE jobs SET cancelling = 1 WHERE id = :id AND state = 'running' RETURNING id", {"id": job_id}
+    )
+    return bool(rows)
+
+
+# the journal of a job's work
+
+
+def recall(tx: Tx, job_id: str, key: str) -> bytes | None:
+    """The stored outcome of a hop; None when there is none."""
+    rows = tx.execute("SELECT outcome FROM job_hops WHERE job_id = :id AND key = :key", {"id": job_id, "key": key})
+    return rows[0][0] if rows else None
+
+
+def asking(tx: Tx, job_id: str, key: str) -> int:
+    """Written before a vendor is asked; answers how often that is, this time included."""
+    rows = tx.execute(
+        "INSERT INTO job_hops (job_id, key, asked, asked_ms) VALUES (:id, :key, 1, :now_ms)"
+        " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms"
+        " RETURNING asked",
+        {"id": job_id, "key": key, "now_ms": tx.now_ms},
+    )
+    return int(rows[0][0])
+
+
+def asked(tx: Tx, job_id: str, key: str) -> int:
+    """How often it was asked for, 0 for never."""
+    rows = tx.execute("SELECT asked FROM job_hops WHERE job_id = :id AND key = :key", {"id": job_id, "key": key})
+    return int(rows[0][0]) if rows else 0
+
+
+def remember(tx: Tx, job_id: str, key: str, outcome: bytes) -> None:
+    tx.execute(
+        "UPDATE job_hops SET outcome = :outcome WHERE job_id = :id AND key = :key",
+        {"id": job_id, "key": key, "outcome": outcome},
+    )
+
+
+def from_row(row: Row) -> Job:
+    """A row of COLUMNS."""
+    values = list(row)
+    values[10], values[12] = State(values[10]), bool(values[12])
+    return Job(*values)
+
+
+def _load(tx: Tx, job_id: str) -> Job:
+    job = find(tx, job_id)
+    if job is None:
+        raise IllegalMove(f"{job_id} is no job")
+    return job

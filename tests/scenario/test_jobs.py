@@ -1,0 +1,186 @@
+"""Jobs: handed over, worked on once, paid for what they came to."""
+
+import asyncio
+
+import orjson
+import pytest
+from rigs.gate import KEYS, Gate, header
+from rigs.payer import Payer
+from rigs.scripted import CANARY, METERED, failure, hang, miss, slow, taking
+
+from gateway.core.job import State
+
+JOBS = "/api/v1/enrich/jobs"
+PAYER = Payer(KEYS[0]).address
+
+
+def asking(word: str = "hello", **more: object) -> bytes:
+    return orjson.dumps({"route": "test/metered", "payload": {"word": word}, "bill_up_to_usd": "1.50", **more})
+
+
+async def submit(gate: Gate, word: str = "hello", *, token=None, payment=None, key=None, **more):
+    sent = {"Content-Type": "application/json"}
+    sent |= {"Authorization": f"Bearer {token}"} if token else {}
+    sent |= {"PAYMENT-SIGNATURE": header(payment)} if payment else {}
+    sent |= {"Idempotency-Key": key} if key else {}
+    return await gate.send("POST", JOBS, headers=sent, body=asking(word, **more))
+
+
+async def poll(gate: Gate, accepted, wait: int = 5, method: str = "GET"):
+    bearer = {"Authorization": f"Bearer {accepted.json['poll_bearer']}"}
+    return await gate.send(
+        method, f"{accepted.json['poll_url']}?wait={wait}" if wait else accepted.json["poll_url"], headers=bearer
+    )
+
+
+async def test_from_a_balance_the_ceiling_is_held_and_the_rest_released(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script |= {"half": slow(0.2, taking(500_000)), "nobody": miss, "broken": failure}
+        agent, token = await gate.agent(10_000_000)
+        accepted = await submit(gate, "half", token=token)
+        assert accepted.status == 202
+        assert accepted.headers["Location"] == accepted.json["poll_url"] == f"{JOBS}/{accepted.json['job_id']}"
+        assert (accepted.json["billing_mode"], accepted.json["bill_up_to_usd"]) == ("virtual_balance", "1.500")
+        assert (await gate.balance(agent)).held == 1_500_000
+        first = await poll(gate, accepted, wait=0)
+        assert (first.json["status"], first.json["result"]) in (("queued", None), ("running", None))
+        assert first.headers["Retry-After"] == "5"
+        done = await poll(gate, accepted)
+        assert (done.json["status"], done.json["matched"], done.json["billed"]) == ("completed", True, True)
+        assert done.json["billing"] | {"charge_id": ""} == {
+            "mode": "virtual_balance", "charge_id": "", "bill_up_to_usd": "1.500", "charged_usd": "0.750",
+            "released_usd": "0.750", "settlement": None,
+        }  # fmt: skip
+        assert done.json["result"]["data"]["found"] == CANARY
+        balance = await gate.balance(agent)
+        assert (balance.available, balance.held) == (9_250_000, 0)
+        for word, state, matched in (("nobody", "completed", False), ("broken", "failed", None)):
+            ended = await poll(gate, await submit(gate, word, token=token))
+            assert (ended.json["status"], ended.json["matched"], ended.json["billed"]) == (state, matched, False)
+            assert ended.json["billing"]["charged_usd"] == "0.000"
+            assert (await gate.balance(agent)).available == 9_250_000
+        assert ended.json["error"]["code"] == "UPSTREAM_ERROR"
+
+
+@pytest.mark.parametrize(("cost", "charged"), [(0, 100_000), (500_000, 750_000), (9_000_000, 1_500_000), (None, 0)])
+async def test_by_upto_it_is_settled_for_what_it_came_to(tmp_path, cost, charged):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = miss if cost is None else taking(cost)
+        before = gate.sandbox.balance(PAYER)
+        refused = await submit(gate, "word")
+        assert (refused.status, refused.json["code"]) == (402, "AGENT_TOKEN_REQUIRED")
+        (offer,) = refused.offer["accepts"]
+        assert (offer["scheme"], offer["amount"], offer["maxTimeoutSeconds"]) == ("upto", "1500000", 1200)
+        payment = gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer)
+        accepted = await submit(gate, "word", payment=payment)
+        assert (accepted.status, accepted.json["billing_mode"]) == (202, "x402_upto")
+        done = await poll(gate, accepted)
+        assert done.json["status"] == "completed"
+        assert gate.sandbox.balance(PAYER) == before - charged
+        if charged:
+            assert done.receipt["amount"] == str(charged)
+            assert done.json["billing"]["settlement"]["state"] == "proven"
+        again = await submit(gate, "word", payment=payment)
+        assert (again.status, again.json["job_id"]) == (202, accepted.json["job_id"])
+        assert (await poll(gate, again)).json == done.json
+        assert gate.upstream.runs("word") == 1
+
+
+async def test_mistakes_cost_nothing(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        for changes, status, code in (
+            ({"route": "test/nothing"}, 422, "JOB_ROUTE_UNSUPPORTED"),
+            ({"route": "test/alpha"}, 422, "JOB_ROUTE_UNSUPPORTED"),
+            ({"bill_up_to_usd": "0.09"}, 422, "CEILING_BELOW_PRICE"),
+            ({"bill_up_to_usd": "50.01"}, 422, "VALIDATION_ERROR"),
+            ({"bill_up_to_usd": "-1"}, 422, "VALIDATION_ERROR"),
+            ({"bill_up_to_usd": []}, 422, "VALIDATION_ERROR"),
+            ({"payload": {"word": ""}}, 422, "VALIDATION_ERROR"),
+            ({"payload": {"word": "x", "y": 1}}, 422, "VALIDATION_ERROR"),
+            ({"payload": []}, 422, "VALIDATION_ERROR"),
+            ({"callback_url": "http://127.0.0.1/x"}, 422, "CALLBACK_URL_REFUSED"),
+            ({"extra": 1}, 422, "VALIDATION_ERROR"),
+        ):
+            reply = await submit(gate, token=token, **changes)
+            assert (reply.status, reply.json["code"]) == (status, code), changes
+        assert await gate.charges() == []
+        for path in ("ej_x", "ej_01kb4x5v2e0000000000000000", "..%2f"):
+            for headers in ({}, {"Authorization": f"Bearer {token}"}):
+                reply = await gate.send("GET", f"{JOBS}/{path}", headers=headers)
+                assert reply.status in (404,), path
+
+
+async def test_f072_nobody_else_hears_of_a_job(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        _, stranger = await gate.agent(10_000_000)
+        mine, other = await submit(gate, "a", token=token), await submit(gate, "b", token=stranger)
+        told = set()
+        for bearer in (stranger, other.json["poll_bearer"], None):
+            headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            for method in ("GET", "DELETE"):
+                reply = await gate.send(method, mine.json["poll_url"], headers=headers)
+                told.add((reply.status, reply.json["code"], reply.json["error"]))
+        assert told == {(404, "JOB_NOT_FOUND", "no such job, or not yours")}
+        assert (
+            await gate.send("GET", mine.json["poll_url"], headers={"Authorization": f"Bearer {token}"})
+        ).status == 200
+
+
+async def test_cancelled_in_the_queue_or_at_work(tmp_path):
+    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\nlease_s = 1\n") as gate:
+        gate.upstream.script |= {"long": hang}
+        agent, token = await gate.agent(10_000_000)
+        running, waiting = await submit(gate, "long", token=token), await submit(gate, "next", token=token)
+        await asyncio.sleep(0.2)
+        ended = await poll(gate, waiting, wait=0, method="DELETE")
+        assert (ended.json["status"], ended.json["error"]["code"]) == ("cancelled", "JOB_CANCELLED")
+        assert (await gate.balance(agent)).held == 1_500_000
+        assert (await poll(gate, running, wait=0, method="DELETE")).json["status"] == "running"
+        ended = await poll(gate, running)
+        assert (ended.json["status"], ended.json["billed"]) == ("cancelled", False)
+        assert (await gate.balance(agent)).available == 10_000_000
+        again = await poll(gate, running, wait=0, method="DELETE")
+        assert (again.status, again.json["code"]) == (409, "JOB_ENDED")
+        assert gate.upstream.runs("next") == 0
+
+
+async def test_the_same_key_is_the_same_job(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        first = await submit(gate, "once", token=token, key="k1")
+        again = await submit(gate, "once", token=token, key="k1")
+        assert again.json["job_id"] == first.json["job_id"]
+        assert again.headers["Idempotent-Replay"] == "true"
+        assert (await submit(gate, "other", token=token, key="k1")).json["code"] == "IDEMPOTENCY_CONFLICT"
+        assert (await poll(gate, again)).json["status"] == "completed"
+        assert gate.upstream.runs("once") == 1
+
+
+async def test_a_restart_goes_on_with_what_waits_and_what_was_begun(tmp_path):
+    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\n") as gate:
+        gate.upstream.script |= {"long": hang}
+        _, token = await gate.agent(10_000_000)
+        jobs = [await submit(gate, word, token=token) for word in ("long", "second")]
+        await asyncio.sleep(0.2)
+    async with Gate.open(tmp_path) as gate:
+        for job in jobs:
+            assert (await poll(gate, job)).json["status"] == "completed"
+        assert {view.charge.captured_micros for view in await gate.charges()} == {
+            METERED.base_micros,
+            METERED.base_micros,
+        }
+
+
+async def test_what_takes_too_long_is_given_up_with_its_hold(tmp_path):
+    async with Gate.open(tmp_path, toml="[jobs]\ntime_s = 10\nat_once = 1\n") as gate:
+        agent, token = await gate.agent(10_000_000)
+        gate.upstream.script |= {"long": hang, "late": hang}
+        await submit(gate, "long", token=token)
+        late = await submit(gate, "late", token=token)
+        ended = await poll(gate, late, wait=20)
+        assert (ended.json["status"], ended.json["error"]["code"]) == ("failed", "UPSTREAM_TIMEOUT")
+        await asyncio.sleep(0.5)
+        assert (await gate.balance(agent)).available == 10_000_000
+        assert State.FAILED == "failed"
