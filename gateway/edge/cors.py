@@ -85,8 +85,7 @@ class Cors:
             elif name == b"access-control-request-method":
                 asked = value
         if scope["method"] == "OPTIONS" and asked is not None:
-            headers = [*self._origins.preflight(origin), (b"content-length", b"0")]
-            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.start", "status": 204, "headers": self._origins.preflight(origin)})
             await send({"type": "http.response.body", "body": b""})
             return
         granted = self._origins.grant(origin).headers

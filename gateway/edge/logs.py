@@ -147,6 +147,8 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._waiting: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Whose turn is awaited."""
 
     def write(self, text: str) -> None:
         try:
@@ -154,7 +156,8 @@ class Lines:
         except RuntimeError:
             self._write(text)
             return
-        if not self._waiting:
+        if self._loop is not loop:
+            self._loop = loop
             loop.call_soon(self._write_waiting)
         self._waiting.append(text)
 
@@ -164,6 +167,7 @@ class Lines:
     def _write_waiting(self) -> None:
         text = "".join(self._waiting)
         self._waiting.clear()
+        self._loop = None
         self._write(text)
 
     def _write(self, text: str) -> None:

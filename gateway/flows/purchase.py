@@ -105,9 +105,9 @@ class Purchase:
         self._running: set[asyncio.Task[Answer]] = set()
 
     async def buy(self, call: Call) -> Answer:
-        """The whole call. Raises Problem; whenever it does, nothing was charged."""
+        """The whole call. Raises Problem; whenever it does, this call was charged nothing."""
         if len(self._running) >= self._terms.concurrent_calls:
-            raise Problem(Code.OVERLOADED, "too many calls at once; nothing was charged", retry_after_s=1)
+            raise Problem(Code.OVERLOADED, "too many calls at once; this one was not begun", retry_after_s=1)
         task = asyncio.create_task(self._whole(call))
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -135,19 +135,29 @@ class Purchase:
     async def authorize(self, call: Call, rider: Rider | None = None) -> Held | Answer:
         """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
         hold. Raises Problem; then nothing was written."""
-        wait_s = self._available(call.operation.id, self._clock())
-        if wait_s is not None:
-            raise Problem(
-                Code.UPSTREAM_ERROR, "what answers this call is resting; nothing was charged", retry_after_s=wait_s
-            )
         if call.payment is not None:
             return await self._authorize_signature(call, call.payment, rider)
         if call.principal is not None:
             return await self._authorize_balance(call, call.principal, rider)
         raise Problem(Code.AGENT_TOKEN_REQUIRED, "pay with x402 or bring an agent's bearer token")
 
+    def _require_awake(self, call: Call) -> None:
+        """Only for new work: what was paid for is told again whoever rests."""
+        wait_s = self._available(call.operation.id, self._clock())
+        if wait_s is not None:
+            raise Problem(
+                Code.UPSTREAM_ERROR, "what answers this call is resting; nothing was charged", retry_after_s=wait_s
+            )
+
     async def _authorize_balance(self, call: Call, agent: Principal, rider: Rider | None) -> Held | Answer:
         key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
+        try:
+            self._require_awake(call)
+        except Problem:
+            known = await self._db.read(charges.find_by_key, key) if key else None
+            if known is None:
+                raise
+            return await self._known_key(call, known)
         at_most, metered = call.ceiling_micros, call.metered
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
@@ -179,16 +189,24 @@ class Purchase:
     async def _authorize_signature(self, call: Call, payment: Payment, rider: Rider | None) -> Held | Answer:
         if call.principal is None and not self._terms.anonymous:
             raise Problem(Code.ANONYMOUS_REFUSED, "this gateway takes payments with an agent's bearer token only")
-        verified = self._verify(call, payment)
+        try:
+            verified = self._verify(call, payment)
+        except Problem:
+            # Terms change and clocks go back. The very payload that was admitted once was verified then.
+            admitted_once = await self._db.read(_admitted, call, payment)
+            if admitted_once is None:
+                raise
+            return await self._known_payment(call, payment, *admitted_once)
         key = self._payment_key(call, verified)
         # Asked of the writer, though nothing is written: what it needs is still in the writer's memory, while a reader
         # reads it anew after each commit.
         earlier = await self._db.write(_earlier, call, verified, key)
         match earlier:
             case PaymentKnown():
-                return await self._known_payment(call, verified, earlier)
+                return await self._known_payment(call, payment, verified.identity, earlier)
             case KeyKnown():
                 return await self._known_key(call, earlier)
+        self._require_awake(call)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
@@ -211,7 +229,7 @@ class Purchase:
             case charges.Held(charge):
                 return Held(call, charge, token, withheld)
             case PaymentKnown():
-                return await self._known_payment(call, verified, outcome)
+                return await self._known_payment(call, payment, verified.identity, outcome)
             case KeyKnown():
                 return await self._known_key(call, outcome)
             case charges.Overcommitted(open_micros):
@@ -253,15 +271,15 @@ class Purchase:
         if late is not None:
             raise Problem(late.code, late.message, reason=late.reason)
 
-    async def _known_payment(self, call: Call, verified: Verified, known: PaymentKnown) -> Answer:
+    async def _known_payment(self, call: Call, payment: Payment, identity: str, known: PaymentKnown) -> Answer:
         """The same payment and the same request get the same answer, as far as core/repeat.py lets them. What a
         stranger hears, and how soon, is the same whether or not he has guessed the request."""
         view = await self._view(known.charge_id)
-        decided = judge(self._repeat(call, view, verified.payment, known))
+        decided = judge(self._repeat(call, view, payment, known))
         if decided is Verdict.ANSWER:
             return await self._replay(view, fresh_token=call.wants_token)
         if decided is Verdict.GUESS:
-            await self._db.write(charges.note_wrong_request, verified.identity)
+            await self._db.write(charges.note_wrong_request, identity)
         message = (
             "this payment was used, and a repeat of its call is not enough to get the result any more: fetch it with "
             "the charge token or the agent's bearer, or sign a new payment"
@@ -440,7 +458,10 @@ def _hold(
 def _earlier(
     tx: Tx, /, call: Call, verified: Verified, key: KeyUse | None
 ) -> PaymentKnown | KeyKnown | ChargeView | None:
-    """What this very payment or its identifier was used for before; else a withheld result it could buy, if any."""
+    """What this very payment or its identifier was used for before; else a withheld result it could buy, if any.
+    Raises Problem for an agent that may not spend any more."""
+    if call.principal is not None:
+        charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
     known = charges.find_by_identity(tx, verified.identity)
     if known is not None:
         view, payment_hash = known
@@ -453,3 +474,16 @@ def _earlier(
     if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
         return known_key
     return charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
+
+
+def _admitted(tx: Tx, /, call: Call, payment: Payment) -> tuple[str, PaymentKnown] | None:
+    """(identity, what it bought) of the very payload, if it was admitted before and is not free again. Raises Problem
+    for an agent that may not spend any more."""
+    if call.principal is not None:
+        charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
+    known = charges.find_by_payment(tx, payment.payment_hash)
+    if known is None:
+        return None
+    identity, view = known
+    same = view.request_hash == call.request_hash
+    return identity, PaymentKnown(view.charge.id, view.charge.operation, same, same_payment=True)

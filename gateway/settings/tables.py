@@ -231,7 +231,9 @@ class Store(Table):
     """The gateway's memory."""
 
     path: File = Field(Path("data/faregate.db"), description="the SQLite file with money, agents and results")
-    result_ttl_hours: Whole = Field(24, ge=1, le=8760, description="hours a paid result can be fetched again")
+    result_ttl_hours: Whole = Field(
+        24, ge=3, le=8760, description="hours a paid result can be fetched again, 3 at least: a clock may jump"
+    )
 
 
 class SettlementTable(Table):

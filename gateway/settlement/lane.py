@@ -50,9 +50,9 @@ DEPARTURES_A_BLOCK = 8
 TIP_EVERY_S = 15.0
 OWNER_EVERY_S = 0.5
 CODED_MAX = 4096
-FRESH_S = 0.5
-"""How long what `check` saw of a payment is as good as a look just before sending: less than it then waits for a block
-on any real chain. Whatever changes meanwhile fails in its own call, and is looked into."""
+FRESH_S, FRESH_BLOCKS = 0.5, 0.5
+"""How long what `check` saw of a payment is as good as a look just before sending: less than it then waits for a
+block. Whatever changes meanwhile fails in its own call, and is looked into."""
 
 
 class Preflight(NamedTuple):
@@ -269,10 +269,11 @@ class Lane:
     def _seen_just_now(self, groups: list[list[Item]]) -> Preflight | None:
         """The preflight out of what `check` saw; None unless that is everything, and fresh."""
         now = self._now()
+        fresh_s = min(FRESH_S, self._chain.network.block_time_s * FRESH_BLOCKS)
         heads = []
         for item in (item for group in groups for item in group):
             at, sight = self._seen.get(item.settlement.payment, (0.0, None))
-            if sight is None or now - at > FRESH_S or item.alone or item.due.amount != sight.due.amount:
+            if sight is None or now - at > fresh_s or item.alone or item.due.amount != sight.due.amount:
                 return None
             heads.append(sight.head)
         if self._tip_asked_at is None or now - self._tip_asked_at > TIP_EVERY_S:

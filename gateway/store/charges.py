@@ -33,6 +33,7 @@ __all__ = [
     "find",
     "find_by_identity",
     "find_by_key",
+    "find_by_payment",
     "find_withheld",
     "held",
     "hold",
@@ -41,10 +42,13 @@ __all__ = [
     "note_wrong_request",
     "record",
     "refund",
+    "require_standing",
     "token_matches",
 ]  # fmt: skip
 
 RESULT_TTL_MS = 86_400_000
+TOKENS_MAX = 16
+"""Of one charge."""
 
 OPEN = """
 INSERT INTO charges
@@ -180,6 +184,8 @@ def hold(
     here. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     if (charge.source is Source.SIGNATURE) is (claim is None):
         raise IllegalMove(f"{charge.id}: a charge by signature has a claim, one from balance has none")
+    if work.agent_id is not None and (claim is not None or key is not None):
+        require_standing(tx, work.agent_id, work.bearer_id)  # before anything is told of what it did earlier
     if claim is not None and (payment := _payment_known(tx, claim, charge, work)) is not None:
         return payment
     if key is not None and (known := find_by_key(tx, key)) is not None:
@@ -211,7 +217,7 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
             "own": account(charge.party, Part.AVAILABLE), "bonus": account(charge.party, Part.BONUS),
         },
     )  # fmt: skip
-    _require_standing(work, status, bearer_valid)
+    _judge_standing(status, bearer_valid, work.bearer_id)
     own, bonus = own or 0, bonus or 0
     if own + bonus < charge.held_micros:
         return Short(own + bonus)
@@ -222,22 +228,22 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
 def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
-    if work.agent_id is not None:
-        ((status, bearer_valid),) = tx.execute(STANDING, {"agent_id": work.agent_id, "bearer_id": work.bearer_id})
-        _require_standing(work, status, bearer_valid)
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
     return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
 
 
-def _require_standing(work: Work, status: str | None, bearer_valid: int | None) -> None:
-    """The agent's status and whether its bearer still opens; None for what is not there."""
-    if work.agent_id is None:
-        return
+def require_standing(tx: Tx, agent_id: str, bearer_id: str | None) -> None:
+    """That the agent may spend and its bearer still opens. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
+    ((status, bearer_valid),) = tx.execute(STANDING, {"agent_id": agent_id, "bearer_id": bearer_id})
+    _judge_standing(status, bearer_valid, bearer_id)
+
+
+def _judge_standing(status: str | None, bearer_valid: int | None, bearer_id: str | None) -> None:
     if status is None:
         raise Problem(Code.INVALID_TOKEN, "no such agent")
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    if work.bearer_id is not None and not bearer_valid:
+    if bearer_id is not None and not bearer_valid:
         raise Problem(Code.INVALID_TOKEN, "this token was revoked")
 
 
@@ -411,6 +417,16 @@ def find_by_identity(tx: Tx, identity: str) -> tuple[ChargeView, bytes] | None:
     return (view, known.payment_hash) if view else None
 
 
+def find_by_payment(tx: Tx, payment_hash: bytes) -> tuple[str, ChargeView] | None:
+    """The identity and the charge of this very payload, unless a failure has set it free."""
+    rows = tx.execute(
+        "SELECT identity, charge_id FROM payments WHERE payment_hash = :hash AND state <> 'open'",
+        {"hash": payment_hash},
+    )
+    view = find(tx, rows[0][1]) if rows else None
+    return (rows[0][0], view) if view else None
+
+
 def find_by_key(tx: Tx, key: KeyUse) -> KeyKnown | None:
     rows = tx.execute(
         "SELECT charge_id, fingerprint FROM idempotency_keys WHERE scope = :scope AND key = :key",
@@ -503,6 +519,12 @@ def mark_resold(tx: Tx, charge_id: str, by_charge_id: str) -> None:
 
 
 def add_token(tx: Tx, charge_id: str, token_hash: bytes) -> None:
+    """One more, with every repeat of a call; the oldest of too many open nothing any more."""
+    tx.execute(
+        "DELETE FROM charge_tokens WHERE hash IN (SELECT hash FROM charge_tokens WHERE charge_id = :id"
+        " ORDER BY at_ms DESC, hash LIMIT 1000 OFFSET :kept)",
+        {"id": charge_id, "kept": TOKENS_MAX - 1},
+    )
     tx.execute(
         "INSERT INTO charge_tokens (hash, charge_id, at_ms) VALUES (:hash, :charge_id, :now_ms)",
         {"hash": token_hash, "charge_id": charge_id, "now_ms": tx.now_ms},
@@ -510,9 +532,12 @@ def add_token(tx: Tx, charge_id: str, token_hash: bytes) -> None:
 
 
 def token_matches(tx: Tx, charge_id: str, token_hash: bytes) -> bool:
-    """Whether this is a token of this charge; compared in constant time."""
-    rows = tx.execute("SELECT hash FROM charge_tokens WHERE charge_id = :id", {"id": charge_id})
-    return any([hmac.compare_digest(row[0], token_hash) for row in rows])
+    """Whether this is a token of this charge. Looked up by its hash, which gives nothing of the token away."""
+    return bool(
+        tx.execute(
+            "SELECT 1 FROM charge_tokens WHERE hash = :hash AND charge_id = :id", {"hash": token_hash, "id": charge_id}
+        )
+    )
 
 
 def expire_results(tx: Tx) -> int:

@@ -12,12 +12,14 @@ import pytest
 from rigs.fickle import Fickle
 from rigs.gate import Gate, header
 from rigs.payer import Payer, echoing
-from rigs.scripted import CANARY, failure, miss, slow
+from rigs.scripted import CANARY, Scripted, failure, miss, slow
 
+from gateway.core.catalogue import Price
 from gateway.core.charge import State
 from gateway.settings.tables import SANDBOX_PAY_TO
 from gateway.settlement.protocol import Unknown
-from gateway.settlement.sandbox import PREFUNDED, PREFUNDED_ATOMIC
+from gateway.settlement.sandbox import PREFUNDED, PREFUNDED_ATOMIC, Weather
+from gateway.store import agents, charges
 
 PAYER = next(iter(PREFUNDED)).lower()
 PRICE = 330_000
@@ -489,3 +491,66 @@ async def test_x_payment_is_taken_for_a_v2_payload(tmp_path):
     async with Gate.open(tmp_path) as gate:
         sent = {"X-PAYMENT": header(await gate.sign()), "Content-Type": "application/json"}
         assert (await gate.send("POST", "/api/v1/test/alpha", headers=sent, body=b'{"word":"hello"}')).status == 200
+
+
+class Dearer(Scripted):
+    def offerings(self):
+        return [self._offering("test/alpha", Price(340_000))]
+
+
+@pytest.mark.parametrize("weather", [Weather.FAIR, Weather.STUCK])
+@pytest.mark.parametrize("then", [Dearer, lambda: Scripted(timeout_s=40.0)], ids=["price", "timeout"])
+async def test_f022_whoever_has_paid_is_not_asked_again_because_the_terms_have_changed(tmp_path, then, weather):
+    async with Gate.open(tmp_path) as gate:
+        payment = await gate.sign()
+        gate.sandbox.weather = weather
+        first = await gate.call("hello", payment=payment)
+        assert first.status == (200 if weather is Weather.FAIR else 202)
+    async with Gate.open(tmp_path, upstream=then()) as gate:
+        again = await gate.call("hello", payment=payment)
+        assert again.status in (200, 202)
+        assert gate.upstream.runs("hello") == 0
+        stranger = await gate.call("other", payment=payment)
+        assert (stranger.status, stranger.json["code"]) == (409, "PAYMENT_ALREADY_USED")
+
+
+async def test_what_was_paid_for_is_told_again_while_its_upstream_rests(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        payment = await gate.sign()
+        _, token = await gate.agent(1_000_000)
+        key = {"Idempotency-Key": "k1"}
+        bought = [await gate.call("hello", payment=payment), await gate.call("hello", token=token, headers=key)]
+        gate.upstream.rests = {"test/alpha": 30}
+        again = [await gate.call("hello", payment=payment), await gate.call("hello", token=token, headers=key)]
+        assert [(reply.status, reply.json) for reply in again] == [(200, reply.json) for reply in bought]
+        for refused in (await gate.pay("new"), await gate.call("new", token=token)):
+            assert (refused.status, refused.json["code"]) == (502, "UPSTREAM_ERROR")
+
+
+async def test_f133_a_revoked_bearer_gets_nothing_of_what_it_bought(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        agent, token = await gate.agent(1_000_000)
+        key = {"Idempotency-Key": "k1"}
+        payment = await gate.sign()
+        assert (await gate.call("hello", token=token, headers=key)).status == 200
+        assert (await gate.call("other", token=token, payment=payment)).status == 200
+        await gate.gateway.db.write(agents.revoke, agent)
+        for again in (
+            await gate.call("hello", token=token, headers=key),
+            await gate.call("other", token=token, payment=payment),
+        ):
+            assert (again.status, again.json["code"]) == (401, "INVALID_TOKEN")
+
+
+async def test_repeats_pile_up_no_tokens(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        payment = await gate.sign()
+        replies = [await gate.call("hello", payment=payment) for _ in range(20)]
+        ((count,),) = await gate.gateway.db.read(lambda tx: tx.execute("SELECT count(*) FROM charge_tokens"))
+        assert count == charges.TOKENS_MAX
+        url = f"/api/v1/charges/{replies[0].headers['X-Charge-Id']}"
+        opened = [
+            (await gate.send("GET", url, headers={"X-Charge-Token": reply.headers["X-Charge-Token"]})).status
+            for reply in replies
+        ]
+        assert opened == [404] * 4 + [200] * 16
