@@ -553,7 +553,10 @@ def _earlier(
 
 
 def _admitted(tx: Tx, /, call: Call, payment: Payment) -> tuple[str, PaymentKnown] | None:
-    """(identity, what it bought) of the very payload, if it was admitted before and is not free again."""
+    """(identity, what it bought) of the very payload, if it was admitted before and is not free again. Raises Problem
+    for an agent that may not spend any more."""
+    if call.principal is not None:
+        charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
     known = charges.find_by_payment(tx, payment.payment_hash)
     if known is None:
         return None
