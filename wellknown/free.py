@@ -6,15 +6,16 @@ from typing import Literal
 
 from gateway.core.upstream import Json
 
-Access = Literal["open", "agent", "charge"]
-"""Who may ask: anybody; an agent with its bearer token; the agent, or whoever has the charge's token."""
+Access = Literal["open", "agent", "charge", "job"]
+"""Who may ask: anybody; an agent with its bearer token; the agent, or whoever has the charge's token; the agent, or
+whoever shows the job's poll bearer as his."""
 Parameter = tuple[str, Literal["path", "query"], bool, str]
 """(name, where, required, what it says); all are strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """One GET route."""
+    """One route."""
 
     id: str
     path: str
@@ -25,6 +26,9 @@ class Free:
     parameters: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = (200,)
     """Those that are answered with `schema`."""
+    method: Literal["get", "delete"] = "get"
+    of: str = ""
+    """Only where this operation is on sale."""
     problems: tuple[int, ...] = ()
     """Those that are answered with the error envelope."""
 
@@ -38,6 +42,30 @@ _TEXT_OR_NONE = {"type": ["string", "null"]}
 _USD = {"type": "string", "pattern": "^-?[0-9]+\\.[0-9]{3,6}$"}
 _AMOUNTS = {"virtual_balance_usd": _USD, "held_usd": _USD, "available_usd": _USD, "bonus_usd": _USD}
 _OBJECT_OR_NONE = {"type": ["object", "null"]}
+
+_JOB_ID: Parameter = ("job_id", "path", True, "From the 202 of the job.")
+_JOB = _object(
+    job_id=_TEXT,
+    route=_TEXT,
+    status={"enum": ["queued", "running", "completed", "failed", "cancelled"]},
+    created_at=_TEXT,
+    expires_at=_TEXT_OR_NONE,
+    progress=_object(rounds_used={"type": "integer"}, phase=_TEXT),
+    started_at=_TEXT_OR_NONE,
+    finished_at=_TEXT_OR_NONE,
+    matched={"type": ["boolean", "null"]},
+    billed={"type": "boolean"},
+    billing=_object(
+        mode=_TEXT,
+        charge_id=_TEXT,
+        bill_up_to_usd=_USD,
+        charged_usd=_USD,
+        released_usd=_USD,
+        settlement=_OBJECT_OR_NONE,
+    ),
+    result=_OBJECT_OR_NONE,
+    error=_OBJECT_OR_NONE,
+)
 
 ROUTES: tuple[Free, ...] = (
     Free(
@@ -84,6 +112,30 @@ ROUTES: tuple[Free, ...] = (
         access="charge",
         parameters=(("charge_id", "path", True, "From X-Charge-Id, or from the answer's `billing`."),),
         problems=(401, 404),
+    ),
+    Free(
+        "job",
+        "/api/v1/enrich/jobs/{job_id}",
+        "How far a job is, and its result once it has ended and is paid for",
+        _JOB,
+        access="job",
+        of="enrich/jobs",
+        parameters=(
+            _JOB_ID,
+            ("wait", "query", False, "Seconds to wait for its end before answering, 0 to 60."),
+        ),
+        problems=(401, 404, 422),
+    ),
+    Free(
+        "job_cancel",
+        "/api/v1/enrich/jobs/{job_id}",
+        "Cancels a job: from the queue at once, a running one at its next safe point",
+        _JOB,
+        access="job",
+        method="delete",
+        of="enrich/jobs",
+        parameters=(_JOB_ID,),
+        problems=(401, 404, 409),
     ),
     Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
     Free(

@@ -29,8 +29,9 @@ _SECURITY: Mapping[Access, Json] = {
     "open": [],
     "agent": [{BEARER: []}],
     "charge": [{BEARER: []}, {CHARGE_TOKEN: []}],
+    "job": [{BEARER: []}],
 }
-_NOT_OF_A_PAID_CALL = (Code.NOT_FOUND,)
+_NOT_OF_A_PAID_CALL = (Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED)
 _PAYMENT_STATUSES = (402, 412)
 
 
@@ -41,7 +42,8 @@ def openapi(catalogue: Catalogue, identity: Identity, free: Iterable[Free]) -> J
     for operation in catalogue.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _paid(operation, identity, ids[operation.id])
     for route in free:
-        paths.setdefault(route.path, {})["get"] = _free(route)
+        if not route.of or catalogue.get(route.of) is not None:
+            paths.setdefault(route.path, {})[route.method] = _free(route)
     proofs = list(identity.ownership_proofs)
     return {
         "openapi": "3.1.0",

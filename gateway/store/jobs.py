@@ -19,11 +19,12 @@ _SELECT = f"SELECT {COLUMNS} FROM jobs j "  # noqa: S608 constants
 NEXT = """
 SELECT w.id FROM (
   SELECT j.id, row_number() OVER (PARTITION BY j.party ORDER BY j.id)
-    + (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.party = j.party) AS place
+    + (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.party = j.party) AS place,
+    (SELECT max(s.started_ms) FROM jobs s WHERE s.party = j.party) AS served_ms
   FROM jobs j WHERE j.state = 'queued'
-) w ORDER BY w.place, w.id LIMIT :limit
+) w ORDER BY w.place, coalesce(w.served_ms, 0), w.id LIMIT :limit
 """
-"""Whoever has least under way comes first; of one payer, the oldest."""
+"""Whoever has least under way comes first, then whose turn was longest ago; of one payer, the oldest."""
 
 
 def add(tx: Tx, job: Job, token_hash: bytes) -> None:

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -176,10 +177,14 @@ def _prices_agree(
         "x402 price": price["price_usd"] == _base_price(priced),
         "openapi price": described["x-payment-info"]["price"] == priced,
         "openapi request": _same_request(described, block),
-        "amounts": {_usd(accepted) for accepted in required["accepts"] if accepted["scheme"] == "exact"}
-        == {_base_price(priced)},
-        "ceilings": {_usd(accepted) for accepted in required["accepts"] if accepted["scheme"] == "upto"}
-        == ({priced["max"]} if "max" in priced else set()),
+        "amounts": {_usd(offer) for offer in required["accepts"] if offer["scheme"] == "exact"}
+        <= {_base_price(priced)},
+        "ceilings": all(
+            "max" in priced and Decimal(_base_price(priced)) <= Decimal(_usd(offer)) <= Decimal(priced["max"])
+            for offer in required["accepts"]
+            if offer["scheme"] == "upto"
+        ),
+        "something to pay by": bool(required["accepts"]),
     }
 
 

@@ -1,9 +1,11 @@
 """Jobs: handed over, worked on once, paid for what they came to."""
 
 import asyncio
+import time
 
 import orjson
 import pytest
+from rigs import third_party
 from rigs.gate import KEYS, Gate, header
 from rigs.payer import Payer
 from rigs.scripted import CANARY, METERED, failure, hang, miss, slow, taking
@@ -184,3 +186,103 @@ async def test_what_takes_too_long_is_given_up_with_its_hold(tmp_path):
         await asyncio.sleep(0.5)
         assert (await gate.balance(agent)).available == 10_000_000
         assert State.FAILED == "failed"
+
+
+async def test_the_documents_tell_of_handing_over_as_the_live_402_does(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        assert await asyncio.to_thread(third_party.drift, gate.url) == []
+        listed = (await gate.send("GET", "/discovery/resources")).json["items"]
+        (item,) = (each for each in listed if each["resource"].endswith(JOBS))
+        assert [(offer["scheme"], offer["amount"]) for offer in item["accepts"]] == [("upto", "1500000")]
+        described = (await gate.send("GET", "/openapi.json")).json["paths"]
+        assert described[JOBS]["post"]["x-payment-info"]["price"] == {
+            "mode": "dynamic", "currency": "USD", "min": "0.050", "max": "50.000",
+        }  # fmt: skip
+        assert set(described[f"{JOBS}/{{job_id}}"]) == {"get", "delete"}
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "amount"),
+    [
+        ("POST", b"", 1_500_000), ("POST", b"{}", 1_500_000), ("POST", b"not JSON", 1_500_000),
+        ("POST", b'{"bill_up_to_usd": "2.25"}', 2_250_000), ("POST", b'{"bill_up_to_usd": 3}', 3_000_000),
+        ("POST", b'{"bill_up_to_usd": "51"}', 1_500_000), ("POST", b'{"bill_up_to_usd": "0.01"}', 1_500_000),
+        ("GET", b"", 1_500_000), ("HEAD", b"", 1_500_000), ("PUT", b'{"bill_up_to_usd": "2"}', 1_500_000),
+    ],
+)  # fmt: skip
+async def test_an_unpaid_submission_is_told_what_to_sign(tmp_path, method, body, amount):
+    async with Gate.open(tmp_path) as gate:
+        reply = await gate.send(method, JOBS, headers={"Content-Type": "application/json"}, body=body or None)
+        assert reply.status == 402
+        assert [(offer["scheme"], offer["amount"]) for offer in reply.offer["accepts"]] == [("upto", str(amount))]
+        assert gate.upstream.journal == []
+
+
+async def test_f070_one_nonce_buys_one_job(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        refused = await submit(gate, "one")
+        (offer,) = refused.offer["accepts"]
+        payments = [gate.paying(Payer(KEYS[0]).permit2(offer, nonce=77), refused.offer) for _ in range(2)]
+        first = await submit(gate, "one", payment=payments[0])
+        second = await submit(gate, "two", payment=payments[1])
+        assert (first.status, second.status, second.json["code"]) == (202, 409, "PAYMENT_ALREADY_USED")
+        assert (await poll(gate, first)).json["status"] == "completed"
+        assert gate.upstream.runs("two") == 0
+
+
+async def test_f060_ceilings_of_open_jobs_count(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["slow"] = slow(0.5, taking(200_000))
+        gate.sandbox.fund(PAYER, 3_100_000)
+        refused = await submit(gate, "slow")
+        (offer,) = refused.offer["accepts"]
+        payments = [gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer) for _ in range(5)]
+        replies = await asyncio.gather(*(submit(gate, "slow", payment=payment) for payment in payments))
+        assert sorted(reply.status for reply in replies) == [202, 202, 402, 402, 402]
+        for reply in replies:
+            if reply.status == 202:
+                assert (await poll(gate, reply)).json["status"] == "completed"
+        assert gate.sandbox.balance(PAYER) == 3_100_000 - 2 * 300_000
+
+
+@pytest.mark.parametrize(("left_s", "status"), [(300, 402), (1018, 402), (1022, 202)])
+async def test_f062_a_signature_outlives_the_job_and_its_settlement(tmp_path, left_s, status):
+    """The job may take 900 s, its settlement 120 more."""
+    async with Gate.open(tmp_path) as gate:
+        refused = await submit(gate, "word")
+        (offer,) = refused.offer["accepts"]
+        payment = gate.paying(Payer(KEYS[0]).permit2(offer, deadline=int(time.time()) + left_s), refused.offer)
+        reply = await submit(gate, "word", payment=payment)
+        assert reply.status == status
+        if status == 402:
+            assert reply.json["code"] == "PAYMENT_EXPIRED"
+            assert gate.upstream.journal == []
+
+
+async def test_a_pulled_payment_withholds_the_result_until_it_is_paid_for(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = slow(0.3, taking(500_000))
+        refused = await submit(gate, "word")
+        (offer,) = refused.offer["accepts"]
+        accepted = await submit(gate, "word", payment=gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer))
+        gate.sandbox.fund(PAYER, 0)
+        ended = await poll(gate, accepted, wait=10)
+        assert (ended.json["status"], ended.json["result"], ended.json["billed"]) == ("completed", None, False)
+        assert ended.json["error"]["code"] == "SETTLEMENT_FAILED"
+        gate.sandbox.fund(PAYER, 10_000_000)
+        again = await submit(gate, "word", payment=gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer))
+        paid = await poll(gate, again)
+        assert (paid.json["status"], paid.json["result"]["data"]["found"]) == ("completed", CANARY)
+        assert (gate.upstream.runs("word"), paid.receipt["amount"]) == (1, "750000")
+
+
+async def test_fair_among_payers(tmp_path):
+    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\n") as gate:
+        _, many = await gate.agent(100_000_000)
+        _, few = await gate.agent(100_000_000)
+        gate.upstream.script["first"] = slow(0.3)
+        jobs = [await submit(gate, word, token=many) for word in ("first", "m1", "m2", "m3")]
+        jobs += [await submit(gate, "f1", token=few)]
+        for job in jobs:
+            assert (await poll(gate, job)).json["status"] == "completed"
+        assert [word for _, word in gate.upstream.journal] == ["first", "f1", "m1", "m2", "m3"]

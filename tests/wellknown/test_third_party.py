@@ -110,5 +110,5 @@ def test_drift_is_seen() -> None:
 
     with running(dearer) as url:
         assert {each.message for each in third_party.drift(url)} == {
-            "x402.json offers", "/discovery offers", "amounts", "ceilings",
+            "x402.json offers", "/discovery offers", "amounts",
         }  # fmt: skip

@@ -32,6 +32,7 @@ CREATE TABLE jobs (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX jobs_queued ON jobs (party, id) WHERE state = 'queued';
 CREATE INDEX jobs_running ON jobs (party, lease_until_ms) WHERE state = 'running';
+CREATE INDEX jobs_of_party ON jobs (party, started_ms);
 CREATE INDEX jobs_by_expiry ON jobs (expires_ms) WHERE expires_ms IS NOT NULL;
 
 CREATE TRIGGER jobs_stay BEFORE DELETE ON jobs
