@@ -49,7 +49,8 @@ AT_START = ["store.in_migration"]
 
 
 def test_every_named_point_is_tried() -> None:
-    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START} == crash.POINTS
+    of_jobs = {point for point in crash.POINTS if point.startswith("job.")}  # tests/e2e/test_jobs.py
+    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START} == crash.POINTS - of_jobs
 
 
 @pytest.fixture

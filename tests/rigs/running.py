@@ -6,8 +6,8 @@
         await gate.kill(); await gate.start()           # the same home: the same gateway after a crash
         assert await gate.charges() == [...]
 
-It sells `shop/find` (POST, $0.330) from an API next door, and the directory where one is named. The log of all its
-lives is in `gate.said()`. When it closes, `faregate audit` must find the books clean.
+It sells `shop/find` (POST, $0.330) and `shop/research` (POST, metered, as a job too) from an API next door, and the
+directory where one is named. The log of all its lives is in `gate.said()`. When it closes, `faregate audit` must find the books clean.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ url = "{facilitator}"
     return Configuration(toml + sold(**shop), pay_to)
 
 
-def sold(*, upstream: int | None = None, directory: Path | None = None, more: str = "") -> str:
+def sold(*, upstream: int | None = None, directory: Path | None = None, repeatable: bool = True, more: str = "") -> str:
     """What is on sale: `upstream` is the port of the API behind shop/find, `directory` a loaded one."""
     toml = more
     if directory is not None:
@@ -102,6 +102,22 @@ private = true
 price = "0.330"
 timeout_s = 10
 description = "Finds a word"
+input = {{ word = {{ type = "string", example = "hello" }} }}
+match = {{ pointer = "/found", exists = true }}
+[[http_upstreams]]
+id = "shop/research"
+method = "POST"
+url = "http://127.0.0.1:{upstream}/research"
+private = true
+price = "0.100"
+billing = "metered"
+markup_percent = 150
+ceiling = "2.00"
+cost_pointer = "/cost_usd"
+job = true
+repeatable = {str(repeatable).lower()}
+timeout_s = 10
+description = "Finds out about a word, for what it takes"
 input = {{ word = {{ type = "string", example = "hello" }} }}
 match = {{ pointer = "/found", exists = true }}
 """

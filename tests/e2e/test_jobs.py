@@ -1,0 +1,198 @@
+"""Jobs on the real process and the real chain: paid by official means, killed at every point, shared by processes."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rigs.chain import PAYER_KEYS, Chain
+from rigs.gate import Reply
+from rigs.payer import Payer, echoing
+from rigs.program import Program
+from rigs.running import GONE, Running, eventually, relayed, running
+from rigs.upstream import ScriptedUpstream, reply
+
+from gateway.core import crash
+
+pytestmark = pytest.mark.chain
+
+TIMES = 3 if os.environ.get("FAREGATE_LOOPS") == "short" else 1
+TIMES_FULL = 20
+JOBS = "/api/v1/enrich/jobs"
+PAYER = Payer(PAYER_KEYS[6])
+KILLED = -9
+POINTS = sorted(point for point in crash.POINTS if point.startswith("job."))
+CHARGED = 750_000
+"""Half a dollar at the vendor's, marked up by half."""
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream(default=reply({"found": "canary-2f7a", "cost_usd": 0.5})) as shop:
+        yield shop
+
+
+async def submit(gate: Running, word: str, **means: Any) -> Reply:
+    body = {"route": "shop/research", "payload": {"word": word}, "bill_up_to_usd": "1.50"}
+    return await gate.call("enrich/jobs", body, **means)
+
+
+async def signed(gate: Running, payer: Payer = PAYER) -> Any:
+    required = (await gate.call("enrich/jobs", {})).offer
+    (offer,) = required["accepts"]
+    return echoing(payer.permit2(offer), required)
+
+
+async def polled(gate: Running, accepted: Reply, wait: int = 0) -> Reply:
+    bearer = {"Authorization": f"Bearer {accepted.json['poll_bearer']}"}
+    return await gate.send("GET", f"{accepted.json['poll_url']}?wait={wait}", headers=bearer)
+
+
+async def ended(gate: Running, accepted: Reply, within_s: float = 40) -> Any:
+    async def over() -> Any:
+        told = (await polled(gate, accepted, wait=5)).json
+        return told if told["status"] in ("completed", "failed", "cancelled") else None
+
+    return await eventually(over, within_s)
+
+
+def runs(shop: ScriptedUpstream, word: str) -> int:
+    return sum(word.encode() in seen.body for seen in shop.seen)
+
+
+LEASE = "\n[jobs]\nlease_s = 1\n"
+
+
+@pytest.mark.parametrize("by", ["upto", "balance"])
+@pytest.mark.parametrize("cost", [0.5, 40.0, None])
+async def test_a_job_is_paid_for_what_it_came_to(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path, by: str, cost: float | None
+) -> None:
+    """Less than the ceiling, all of it, and nothing where nothing is found."""
+    shop.default = reply({"cost_usd": 0.1} if cost is None else {"found": "canary-2f7a", "cost_usd": cost})
+    charged = {0.5: CHARGED, 40.0: 1_500_000, None: 0}[cost]
+    settings = relayed(chain, upstream=shop.port)
+    async with running(tmp_path, program, settings) as gate:
+        means = {"payment": await signed(gate)} if by == "upto" else {"token": await gate.agent("5.00")}
+        before = chain.balance(PAYER.address)
+        accepted = await submit(gate, "word", **means)
+        assert accepted.status == 202, accepted.body
+        told = await ended(gate, accepted)
+        assert (told["status"], told["matched"], told["billed"]) == ("completed", cost is not None, bool(charged))
+        assert int(float(told["billing"]["charged_usd"]) * 1e6 + 0.5) == charged
+        if by == "upto":
+            assert before - chain.balance(PAYER.address) == charged == chain.balance(settings.pay_to)
+        else:
+            balance = (
+                await gate.send("GET", "/api/v1/agents/balance", headers={"Authorization": f"Bearer {means['token']}"})
+            ).json
+            assert (balance["held_usd"], float(balance["available_usd"])) == ("0.000", 5 - charged / 1e6)
+
+
+@pytest.mark.parametrize(
+    "times", [pytest.param(TIMES, id="quick"), pytest.param(TIMES_FULL, id="full", marks=pytest.mark.full)]
+)
+@pytest.mark.parametrize("by", ["upto", "balance"])
+@pytest.mark.parametrize("point", POINTS)
+async def test_f066_killed_at_every_point_of_a_job(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path, point: str, by: str, times: int
+) -> None:
+    """It ends once and is charged once; what the vendor has answered and we have kept is not asked again."""
+    settings = relayed(chain, upstream=shop.port, more=LEASE)
+    async with running(tmp_path, program, settings, started=False) as gate:
+        for number in range(times):
+            word = secrets.token_hex(4)
+            await gate.start(crash_at=point)
+            means = {"payment": await signed(gate)} if by == "upto" else {"token": await gate.agent("1.50")}
+            accepted = None
+            with suppress(*GONE):  # it died before we heard: the same submission again is the same job
+                accepted = await submit(gate, word, **means, key=f"k{number}")
+            assert await gate.ended() == KILLED
+            await gate.start()
+            again = await submit(gate, word, **means, key=f"k{number}")
+            assert again.status == 202
+            assert accepted is None or again.json["job_id"] == accepted.json["job_id"]
+            told = await ended(gate, again)
+            assert (told["status"], told["billing"]["charged_usd"]) == ("completed", "0.750"), told
+            assert runs(shop, word) <= 2
+            if point in ("job.worked", "job.before_end", "job.after_end"):
+                assert runs(shop, word) == 1
+            await gate.kill()
+        charged = [charge for charge in await gate.charges() if charge["charged_usd"] == "0.750"]
+        assert len(charged) == times
+        if by == "upto":
+            assert chain.balance(settings.pay_to) == times * CHARGED
+
+
+async def test_f066_what_may_not_be_asked_twice_is_not(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with running(
+        tmp_path, program, relayed(chain, upstream=shop.port, repeatable=False, more=LEASE), started=False
+    ) as gate:
+        await gate.start(crash_at="job.asked")
+        token = await gate.agent("1.50")
+        with suppress(*GONE):
+            await submit(gate, "once", token=token, key="k")
+        assert await gate.ended() == KILLED
+        asked = runs(shop, "once")
+        await gate.start()
+        told = await ended(gate, await submit(gate, "once", token=token, key="k"))
+        assert (told["status"], told["billed"], told["error"]["code"]) == ("failed", False, "UPSTREAM_ERROR")
+        assert runs(shop, "once") == asked <= 1
+
+
+async def test_f074_what_kills_its_workers_is_given_up_and_the_others_go_on(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
+) -> None:
+    more = "\n[jobs]\nlease_s = 1\nat_once = 1\n"
+    async with running(tmp_path, program, relayed(chain, upstream=shop.port, more=more), started=False) as gate:
+        await gate.start()
+        token = await gate.agent("10.00")
+        await gate.kill()
+        poison = None
+        for _ in range(3):
+            await gate.start(crash_at="job.asked")
+            with suppress(*GONE):
+                poison = poison or await submit(gate, "poison", token=token, key="k")
+            assert await gate.ended() == KILLED
+        await gate.start()
+        poison = await submit(gate, "poison", token=token, key="k")
+        other = await submit(gate, "other", token=token)
+        assert (await ended(gate, other))["status"] == "completed"
+        told = await ended(gate, poison)
+        assert (told["status"], told["billed"]) == ("failed", False)
+        assert told["error"]["message"].startswith("it ended its worker")
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.full)])
+async def test_f065_processes_share_the_queue(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path, processes: int
+) -> None:
+    """Every job runs once; those of a process that is killed are taken over when its leases are over."""
+    shop.default = reply({"found": "canary-2f7a", "cost_usd": 0.5}, delay_s=0.3)
+    settings = relayed(chain, upstream=shop.port, more="\n[jobs]\nlease_s = 1\nat_once = 2\n")
+    async with running(tmp_path, program, settings) as first:
+        others = []
+        for number in range(1, processes):
+            opening = running(tmp_path, program, settings, name=f"other{number}")
+            others.append((opening, await opening.__aenter__()))
+        token = await first.agent("100.00")
+        words = [secrets.token_hex(4) for _ in range(8 * processes)]
+        gates = [first, *(gate for _, gate in others)]
+        accepted = [await submit(gates[n % processes], word, token=token) for n, word in enumerate(words)]
+        await asyncio.sleep(0.4)
+        await others[0][1].kill()
+        told = [await ended(first, each) for each in accepted]
+        assert {each["status"] for each in told} == {"completed"}
+        assert {each["billing"]["charged_usd"] for each in told} == {"0.750"}
+        twice = [word for word in words if runs(shop, word) > 1]
+        assert len(twice) <= 2, "no more than what the killed one was working on"
+        for opening, gate in others:
+            if gate.child is not None and gate.child.ended() is not None:
+                await gate.start()
+            await opening.__aexit__(None, None, None)
