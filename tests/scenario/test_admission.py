@@ -275,3 +275,15 @@ async def test_f093_another_payment_under_a_key_in_flight_is_told_of_the_first(t
         assert done.status == 200
         assert second.json["charge_id"] == done.headers["X-Charge-Id"]
         assert gate.sandbox.balance(PAYER) == PREFUNDED_ATOMIC - PRICE
+
+
+async def test_a_payer_who_lost_the_first_answer_has_a_charge_token_with_the_second(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        payment = await gate.sign()
+        replies = [await gate.call("hello", payment=payment) for _ in range(2)]
+        tokens = [reply.headers["X-Charge-Token"] for reply in replies]
+        assert tokens[0] != tokens[1]
+        for token in tokens:
+            path = f"/api/v1/charges/{replies[0].headers['X-Charge-Id']}"
+            kept = await gate.send("GET", path, headers={"X-Charge-Token": token})
+            assert kept.json["result"]["data"]["found"] == CANARY
