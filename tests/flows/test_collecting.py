@@ -1,5 +1,6 @@
 """Collecting: what each word of the settler does to the settlement, the charge, the books and the operator's alarms."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -184,3 +185,25 @@ async def test_two_who_wait_for_one_settlement_have_it_sent_once(db: SqliteDatab
     assert isinstance(await desk.collect(), Proven)
     assert desk.teller.asked == ["settle stl_c1"] * 2
     assert (await desk.row()) == replace(await desk.row(), state=SettlementState.PROVEN, proven_micros=300)
+
+
+async def test_f025_the_loop_takes_up_what_nobody_waits_for(db: SqliteDatabase) -> None:
+    """Left by a process that died after the work; what was abandoned meanwhile is not sent, what was sent not again."""
+    await play(
+        db,
+        CAPTURED
+        + """
+    sign  c2 bob 300     -> held       | bob.authorized 300, due -600
+    match c2 300         -> captured   | bob.authorized 0, revenue 600
+    abandon c2           -> yes
+    sign  c3 bob 300     -> held       | bob.authorized 300, due -900
+    match c3 300         -> captured   | bob.authorized 0, revenue 900
+    send  c3 5           -> sent
+    """,
+    )
+    desk = Desk(db, Teller(settle=[paid()]))
+    loop = asyncio.create_task(desk.collecting.run())
+    await asyncio.sleep(0.3)
+    loop.cancel()
+    assert desk.teller.asked == ["settle stl_c1"]
+    assert (await desk.view()).charge.state is State.SETTLED
