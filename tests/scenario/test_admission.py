@@ -287,3 +287,22 @@ async def test_a_payer_who_lost_the_first_answer_has_a_charge_token_with_the_sec
             path = f"/api/v1/charges/{replies[0].headers['X-Charge-Id']}"
             kept = await gate.send("GET", path, headers={"X-Charge-Token": token})
             assert kept.json["result"]["data"]["found"] == CANARY
+
+
+async def test_f056_a_repeat_waits_for_the_settlement_as_the_first_call_did(tmp_path):
+    settler = Fickle(pay_to=SANDBOX_PAY_TO, clock=time.time)
+    mined = asyncio.Event()
+
+    async def at_last(settler: Fickle, settlement: Settlement) -> Any:
+        await mined.wait()
+        return await settler.really(settlement)
+
+    settler.settle_as = at_last
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        payment = await gate.sign()
+        assert (await gate.call("hello", payment=payment)).status == 202
+        again = asyncio.create_task(gate.call("hello", payment=payment))
+        await asyncio.sleep(0.2)
+        assert not again.done()
+        mined.set()
+        assert (await again).status == 200
