@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.assemble import mistakes as of_upstreams
 from gateway.core.errors import SettingsError
 from gateway.settings import Settings, load, parse
 from gateway.settings.dangers import KNOWN_TO_ALL
@@ -418,3 +419,12 @@ def test_numbers_of_toml_are_read_as_they_are_meant() -> None:
     tables = tomllib.loads("[settlement]\nwait_s = 20\n[limits]\nheader_timeout_s = 2.5\n")
     settings = parse(tables)
     assert (settings.settlement.wait_s, settings.limits.header_timeout_s) == (20.0, 2.5)
+
+
+def test_one_string_for_a_list_hides_no_other_mistake(tmp_path: Path) -> None:
+    tables = {"service": {"allowed_origins": "evil", "name": "two\nlines"}, "http_upstreams": [{"id": "A b"}]}
+    with pytest.raises(SettingsError) as caught:
+        parse(tables, {}, base=tmp_path, also=of_upstreams)
+    told = "\n".join(caught.value.mistakes)
+    for part in ("allowed_origins", "[service] name: this is printed", "[[http_upstreams]]"):
+        assert part in told

@@ -96,6 +96,12 @@ def _browser_origin(text: str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("this is printed in documents as it stands: write it in one line, without control characters")
+    return text
+
+
 def _only_star(origins: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in origins and len(origins) > 1:
         raise ValueError('"*" allows every origin: leave out the others, or leave out "*"')
@@ -163,8 +169,10 @@ class Table(BaseModel):
 class Service(Table):
     """Who sells, and where it listens."""
 
-    name: str = Field("Faregate", min_length=1, max_length=80, description="the service's name in every document")
-    description: str = Field(
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        "Faregate", min_length=1, max_length=80, description="the service's name in every document"
+    )
+    description: Annotated[str, AfterValidator(_one_line)] = Field(
         "Data by the call, paid by prepaid balance or x402, charged only on a match.",
         max_length=500,
         description="what is sold, in at most 500 characters, for crawlers and agents",

@@ -176,13 +176,13 @@ async def test_f018_f068_a_refused_payment_gets_the_offer_and_no_cache_keeps_it(
 
 async def test_a_result_is_kept_as_long_as_the_operator_says_and_then_told_as_gone(tmp_path):
     clock = Clock()
-    async with Gate.open(tmp_path, clock=clock, toml="result_ttl_hours = 1\n") as gate:
+    async with Gate.open(tmp_path, clock=clock, toml="result_ttl_hours = 3\n") as gate:
         _, token = await gate.agent(PRICE)
         key = {"Idempotency-Key": "order-1"}
         assert (await gate.call("hello", token=token, headers=key)).status == 200
-        clock.ahead_s = 3500
+        clock.ahead_s = 10_700
         assert (await gate.call("hello", token=token, headers=key)).status == 200
-        clock.ahead_s = 3700
+        clock.ahead_s = 10_900
         gone = await gate.call("hello", token=token, headers=key)
         assert (gone.status, gone.json["code"]) == (410, "RESULT_EXPIRED")
         assert gate.upstream.runs("hello") == 1
