@@ -330,7 +330,7 @@ def facilitator_of(settings: Settings, clock: Callable[[], float], session: aioh
             for table in settings.networks
         ],
         clock=clock,
-        bearer=remote.bearer.get_secret_value() if remote.bearer else None,
+        credential=remote.credential,
         trust=remote.trust_facilitator,
     )
 

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import aiohttp
 import pytest
+from rigs.caller import Caller
+from rigs.facilitator import FacilitatorServer
 
-from gateway.assemble import mistakes, stocked
+from gateway.assemble import facilitator_of, mistakes, stocked
 from gateway.settings import parse
 
 WEATHER = {"id": "weather/now", "url": "https://api.example.com/now", "price": "0.010", "description": "Weather"}
@@ -43,3 +46,19 @@ def test_stocked_entropy_is_the_sources_own_and_given_once() -> None:
     assert [len(each) for each in taken] == [10, 60, 31, 30, 250]
     assert asked == [100, 100, 250]
     assert len({each[:10] for each in taken}) == 5
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+async def test_the_facilitator_is_shown_what_the_configured_key_signs(algorithm: str) -> None:
+    """By the clock that the gateway was given."""
+    caller = Caller(algorithm, now=lambda: 1_000_000_000.5)
+    async with FacilitatorServer() as fac, aiohttp.ClientSession() as http:
+        fac.caller = caller
+        remote = {"url": fac.url, "jwt_key_id": caller.id, "jwt_secret": caller.secret, "trust_facilitator": True}
+        network = {"id": "eip155:84532", "pay_to": "0x52908400098527886E0F7030069857D2E4169EE7"}
+        tables = {"settlement": {"kind": "facilitator"}, "facilitator": remote, "networks": [network]}
+        settler = facilitator_of(parse(tables), lambda: 1_000_000_000.5, http)
+        await settler.start()
+        await settler.close()
+        assert (await settler.health()).alarms == ()
+        assert len(caller.tokens) == 1

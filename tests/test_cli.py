@@ -1,5 +1,6 @@
 """The command line as an operator meets it: what is printed, where, and the exit status."""
 
+import asyncio
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from typing import NamedTuple
 
 import pytest
 import structlog
+from rigs.caller import Caller
 from rigs.chain import MULTICALL3, PAYER_KEYS, PERMIT2, RELAYER_KEY, USDC, Chain
+from rigs.facilitator import FacilitatorServer
 
 from gateway.assemble import mistakes
 from gateway.cli import init, main
@@ -105,13 +109,15 @@ def test_init_writes_a_file_that_changes_nothing(faregate: Run) -> None:
     assert parse(tables) == parse({})
 
 
-def test_every_line_of_it_is_valid_once_it_is_switched_on() -> None:
+@pytest.mark.parametrize("other", ["bearer = ", "jwt_"])
+def test_every_line_of_it_is_valid_once_it_is_switched_on(other: str) -> None:
     lines = init.template().splitlines()
     switched = [re.sub(r"^# (?=[\w\"]+ = |\[\[)", "", line) for line in lines]
-    text = "\n".join(line for line in switched if not line.startswith(("tokens = ", "key_file = ")))
+    text = "\n".join(line for line in switched if not line.startswith(("tokens = ", "key_file = ", other)))
     environ = dict.fromkeys(("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "BASE_RPC_URL"), "")
     environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
     environ |= dict.fromkeys(("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY"), "some-secret-or-other")
+    environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     tables = tomllib.loads(text.replace('"0x..."', f'"{OWN}"').replace('kind = "none"', 'kind = "relayer"'))
     settings = parse(tables, environ, also=mistakes)
     assert settings.networks[0].id == "eip155:8453"
@@ -389,6 +395,63 @@ def test_check_tells_an_empty_gas_purse(faregate: Run, chain: Chain, monkeypatch
     done = faregate("check")
     assert done.status == 1
     assert "less than gas_low_eth" in done.out
+
+
+FACILITATED = """\
+[settlement]
+kind = "facilitator"
+[facilitator]
+url = "%(url)s"
+trust_facilitator = true
+%(known_by)s
+[[networks]]
+id = "eip155:84532"
+pay_to = "0x52908400098527886E0F7030069857D2E4169EE7"
+"""
+BY_KEY = 'jwt_key_id = "${KEY_ID}"\njwt_secret = "${KEY_SECRET}"'
+KNOCKS = {
+    "key": (BY_KEY, set(), "ok", "/supported takes a token signed by jwt_secret (EdDSA)"),
+    "key, open": (BY_KEY, {"/supported"}, "note", "is shown a token signed by jwt_secret (EdDSA), but answers"),
+    "a stranger's key": (BY_KEY, set(), "FAIL", "does not take a token signed by jwt_secret (EdDSA) and answers 401"),
+    "bearer": ('bearer = "my-bearer-token"', set(), "FAIL", "/supported does not take bearer and answers 401"),
+    "nothing": ("", set(), "FAIL", "answers 401: it wants to know who asks; set bearer, or jwt_key_id and jwt_secret"),
+}
+
+
+@pytest.mark.parametrize(("known_by", "open", "level", "told"), KNOCKS.values(), ids=KNOCKS)
+def test_check_tells_whether_the_facilitator_knows_us(
+    faregate: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
+    known_by: str, open: set[str], level: str, told: str,
+) -> None:  # fmt: skip
+    caller = Caller()
+    stranger = "stranger" in request.node.callspec.id
+    monkeypatch.setenv("KEY_ID", caller.id)
+    monkeypatch.setenv("KEY_SECRET", (Caller() if stranger else caller).secret)
+    with serving(caller, open) as url:
+        Path("faregate.toml").write_text(FACILITATED % {"url": url, "known_by": known_by})
+        done = faregate("check")
+    lines = [line for line in done.out.splitlines() if told in line]
+    assert [line.split()[:2] for line in lines] == [[level, "facilitator"]], done
+    assert done.status == (level == "FAIL")
+    for hidden in (caller.secret, "my-bearer-token", *filter(None, caller.tokens)):
+        assert hidden not in done.out + done.err
+
+
+@contextmanager
+def serving(caller: Caller, open: set[str]) -> Iterator[str]:
+    """A facilitator in a thread of its own: the command line has a loop of its own in this one."""
+    loop, fac = asyncio.new_event_loop(), FacilitatorServer()
+    fac.caller, fac.open = caller, open
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(fac.__aenter__(), loop).result()
+    try:
+        yield fac.url
+    finally:
+        asyncio.run_coroutine_threadsafe(fac.__aexit__(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 # serve, pay, demo

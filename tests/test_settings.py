@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rigs.caller import Caller
 
+from gateway.assemble import mistakes as of_upstreams
+from gateway.core.api_key import ApiKey
 from gateway.core.errors import SettingsError
 from gateway.settings import Settings, load, parse
 from gateway.settings.dangers import KNOWN_TO_ALL
@@ -16,6 +19,8 @@ RELAYER_KEY = "0b" * 32
 OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
 BASE = {"id": "eip155:8453", "rpc_urls": ["https://rpc.example.com/v1/secret-in-the-path"], "pay_to": OWN}
 SEPOLIA = {**BASE, "id": "eip155:84532"}
+CALLER = Caller()
+KEYED = {"jwt_key_id": CALLER.id, "jwt_secret": CALLER.secret}
 TEST_KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 TEST_ACCOUNT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 
@@ -143,16 +148,17 @@ def test_the_relayers_key_from_a_file(tmp_path: Path) -> None:
         parse(relaying(relayer={"key_file": "key", "key": RELAYER_KEY}), base=tmp_path)
 
 
-def test_whoever_prints_settings_sees_no_secret() -> None:
+@pytest.mark.parametrize("known_by", ["bearer", "key"])
+def test_whoever_prints_settings_sees_no_secret(known_by: str) -> None:
     environ = {"TOKEN": "an-operator-token-of-mine", "BEARER": "a-bearer-of-mine", "UPSTREAM": "a-vendor-key-of-mine"}
     tables = relaying(
         service={"operator_token": "${TOKEN}"},
-        facilitator={"bearer": "${BEARER}"},
+        facilitator={"bearer": "${BEARER}"} if known_by == "bearer" else KEYED,
         http_upstreams=[{"id": "a/b", "headers": {"Authorization": "${UPSTREAM}"}}],
     )
     settings = parse(tables, environ)
     shown = repr(settings) + str(settings)
-    for secret in (*environ.values(), RELAYER_KEY, "secret-in-the-path"):
+    for secret in (*environ.values(), RELAYER_KEY, "secret-in-the-path", CALLER.secret, CALLER.id):
         assert secret not in shown
     assert settings.http_upstreams[0]["headers"]["Authorization"] == "a-vendor-key-of-mine"
 
@@ -165,6 +171,10 @@ def test_whoever_prints_settings_sees_no_secret() -> None:
         {"networks": [{**BASE, "rpc_urls": ["wss://very-secret-key.example.com"]}]},
         {"networks": [{**BASE, "rpc_urls": [["very-secret-key"]]}]},
         {"facilitator": {"bearer": ["very-secret-key"]}},
+        {"facilitator": {**KEYED, "jwt_secret": "very-secret-key"}},
+        {"facilitator": {**KEYED, "jwt_secret": ["very-secret-key"]}},
+        {"facilitator": {**KEYED, "jwt_secret": "-----BEGIN EC PRIVATE KEY-----\nvery-secret-key\n"}},
+        {"facilitator": {**KEYED, "jwt_key_id": "-----BEGIN EC PRIVATE KEY-----\nvery-secret-key\n"}},
         {"relayer": [{"key": "very-secret-key"}]},
         {"relayer": "very-secret-key"},
         {"networks": {**BASE, "rpc_urls": ["https://very-secret-key.example.com"]}},
@@ -252,6 +262,19 @@ DANGERS = {
     ),
     "facilitator without url": ({"settlement": {"kind": "facilitator"}, "networks": [BASE]}, "url: is missing"),
     "facilitator in the clear": (facilitated(url="http://facilitator.example.com"), "signed payments travel there"),
+    "a key without its id": (facilitated(jwt_secret=CALLER.secret), "[facilitator] jwt_key_id: is missing beside jwt_"),
+    "an id without its key": (facilitated(jwt_key_id=CALLER.id), "[facilitator] jwt_secret: is missing beside jwt_key"),
+    "a bearer and a key": (facilitated(bearer="b", **KEYED), "bearer: stands beside jwt_key_id and jwt_secret"),
+    "a bearer and half a key": (facilitated(bearer="b", jwt_key_id="me"), "bearer: stands beside jwt_key_id, and"),
+    "no secret of a key": (facilitated(**{**KEYED, "jwt_secret": "hello"}), "jwt_secret: this is no API key's secret"),
+    "half a secret of a key": (
+        facilitated(**{**KEYED, "jwt_secret": CALLER.secret[:44]}),
+        "jwt_secret: this is no API key's secret",
+    ),
+    "an empty secret of a key": (facilitated(**{**KEYED, "jwt_secret": ""}), "jwt_secret: this is no API key's secret"),
+    "an empty id of a key": (facilitated(**{**KEYED, "jwt_key_id": ""}), "jwt_key_id: string should match"),
+    "a key and a password": (facilitated(url="https://me:it@x.example.com", **KEYED), "url: has a name"),
+    "a bearer and a password": (facilitated(url="https://me@x.example.com", bearer="b"), "url: has a name"),
     "nobody settles": ({"networks": [BASE]}, "[settlement] kind: networks are configured, but nobody settles"),
     "relayer without network": (relaying(networks=[]), "[[networks]]: settlement"),
     "network twice": (relaying(networks=[BASE, BASE]), "eip155:8453 is there twice"),
@@ -304,6 +327,24 @@ def test_what_is_dangerous_with_real_money_is_welcome_on_a_test_network() -> Non
 def test_a_trusted_facilitator_needs_no_rpc() -> None:
     tables = {**facilitated(trust_facilitator=True), "networks": [{"id": BASE["id"], "pay_to": OWN}]}
     assert parse(tables).networks[0].rpc_urls == ()
+
+
+def test_a_facilitator_knows_us_by_a_token_or_by_a_key_or_not_at_all() -> None:
+    assert parse(facilitated()).facilitator.credential is None
+    assert parse(facilitated(bearer="some-token")).facilitator.credential == "some-token"
+    for caller in (CALLER, Caller("ES256")):
+        environ = {"ID": caller.id, "SECRET": caller.secret.replace("\n", "\\n")}
+        key = parse(facilitated(jwt_key_id="${ID}", jwt_secret="${SECRET}"), environ).facilitator.credential
+        assert isinstance(key, ApiKey)
+        assert (key.id, key.algorithm) == (caller.id, caller.algorithm)
+
+
+def test_mistakes_with_a_key_are_told_beside_the_others() -> None:
+    tables = facilitated(url="http://far.example.com", bearer="some", jwt_secret="hello", jwt_key_id="a key")
+    places = [mistake.partition(": ")[0] for mistake in mistakes({**tables, "service": {"port": 0}})]
+    assert places == ["[service] port", "[facilitator] url", "[facilitator] jwt_key_id", "[facilitator] jwt_secret"]
+    (mistake,) = mistakes(facilitated(jwt_key_id="me"), {"FAREGATE_FACILITATOR__JWT_SECRET": "hello"})
+    assert mistake.startswith("FAREGATE_FACILITATOR__JWT_SECRET: this is no API key's secret")
 
 
 def test_free_upstreams_may_stand_in_the_sandbox() -> None:
@@ -418,3 +459,12 @@ def test_numbers_of_toml_are_read_as_they_are_meant() -> None:
     tables = tomllib.loads("[settlement]\nwait_s = 20\n[limits]\nheader_timeout_s = 2.5\n")
     settings = parse(tables)
     assert (settings.settlement.wait_s, settings.limits.header_timeout_s) == (20.0, 2.5)
+
+
+def test_one_string_for_a_list_hides_no_other_mistake(tmp_path: Path) -> None:
+    tables = {"service": {"allowed_origins": "evil", "name": "two\nlines"}, "http_upstreams": [{"id": "A b"}]}
+    with pytest.raises(SettingsError) as caught:
+        parse(tables, {}, base=tmp_path, also=of_upstreams)
+    told = "\n".join(caught.value.mistakes)
+    for part in ("allowed_origins", "[service] name: this is printed", "[[http_upstreams]]"):
+        assert part in told

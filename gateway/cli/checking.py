@@ -4,6 +4,7 @@ Nothing is changed: only the ledger is opened (and brought up to date), as `serv
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from gateway.cli import terminal
 if TYPE_CHECKING:
     import aiohttp
 
+    from gateway.core.api_key import ApiKey
     from gateway.settings import Settings
     from gateway.settings.tables import NetworkTable
     from gateway.settlement.rpc import Rpc
@@ -172,21 +174,25 @@ async def _gas(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> Findi
 
 async def _facilitator(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIterator[Finding]:
     import aiohttp
+    from yarl import URL
 
-    url = settings.facilitator.url
-    if settings.settlement.kind != "facilitator" or url is None:
+    from gateway.settlement.facilitator import authorization
+
+    remote = settings.facilitator
+    if settings.settlement.kind != "facilitator" or remote.url is None:
         return
-    bearer = settings.facilitator.bearer
-    headers = {"Authorization": f"Bearer {bearer.get_secret_value()}"} if bearer else {}
+    credential, wait = remote.credential, aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
-        async with http.get(
-            url.rstrip("/") + "/supported", headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-            allow_redirects=False,
-        ) as response:  # fmt: skip
+        url = URL(remote.url.rstrip("/") + "/supported")
+        shown = authorization(credential, "GET", url, time.time())
+        async with http.get(url, headers=shown, timeout=wait, allow_redirects=False) as response:
             if response.status != 200:
-                yield Finding(BAD, "facilitator", f"/supported answers {response.status}; mend url or bearer")
+                yield Finding(BAD, "facilitator", _not_let_in(response.status, credential))
                 return
             supported = await response.json(content_type=None)
+        if credential is not None:
+            async with http.get(url, timeout=wait, allow_redirects=False) as response:
+                yield _let_in(credential, anybody=response.status == 200)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         yield Finding(BAD, "facilitator", f"it cannot be asked ({type(error).__name__}); mend [facilitator] url")
         return
@@ -199,3 +205,26 @@ async def _facilitator(settings: "Settings", http: "aiohttp.ClientSession") -> A
             yield Finding(BAD, "facilitator", f"does not settle exact on {table.id}: remove the network or change url")
     if settings.facilitator.trust_facilitator:
         yield Finding(ODD, "facilitator", "its word is taken for proof: it can take your goods for nothing")
+
+
+def _known_by(credential: "str | ApiKey") -> str:
+    return "bearer" if isinstance(credential, str) else f"a token signed by jwt_secret ({credential.algorithm})"
+
+
+def _let_in(credential: "str | ApiKey", *, anybody: bool) -> Finding:
+    """Whoever answers everybody has not told what it thinks of what it was shown."""
+    if anybody:
+        told = (
+            f"it is shown {_known_by(credential)}, but answers /supported without: a payment will tell if it is right"
+        )
+        return Finding(ODD, "facilitator", told)
+    return Finding(GOOD, "facilitator", f"/supported takes {_known_by(credential)}")
+
+
+def _not_let_in(status: int, credential: "str | ApiKey | None") -> str:
+    if status not in (401, 403):
+        return f"/supported answers {status}; mend [facilitator] url"
+    if credential is None:
+        return f"/supported answers {status}: it wants to know who asks; set bearer, or jwt_key_id and jwt_secret"
+    mend = "bearer" if isinstance(credential, str) else "jwt_key_id or jwt_secret, or set this machine's clock"
+    return f"/supported does not take {_known_by(credential)} and answers {status}; mend {mend}"

@@ -63,6 +63,8 @@ EXAMPLES = {
     ("relayer", "key_file"): "/run/secrets/relayer_key",
     ("facilitator", "url"): "https://facilitator.example.com",
     ("facilitator", "bearer"): "${FACILITATOR_TOKEN}",
+    ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
+    ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
 }
 

@@ -7,6 +7,7 @@ never gets here: gateway/edge/challenges.py has answered it with the 402.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -95,6 +96,7 @@ class Paid:
                 raise Problem(Code.VALIDATION_ERROR, "the body is a JSON object")
             fields = {**body, **fields}
         else:
+            _require_text(request.scope["query_string"])
             for name in request.query_params:
                 values = request.query_params.getlist(name)
                 if len(values) > 1 or name in fields:
@@ -127,6 +129,14 @@ class Paid:
                 )
 
 
+def _require_text(query_string: bytes) -> None:
+    """That it is UTF-8: what is not would be bought as something else than it was. Raises Problem VALIDATION_ERROR."""
+    try:
+        unquote_to_bytes(query_string).decode()
+    except UnicodeDecodeError:
+        raise Problem(Code.VALIDATION_ERROR, "a query string is percent-encoded UTF-8") from None
+
+
 def outcome_of(bought: Answer) -> str:
     """The word for the metrics."""
     match bought.disclosure:
@@ -152,9 +162,12 @@ def payment_of(request: Request) -> Payment | None:
 
 def idempotency_key(request: Request) -> str | None:
     """`Idempotency-Key`, plain or as a quoted string; at most 128 visible ASCII characters."""
-    value = request.headers.get("idempotency-key")
-    if value is None:
+    found = request.headers.getlist("idempotency-key")
+    if not found:
         return None
+    if len(found) > 1:
+        raise Problem(Code.IDEMPOTENCY_KEY_INVALID, "one Idempotency-Key, not several")
+    value = found[0]
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1]
     if not 0 < len(value) <= IDEMPOTENCY_KEY_MAX or not value.isascii() or not value.isprintable():

@@ -77,6 +77,7 @@ class Connection(HttpToolsProtocol):
         """When this connection's time is up, by the loop's clock; None while we are the ones who keep it waiting."""
         self._write_due_s: float | None = None
         self._over = False
+        self._heard_all = False
         self._in_body = False
         self._head_begun = False
         self._head_bytes = 0
@@ -106,6 +107,14 @@ class Connection(HttpToolsProtocol):
             self._running.disconnected = not self._running.response_complete
             self._running.message_event.set()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whoever has said all he wants to say may still listen: a whole request is answered before we hang up. With
+        several behind one another it is taken for leaving."""
+        if self._over or self._in_body or self.is_waiting or self.pipeline:
+            return False
+        self._heard_all = True
+        return True
 
     def _make_room(self) -> bool:
         """Closes the connection that has waited longest for a request, among a few."""
@@ -281,7 +290,9 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete:
+        if self._heard_all and self.is_waiting:
+            self.transport.close()
+        elif self._in_body and self.cycle.response_complete:
             self._due_s = self.loop.time() + self._limits.drain_s
 
     def _refuse(self, reason: str, problem: Problem) -> None:

@@ -153,12 +153,12 @@ class Collecting:
             case Settled():
                 return await self._proven(settlement, outcome)
             case Refused(reason=reason, final=True):
-                log.warning("settlement_lost", settlement=settlement.id, reason=reason)
-                self._alarm("settlement_lost", settlement.id)
                 try:
                     await self._db.write(settlements.lost, settlement.id, reason)
                 except Conflict:
                     return await self._ended(settlement.id)
+                log.warning("settlement_lost", settlement=settlement.id, reason=reason)
+                self._alarm("settlement_lost", settlement.id)
                 return True
             case Refused(reason=Reason.NONCE_USED):
                 # By whom? Perhaps by this very payment, in a block that is not deep enough or not yet with every node.

@@ -403,7 +403,7 @@ class Purchase:
         if isinstance(outcome, Failure):
             raise Problem(
                 Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
-                f"{outcome.message}; nothing was charged, the same payment may be used again",
+                f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
                 retry_after_s=outcome.retry_after_s,
             )
         return view

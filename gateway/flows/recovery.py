@@ -104,9 +104,9 @@ class Recovery:
                 case Settled() as proof:
                     seen.append((settlement, proof))
                 case Refused():
+                    await self._db.write(settlements.taken_back, settlement.id)
                     log.error("settlement_taken_back", settlement=settlement.id)
                     self._alarm("settlement_taken_back", settlement.id)
-                    await self._db.write(settlements.taken_back, settlement.id)
                 case Unknown():
                     log.info("settlement_not_seen", settlement=settlement.id)
 

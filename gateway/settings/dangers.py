@@ -119,6 +119,27 @@ def _settlement_is_whole(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _facilitator_knows_us(settings: Settings) -> Iterator[Mistake]:
+    """In one way, and a whole one."""
+    remote = settings.facilitator
+    halves = {"jwt_key_id": remote.jwt_key_id, "jwt_secret": remote.jwt_secret}
+    given = [name for name, half in halves.items() if half is not None]
+    if remote.bearer is not None and given:
+        yield Mistake(
+            "[facilitator] bearer",
+            f"stands beside {' and '.join(given)}, and a request shows one of them: keep bearer, or the other two",
+        )
+    elif len(given) == 1:
+        (missing,) = halves.keys() - given
+        yield Mistake(f"[facilitator] {missing}", f"is missing beside {given[0]}: give both, or remove {given[0]}")
+    if "@" in urlsplit(remote.url or "").netloc and (remote.bearer is not None or given):
+        yield Mistake(
+            "[facilitator] url",
+            "has a name or password in it, and a request shows that or a token: remove what stands before the @, or "
+            + " and ".join(given or ["bearer"]),
+        )
+
+
 def _networks_are_provable(settings: Settings) -> Iterator[Mistake]:
     kind = settings.settlement.kind
     trusted = kind == "facilitator" and settings.facilitator.trust_facilitator
@@ -201,6 +222,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
     _settlement_is_whole,
+    _facilitator_knows_us,
     _networks_are_provable,
     _nothing_twice,
     _tokens_belong,

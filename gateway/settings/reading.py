@@ -244,11 +244,15 @@ def _leave_out(tables: Tables, error: ErrorDetails) -> None:
     """Takes the refused value out; where one is missing, the table that lacks it."""
     path = error["loc"][:-1] if error["type"] == "missing" else error["loc"]
     holder: Any = tables
-    for part in path[:-1]:
+    for depth, part in enumerate(path[:-1], 1):
         try:
-            holder = holder[part]
+            inner = holder[part]
         except (KeyError, IndexError, TypeError):
             return
+        if not isinstance(inner, (dict, list)):
+            path = path[:depth]  # one string that stood for a list: it goes as a whole
+            break
+        holder = inner
     if isinstance(holder, dict):
         holder.pop(path[-1], None)
     elif isinstance(holder, list) and isinstance(path[-1], int) and path[-1] < len(holder):

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.core.api_key import ApiKey
 from gateway.core.keys import Key
 from gateway.core.money import MoneyError, parse_usd
 from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, parse_address
@@ -96,6 +97,12 @@ def _browser_origin(text: str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("this is printed in documents as it stands: write it in one line, without control characters")
+    return text
+
+
 def _only_star(origins: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in origins and len(origins) > 1:
         raise ValueError('"*" allows every origin: leave out the others, or leave out "*"')
@@ -140,6 +147,11 @@ def _key(secret: SecretStr) -> SecretStr:
     return SecretStr(secret.get_secret_value().strip().removeprefix("0x"))
 
 
+def _signs(secret: SecretStr) -> SecretStr:
+    ApiKey("", secret.get_secret_value())
+    return secret
+
+
 def _long_enough(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value()) < 16:
         raise ValueError("it can be guessed: take at least 16 characters, as from `openssl rand -hex 24`")
@@ -160,6 +172,7 @@ UsdText = Annotated[str, BeforeValidator(_usd_text)]
 File = Annotated[Path, AfterValidator(_here)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
+ApiSecret = Annotated[SecretStr, AfterValidator(_signs)]
 Listed = BeforeValidator(_split)
 
 
@@ -170,8 +183,10 @@ class Table(BaseModel):
 class Service(Table):
     """Who sells, and where it listens."""
 
-    name: str = Field("Faregate", min_length=1, max_length=80, description="the service's name in every document")
-    description: str = Field(
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        "Faregate", min_length=1, max_length=80, description="the service's name in every document"
+    )
+    description: Annotated[str, AfterValidator(_one_line)] = Field(
         "Data by the call, paid by prepaid balance or x402, charged only on a match.",
         max_length=500,
         description="what is sold, in at most 500 characters, for crawlers and agents",
@@ -352,9 +367,29 @@ class Facilitator(Table):
 
     url: EncryptedUrl | None = Field(None, description="its base URL, to which /verify and /settle are added")
     bearer: SecretStr | None = Field(None, min_length=1, description="its bearer token, from the environment")
+    jwt_key_id: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,256}$",
+        repr=False,  # whoever takes the one for the other puts a secret here
+        description="or the id of an API key there (Coinbase's has them), with jwt_secret",
+    )
+    jwt_secret: ApiSecret | None = Field(
+        None,
+        description="that key's secret, from the environment: it signs a token for each request; base64 (Ed25519) or "
+        "PEM (P-256)",
+    )
     trust_facilitator: bool = Field(
         False, description="true: its word is proof, and no RPC is needed; it can then take your goods for nothing"
     )
+
+    @property
+    def credential(self) -> str | ApiKey | None:
+        """How it knows us: by a token, by a key that signs tokens, or not at all."""
+        if self.bearer is not None:
+            return self.bearer.get_secret_value()
+        if self.jwt_key_id is None or self.jwt_secret is None:
+            return None
+        return ApiKey(self.jwt_key_id, self.jwt_secret.get_secret_value())
 
 
 class Directory(Table):

@@ -15,6 +15,7 @@ stay here: they may name what was looked up, or whom.
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -22,7 +23,9 @@ from typing import cast
 import aiohttp
 import orjson
 import structlog
+from yarl import URL
 
+from gateway.core.api_key import ApiKey
 from gateway.core.networks import Network, Token, checksum_address, parse_address
 from gateway.core.settlement import ProofKind, Settled, Settlement
 from gateway.core.x402.messages import Json, Permit2, Requirements
@@ -86,12 +89,13 @@ class Facilitator:
         http: aiohttp.ClientSession,
         places: Sequence[Place],
         clock: Callable[[], float],
-        bearer: str | None = None,
+        credential: str | ApiKey | None = None,
         trust: bool = False,
         timeouts: Timeouts | None = None,
     ) -> None:
-        """`url` is the base to which /verify, /settle and /supported are added. Raises ValueError for a place without a
-        chain to ask when its word is not trusted."""
+        """`url` is the base to which /verify, /settle and /supported are added, `credential` a bearer token, or the key
+        that signs one for each request. Raises ValueError for a place without a chain to ask when its word is not
+        trusted."""
         if not trust and any(place.chain is None for place in places):
             raise ValueError("without trust in the facilitator every network needs an RPC url for the proof")
         self.networks = tuple(place.network.id for place in places)
@@ -99,7 +103,7 @@ class Facilitator:
         self._url = url.rstrip("/")
         self._http = http
         self._clock = clock
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        self._credential = credential
         self._trust = trust
         self._timeouts = timeouts or Timeouts()
         self._supported: frozenset[tuple[str, str]] | None = None
@@ -110,6 +114,8 @@ class Facilitator:
         self._disputed: set[str] = set()
         self._used: set[str] = set()
         self._reachable = False
+        self._locked: set[str] = set()
+        """Paths at which it does not take our credential: some answer /supported to everybody."""
         self._task: asyncio.Task[None] | None = None
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
@@ -222,6 +228,7 @@ class Facilitator:
 
     async def health(self) -> Health:
         alarms = ["facilitator_unreachable"] if not self._reachable else []
+        alarms += ["facilitator_refuses_us"] if self._locked else []
         alarms += ["facilitator_disputed"] if self._disputed else []
         alarms += ["facilitator_says_used"] if self._used else []
         for place in self._places.values():
@@ -294,10 +301,13 @@ class Facilitator:
 
     async def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Mapping[str, Json]:
         """A JSON object. Raises _NoAnswer for anything else, redirects above all: they carry off what is signed."""
+        headers = {"Content-Type": "application/json"}
         try:
+            url = URL(self._url + path)
+            headers |= authorization(self._credential, method, url, self._clock())
             async with asyncio.timeout(timeout_s):
                 async with self._http.request(
-                    method, self._url + path, data=body, headers=self._headers, allow_redirects=False
+                    method, url, data=body, headers=headers, allow_redirects=False
                 ) as response:
                     answered = await response.content.read(ANSWER_BYTES_MAX + 1)
                     while len(answered) <= ANSWER_BYTES_MAX and not response.content.at_eof():
@@ -305,10 +315,13 @@ class Facilitator:
                     status = response.status
         except TimeoutError:
             raise _NoAnswer("no answer in time") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: what cannot stand in a URL or a header
             raise _NoAnswer(type(error).__name__) from None
         if len(answered) > ANSWER_BYTES_MAX:
             raise _NoAnswer("an answer beyond all measure")
+        if status in (401, 403) and path not in self._locked:
+            self._locked.add(path)
+            log.error("facilitator_refuses_us", path=path, status=status)
         # A refusal comes with 200 from some and with 400 or 402 from others; only its body counts.
         if status not in (200, 400, 402):
             raise _NoAnswer(f"HTTP {status}")
@@ -318,7 +331,16 @@ class Facilitator:
             raise _NoAnswer("no JSON") from None
         if not isinstance(found, dict) or (status != 200 and "success" not in found and "isValid" not in found):
             raise _NoAnswer(f"HTTP {status} without an answer")
+        self._locked.discard(path)
         return cast(Mapping[str, Json], found)
+
+
+def authorization(credential: str | ApiKey | None, method: str, url: URL, now: float) -> dict[str, str]:
+    """The headers by which a facilitator knows us. A key signs for this method, host and path alone."""
+    if isinstance(credential, ApiKey):
+        asked = f"{method} {url.host_port_subcomponent}{url.raw_path}"
+        credential = credential.token(asked, int(now), secrets.token_hex(16))
+    return {"Authorization": f"Bearer {credential}"} if credential else {}
 
 
 def _envelope(due: Due, requirements: Mapping[str, Json]) -> bytes:

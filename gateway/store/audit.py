@@ -236,7 +236,9 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " GROUP BY c.identity HAVING count(*) > 1"),
     ("payment", "has no payment",
      "SELECT c.id FROM charges c WHERE c.identity IS NOT NULL AND NOT EXISTS (SELECT 1 FROM payments p"
-     " WHERE p.identity = c.identity AND p.payer = c.payer AND p.network || '/' || p.token = c.asset)"),
+     " WHERE p.identity = c.identity AND p.payer = c.payer AND c.asset LIKE p.network || '/%'"
+     # By Permit2 a charge that has failed may have been of another token than the one that has its payment now.
+     " AND (p.token = substr(c.asset, length(p.network) + 2) OR p.charge_id <> c.id))"),
     ("payment", "and its charge tell different stories",
      "SELECT p.identity FROM payments p JOIN charges c ON c.id = p.charge_id WHERE c.identity <> p.identity OR"
      f" p.state <> CASE WHEN c.state = 'held' THEN 'claimed' WHEN {_FAILED} THEN 'open' ELSE 'spent' END"),

@@ -71,8 +71,10 @@ def claim(tx: Tx, claim: Claim, charge: Charge) -> None:
         " amount_micros, valid_before_s, payment, payment_hash, admitted_block, wrong_requests)"
         " VALUES (:identity, 'claimed', :charge_id, :payer, :network, :token, :pay_to, :amount_atomic,"
         " :amount_micros, :valid_before_s, :payment, :payment_hash, :admitted_block, 0)"
+        # Permit2 has one nonce for all tokens: claimed anew, it may well be another one's.
         " ON CONFLICT (identity) DO UPDATE SET state = 'claimed', charge_id = excluded.charge_id,"
-        " pay_to = excluded.pay_to, amount_atomic = excluded.amount_atomic, amount_micros = excluded.amount_micros,"
+        " token = excluded.token, pay_to = excluded.pay_to,"
+        " amount_atomic = excluded.amount_atomic, amount_micros = excluded.amount_micros,"
         " valid_before_s = excluded.valid_before_s, payment = excluded.payment,"
         " payment_hash = excluded.payment_hash, admitted_block = excluded.admitted_block",
         {

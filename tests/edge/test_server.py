@@ -437,3 +437,26 @@ async def test_whoever_leaves_is_gone_for_what_is_worked_on_and_for_what_waits_b
         await told.wait()
         await asyncio.sleep(0.05)
     assert begun == ["POST"]
+
+
+async def test_whoever_has_said_all_is_answered_before_we_hang_up(counter: Counter) -> None:
+    """A client may close its own side behind its request."""
+
+    async def slowly(request: Request) -> Response:
+        await asyncio.sleep(0.1)
+        return Response(b"done")
+
+    counter.behaviour = slowly
+    async with serving(build_app(counter.parts())) as url, await Wire.to(url) as wire:
+        wire.send(request("POST", PHONE, PAID))
+        wire.writer.write_eof()
+        assert (await wire.reply()).body == b"done"
+        assert await wire.closed() == b""
+
+
+async def test_whoever_ends_in_the_middle_is_let_go(counter: Counter) -> None:
+    for part in (b"", b"POST / HTTP/1.1\r\nHos", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"):
+        async with serving(build_app(counter.parts())) as url, await Wire.to(url) as wire:
+            wire.send(part)
+            wire.writer.write_eof()
+            await wire.closed(timeout_s=3)

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from eth_abi import encode
 from eth_utils import function_signature_to_4byte_selector
+from rigs.caller import Caller
 from rigs.chain import EXACT_PROXY, NETWORK, UPTO_PROXY, Chain, calldata
 
 ADDRESS = "0x00000000000000000000000000000000faC17A70"
@@ -25,6 +26,7 @@ Behaviour = Callable[["FacilitatorServer", Json], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Request:
+    method: str
     path: str
     headers: dict[str, str]
     body: bytes
@@ -34,6 +36,10 @@ class Request:
 class FacilitatorServer:
     def __init__(self, chain: Chain | None = None) -> None:
         self.chain = chain
+        self.caller: Caller | None = None
+        """Whom alone it serves; None: everybody."""
+        self.open: set[str] = set()
+        """Paths that are served to everybody all the same."""
         self.url = ""
         self.requests: list[Request] = []
         self.verifying: Behaviour = say_valid
@@ -50,7 +56,8 @@ class FacilitatorServer:
             self.chain.gas_money(ADDRESS, 10**21)
         app = web.Application()
         for path, name in (("/verify", "verifying"), ("/settle", "settling"), ("/supported", "supporting")):
-            app.router.add_route("*", path, self._served(name))
+            for place in (path, "/{base:.+}" + path):
+                app.router.add_route("*", place, self._served(name))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -64,7 +71,11 @@ class FacilitatorServer:
         async def serve(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             asked: Json = await request.json() if body else {}
-            self.requests.append(Request(request.path, dict(request.headers), body, asked))
+            self.requests.append(Request(request.method, request.path, dict(request.headers), body, asked))
+            if self.caller is not None and request.path not in self.open:
+                uri = f"{request.method} {request.host}{request.path}"
+                if not self.caller.takes(request.headers.get("Authorization", ""), uri):
+                    return web.json_response({"errorType": "unauthorized"}, status=401)
             behave: Behaviour = getattr(self, name)
             return await behave(self, asked)
 

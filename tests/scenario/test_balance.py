@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from multidict import CIMultiDict
 from rigs.gate import Gate
 from rigs.scripted import failure, miss, slow
 
@@ -185,3 +186,13 @@ async def test_more_calls_at_once_than_allowed_are_turned_away_unclaimed(tmp_pat
         assert sorted(reply.status for reply in replies) == [200] * 3 + [503] * 9
         assert {reply.json["code"] for reply in replies if reply.status == 503} == {"OVERLOADED"}
         assert (await gate.balance(agent)).available == 9 * PRICE
+
+
+async def test_one_idempotency_key_and_not_several(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(PRICE)
+        headers = [("Authorization", f"Bearer {token}"), ("Content-Type", "application/json")]
+        headers += [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+        reply = await gate.send("POST", "/api/v1/test/alpha", headers=CIMultiDict(headers), body=b'{"word": "hello"}')
+        assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+        assert gate.upstream.journal == []

@@ -7,12 +7,15 @@ from dataclasses import replace
 import aiohttp
 import orjson
 import pytest
+import structlog
 from rigs import facilitator as rig
+from rigs.caller import Caller
 from rigs.chain import NETWORK, RELAYER_KEY, Chain
 from rigs.facilitator import ADDRESS, FacilitatorServer
 from rigs.payer import Payer
 from rigs.till import NETWORK_HERE, PAY_TO, TOKEN, Till
 
+from gateway.core.api_key import ApiKey
 from gateway.core.networks import Token, checksum_address
 from gateway.core.settlement import ProofKind, Settled
 from gateway.core.x402.bazaar import repeat_key_extension
@@ -34,15 +37,15 @@ async def fac(chain: Chain) -> AsyncIterator[FacilitatorServer]:
 
 @pytest.fixture
 async def open_fac(chain: Chain, fac: FacilitatorServer, http: aiohttp.ClientSession):
-    """`await open_fac(trust=..., bearer=...)`: a till by the facilitator."""
+    """`await open_fac(trust=..., credential=...)`: a till by the facilitator."""
     opened: list[Facilitator] = []
 
-    async def open(*, trust: bool = False, bearer: str | None = None, token: Token = TOKEN) -> Till:
+    async def open(*, trust: bool = False, credential: str | ApiKey | None = None, token: Token = TOKEN) -> Till:
         network = replace(NETWORK_HERE, tokens=(token,))
         on_chain = None if trust else OnChain(network, Rpc(http, [chain.url], chain_id=84532), pay_to=PAY_TO)
         facilitator = Facilitator(
             url=fac.url, http=http, places=[Place(network, PAY_TO, on_chain)],
-            clock=lambda: chain.now, trust=trust, bearer=bearer, timeouts=QUICK,
+            clock=lambda: chain.now, trust=trust, credential=credential, timeouts=QUICK,
         )  # fmt: skip
         opened.append(facilitator)
         await facilitator.start()
@@ -171,7 +174,7 @@ async def test_f055_nothing_goes_where_a_redirect_points(
     open_fac, fac: FacilitatorServer, payers: list[Payer], status: int
 ) -> None:
     async with FacilitatorServer() as canary:
-        till = await open_fac(bearer="secret-bearer")
+        till = await open_fac(credential="secret-bearer")
         fac.verifying = fac.settling = rig.redirect(canary.url + "/settle", status)
         payment = till.verified(payers[0].pay(till.ask()))
         assert isinstance(await till.settler.check(payment), Unknown)
@@ -245,7 +248,7 @@ async def test_trusted_used_is_not_paid(open_fac, fac: FacilitatorServer, payers
 
 
 async def test_f175_only_what_was_signed_leaves(open_fac, fac: FacilitatorServer, payers: list[Payer]) -> None:
-    till = await open_fac(bearer="secret-bearer")
+    till = await open_fac(credential="secret-bearer")
     payment = payers[0].pay(till.ask())
     payment["resource"] = {"url": "https://api.example.com/lookup?phone=4155550123", "description": "Jane Example"}
     payment["extensions"] = {
@@ -303,3 +306,82 @@ async def test_an_answer_without_sense_is_unknown(
         payment = till.verified(payers[0].pay(till.ask()))
         assert isinstance(await till.settler.check(payment), Unknown)
         assert isinstance(await till.settle(till.queue(payment)), Unknown)
+
+
+# An API key
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+async def test_each_request_has_a_token_of_its_own(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain, algorithm: str
+) -> None:
+    """The facilitator looks at each: by whom, for which method and path, until when, and never twice the same."""
+    chain.pass_time(86_400)  # whoever asks the machine's clock is a day late
+    fac.caller = Caller(algorithm, now=lambda: chain.now)
+    till = await open_fac(credential=ApiKey(fac.caller.id, fac.caller.secret))
+    payment = till.verified(payers[0].pay(till.ask()))
+    assert isinstance(await till.settler.check(payment), Admitted)
+    assert isinstance(await till.settle(till.queue(payment)), Settled)
+    assert [(each.method, each.path) for each in fac.requests] == [
+        ("GET", "/supported"), ("POST", "/verify"), ("POST", "/settle"),
+    ]  # fmt: skip
+    assert len(set(fac.caller.tokens)) == 3
+    assert (await till.settler.health()).alarms == ()
+
+
+async def test_a_token_is_for_the_path_that_is_asked(open_fac, fac: FacilitatorServer, chain: Chain) -> None:
+    """Under a base of several parts, with the port that is in it."""
+    fac.caller, host = Caller(now=lambda: chain.now), fac.url.removeprefix("http://")
+    fac.url += "/platform/v2/x402/"
+    await open_fac(credential=ApiKey(fac.caller.id, fac.caller.secret))
+    (token,) = fac.caller.tokens
+    assert fac.caller.claims(token)["uris"] == [f"GET {host}/platform/v2/x402/supported"]
+
+
+@pytest.mark.parametrize("supported", [True, False], ids=["supported for all", "nothing for others"])
+@pytest.mark.parametrize("credential", [ApiKey("somebody", Caller().secret), "some-bearer", None], ids=str)
+async def test_who_is_not_let_in_knows_nothing_and_says_so(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain, credential: object, supported: bool
+) -> None:
+    fac.caller = Caller(now=lambda: chain.now)
+    fac.open = {"/supported"} if supported else set()
+    till = await open_fac(credential=credential)
+    payment = till.verified(payers[0].pay(till.ask()))
+    settlement = till.queue(payment)
+    assert isinstance(await till.settle(settlement), Unknown)
+    assert "facilitator_refuses_us" in (await till.settler.health()).alarms
+    assert isinstance(await till.settler.check(payment), Unknown)
+    assert isinstance(await till.find(settlement), Unknown)
+    assert fac.sent == []
+    fac.caller = None  # the operator has mended it, there or here
+    await till.settler._ask_supported()
+    assert isinstance(await till.settler.check(payment), Admitted)
+    assert isinstance(await till.settle(settlement), Settled)
+    assert (await till.settler.health()).alarms == ()
+
+
+@pytest.mark.parametrize("let_in", [True, False])
+async def test_no_secret_and_no_token_is_logged_or_shown(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain, caplog: pytest.LogCaptureFixture, let_in: bool
+) -> None:
+    caplog.set_level("DEBUG")
+    fac.caller = Caller(now=lambda: chain.now)
+    key = ApiKey(fac.caller.id, (fac.caller if let_in else Caller()).secret)
+    with structlog.testing.capture_logs() as logged:
+        till = await open_fac(credential=key)
+        payment = till.verified(payers[0].pay(till.ask()))
+        settlement = till.queue(payment)
+        told = [await till.settler.check(payment), await till.settle(settlement), await till.find(settlement)]
+        told.append(await till.settler.health())
+    shown = repr([logged, told, caplog.text, key, till.settler, vars(till.settler)])
+    assert "facilitator_refuses_us" in shown or let_in
+    assert len(fac.caller.tokens) >= 2
+    for hidden in (*fac.caller.tokens, fac.caller.secret, fac.caller.secret[:20]):
+        assert hidden not in shown
+
+
+async def test_what_fits_in_no_header_is_no_crash(open_fac, fac: FacilitatorServer, payers: list[Payer]) -> None:
+    till = await open_fac(credential="a-bearer\nin-two-lines")
+    assert isinstance(await till.settle(till.pay(payers[0])), Unknown)
+    assert "facilitator_unreachable" in (await till.settler.health()).alarms
+    assert fac.requests == []

@@ -1,6 +1,7 @@
 """Charges as they are told about, who may fetch them, and what is kept of them."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rigs.money_table import play
 from gateway.core.agent import TokenKind
 from gateway.core.charge import Event, State
 from gateway.core.errors import Conflict, IllegalMove, Problem
-from gateway.store import agents, charges
+from gateway.store import actions, agents, charges
 from gateway.store.charges import Held, KeyUse, PaymentKnown, Short
 from gateway.store.sqlite import SqliteDatabase
 
@@ -198,6 +199,71 @@ async def test_a_revoked_bearer_opens_nothing(db: SqliteDatabase) -> None:
         await db.write(charges.hold, books.charge("c1", "ann", 300), work, None, None)
     with pytest.raises(Problem, match="no such agent"):
         await db.write(charges.hold, books.charge("c1", "bob", 300), books.work("bob"), None, None)
+
+
+async def test_a_bearer_opens_nothing_of_another_agent(db: SqliteDatabase) -> None:
+    for name in ("ann", "eve"):
+        await books.agent(db, name, own=300)
+        await db.write(agents.add_token, f"key_{name}", name, TokenKind.ADMIN, name.encode() * 10 + b"..", "411_...abc")
+    hers = books.work("ann", bearer_id="key_eve")
+    with pytest.raises(Problem, match="revoked"):
+        await db.write(charges.hold, books.charge("c1", "ann", 300), hers, None, None)
+    with pytest.raises(Problem, match="revoked"):
+        await db.write(charges.hold, books.signed("c1", 300, "ann"), hers, books.claim("n", 300), None)
+    assert await db.read(charges.held) == []
+
+
+async def test_what_is_signed_of_one_token_leaves_another_alone(db: SqliteDatabase) -> None:
+    """F-060: a wallet's balance of a token covers what is signed of it: whole while held, its part once captured."""
+    other = "0x" + "9" * 40
+    claims = {
+        "c1": books.claim("a", 300, spendable=400),
+        "c2": replace(books.claim("b", 300, spendable=400), token=other),
+        "c3": books.claim("c", 300, spendable=400),
+    }
+    outcomes = {}
+    for id, claim in claims.items():
+        charge = replace(books.signed(id, 300), asset=f"{claim.network}/{claim.token}")
+        outcomes[id] = await db.write(charges.hold, charge, books.work(), claim, None)
+        if id == "c2":
+            await db.write(charges.record, "c1", Event.MATCHED, 100, settlement_id="stl_c1", amount_atomic=100)
+    assert all(isinstance(outcome, Held) for outcome in outcomes.values()), outcomes
+
+
+async def test_the_latest_of_two_withheld_results_is_sold_first(db: SqliteDatabase) -> None:
+    for id in ("c1", "c2"):
+        await play(
+            db,
+            f"""
+            sign  {id} bob 300     -> held       | bob.authorized 300, due -300
+            match {id} 300         -> captured   | bob.authorized 0, revenue {300 * int(id[1])}
+            lose  {id}             -> lost       | due 0, loss -{300 * int(id[1])}
+            """,
+        )
+    wanted = ("bob", "enrich/phone", books.work().request_hash)
+    found = []
+    for by in ("c1", "c2"):
+        view = await db.read(charges.find_withheld, *wanted)
+        assert view is not None
+        found.append(view.charge.id)
+        await db.write(charges.mark_resold, view.charge.id, by)
+    assert found == ["c2", "c1"]
+
+
+async def test_a_refund_is_a_deed_that_is_noted(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        """
+        credit ann 1000            -> ok        | ann 1000, operator -1000
+        hold   c1 ann 300          -> held      | ann 700, ann.held 300
+        match  c1 300              -> captured  | ann.held 0, revenue 300
+        refund c1 100 id=r1        -> captured  | ann 800, revenue 200
+        refund c1 100 id=r1        -> captured
+        refund c1 900 id=r2        -> illegal
+        """,
+    )
+    (noted,) = await db.read(actions.listing, subject="c1")
+    assert (noted.action, "100 micros as r1" in noted.detail) == ("refund", True)
 
 
 async def test_a_hold_and_its_claim_must_fit(db: SqliteDatabase) -> None:

@@ -1,6 +1,7 @@
 """Attempts, abandonment and proof: what may be sent, when, and what stays."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from rigs import books
@@ -171,3 +172,73 @@ async def test_two_finders_book_one_proof_once(db: SqliteDatabase) -> None:
     )
     assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 8
     assert await db.read(lambda tx: tx.execute("SELECT count(*) FROM transfers WHERE kind = 'proven'")) == [(1,)]
+
+
+async def test_a_payment_claimed_anew_is_collected_by_its_new_terms(db: SqliteDatabase) -> None:
+    """Its first charge failed and it came again, for another receiver, of another token (Permit2 has one nonce for
+    all), with another signature: nothing of the old terms may be sent, and only the new bytes are the same payment."""
+    first = books.claim("n", 300)
+    again = replace(
+        first, token="0x" + "9" * 40, pay_to="0x" + "8" * 40, amount_atomic=301, amount_micros=301,
+        valid_before_s=first.valid_before_s + 60, payment=b"signed anew", payment_hash=b"2" * 32, admitted_block=9,
+    )  # fmt: skip
+    for id, claim in (("c1", first), ("c2", again)):
+        charge = replace(books.signed(id, claim.amount_micros), asset=f"{claim.network}/{claim.token}")
+        assert isinstance(await db.write(charges.hold, charge, books.work(), claim, None), charges.Held)
+        if id == "c1":
+            await db.write(charges.record, id, charges.Event.FAILED)
+    for claim, same in ((first, False), (again, True)):
+        charge = replace(books.signed("c3", claim.amount_micros), asset=f"{claim.network}/{claim.token}")
+        known = await db.write(charges.hold, charge, books.work(), claim, None)
+        assert known == charges.PaymentKnown("c2", "enrich/phone", same_request=True, same_payment=same)
+    await db.write(charges.record, "c2", charges.Event.MATCHED, 301, settlement_id="stl_c2")
+    found = await db.read(settlements.find, "stl_c2")
+    assert found is not None
+    assert (found.token, found.pay_to, found.amount_atomic) == (again.token, again.pay_to, 301)
+    assert (found.valid_before_s, found.payment, found.admitted_block) == (again.valid_before_s, b"signed anew", 9)
+    await db.write(settlements.proven, "stl_c2", Settled(ProofKind.CHAIN, "0xt", 1, 10, 301), 301)
+
+
+async def test_what_is_proven_deep_enough_at_once_is_not_looked_at_again(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        CAPTURED
+        + """
+    prove c1 300 log=0xt:1 final=1  -> proven    | due -300, treasury -300
+    back  c1                        -> conflict
+    """,
+    )
+    assert await db.read(settlements.watched) == []
+
+
+async def test_a_log_that_moves_away_and_comes_back_proves_again(db: SqliteDatabase) -> None:
+    """Two blocks compete for one height, and the first of them wins in the end."""
+    await play(db, CAPTURED + "prove c1 300 log=0xt:1 -> proven | due -300, treasury -300")
+    here, there = (Settled(ProofKind.CHAIN, hash, 1, 8, 300) for hash in ("0xt", "0xu"))
+    for proof, moved in ((here, []), (there, ["stl_c1"]), (here, ["stl_c1"]), (here, [])):
+        assert await db.write(settlements.confirmed, [("stl_c1", proof, 300)]) == moved
+        view = await db.read(charges.find, "c1")
+        assert view is not None
+        assert view.transaction == proof.transaction
+    assert [s.id for s in await db.read(settlements.watched)] == ["stl_c1"]
+    await db.write(settlements.confirmed, [("stl_c1", replace(here, final=True), 300)])
+    assert await db.read(settlements.watched) == []
+
+
+@pytest.mark.parametrize("end", ["lose c1 -> lost | due 0, loss -300", "abandon c1 -> yes"])
+async def test_f033_an_uncollected_payment_frees_its_key(db: SqliteDatabase, end: str) -> None:
+    """A withheld result is bought by a new payment, which may come under the old key."""
+    await play(
+        db,
+        f"""
+    sign  c1 bob 300 key=k  -> held       | bob.authorized 300, due -300
+    match c1 300            -> captured   | bob.authorized 0, revenue 300
+    sign  c2 bob 300 key=k  -> key c1
+    {end}
+    """,
+    )
+    held = await db.write(
+        charges.hold, books.signed("c2", 300, "bob"), books.work(), books.claim("m", 300, payer="bob"),
+        charges.KeyUse("bob", "k", b"r"),
+    )  # fmt: skip
+    assert isinstance(held, charges.Held)
