@@ -23,7 +23,8 @@ from gateway.core.x402.messages import Requirements, parse_payment
 from gateway.core.x402.offers import Terms as Accepted
 from gateway.core.x402.offers import offers
 from gateway.flows.collecting import Collecting
-from gateway.flows.purchase import Answer, Call, Purchase, Terms
+from gateway.flows.fulfilling import Call, Fulfilling
+from gateway.flows.purchase import Answer, Purchase, Terms
 from gateway.settlement.protocol import Admitted
 from gateway.store import charges
 from gateway.store.sqlite import SqliteDatabase
@@ -51,10 +52,15 @@ class Counter:
         self.decimals = {token.asset: decimals}
         self.purchase = Purchase(
             db=db,
-            offerings={self.offering.operation.id: self.offering},
+            fulfilling=Fulfilling(
+                offerings={self.offering.operation.id: self.offering},
+                http=None,  # type: ignore[arg-type]
+                decimals=self.decimals,
+                clock=lambda: clock.ms / 1000,
+                entropy=secrets.token_bytes,
+            ),
             settler=self.teller,
             collecting=Collecting(db=db, settler=self.teller, decimals=self.decimals),
-            http=None,  # type: ignore[arg-type]
             terms=Terms(
                 offers={self.offering.operation.id: self.asked},
                 decimals=self.decimals,

@@ -7,7 +7,8 @@
         assert await gate.charges() == [...]
 
 It sells `shop/find` (POST, $0.330) and `shop/research` (POST, metered, as a job too) from an API next door, and the
-directory where one is named. The log of all its lives is in `gate.said()`. When it closes, `faregate audit` must find the books clean.
+directory where one is named. The log of all its lives is in `gate.said()`. When it closes, `faregate audit` must find
+the books clean.
 """
 
 import asyncio

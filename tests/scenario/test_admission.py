@@ -19,7 +19,8 @@ from gateway.core.charge import Charge, Source
 from gateway.core.settlement import Settled, Settlement
 from gateway.core.x402.verify import Verified
 from gateway.edge.tokens import CACHE_S
-from gateway.flows.purchase import SETTLE_MARGIN_S, WORK_MARGIN_S
+from gateway.flows.fulfilling import SETTLE_MARGIN_S
+from gateway.flows.purchase import WORK_MARGIN_S
 from gateway.settings import parse
 from gateway.settings.tables import SANDBOX_PAY_TO
 from gateway.settlement.protocol import Admitted, Refused, Unknown
