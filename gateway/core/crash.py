@@ -30,6 +30,8 @@ POINTS = frozenset(
         "store.before_commit",
         "store.after_commit",
         "store.in_migration",
+        "webhook.before_send",
+        "webhook.after_send",
     }
 )
 

@@ -137,7 +137,8 @@ class Worker:
         if free <= 0:
             return 0
         claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free)
-        crash.point("job.claimed")
+        if claimed:
+            crash.point("job.claimed")
         for job in claimed:
             task = asyncio.create_task(self._work(job), name=f"job {job.id}")
             self._tasks[job.id] = task
