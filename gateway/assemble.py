@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -52,8 +53,9 @@ from gateway.flows.fulfilling import Fulfilling
 from gateway.flows.jobs import Jobs
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
+from gateway.flows.webhooks import Webhooks, WebhookTerms
 from gateway.flows.worker import Worker
-from gateway.outbound import OutboundClient
+from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
 from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
 from gateway.settlement.facilitator import Facilitator, Place
@@ -78,6 +80,10 @@ log = structlog.get_logger("gateway")
 
 DRAIN_S = 20.0
 """What settlements under way get at shutdown; the rest is found again at the next start."""
+WEBHOOKS_DRAIN_S = 3.0
+"""What tries to deliver get: strangers' servers do not keep us from stopping."""
+LOOKUPS = 16
+"""Threads that look up the names of strangers' servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class Gateway:
     recovery: Recovery
     alarms: Alarms
     metrics: Metrics
+    webhooks: Webhooks
 
 
 @asynccontextmanager
@@ -111,6 +118,7 @@ async def assemble(
     """Opens everything in order and closes it in reverse. Raises SettingsError, OpenRefused, StoreUnavailable."""
     entropy = entropy or stocked(os.urandom)
     async with AsyncExitStack() as stack:
+        strangers = await stack.enter_async_context(_client_for_strangers()) if http is None else http
         if http is None:
             client = OutboundClient()
             http = await stack.enter_async_context(client)
@@ -144,6 +152,16 @@ async def assemble(
             db=db, settler=settler, collecting=collecting, clock=clock, alive=owner.alive, alarm=alarms.tell
         )
         fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
+        webhooks = Webhooks(
+            db=db,
+            http=strangers,
+            terms=webhook_terms(settings),
+            owner=owner.id,
+            alive=owner.alive,
+            clock=clock,
+            told=metrics.webhook,
+            alarm=alarms.tell,
+        )
         purchase = Purchase(
             db=db,
             fulfilling=fulfilling,
@@ -198,7 +216,9 @@ async def assemble(
             await settler.start()
             stack.push_async_callback(settler.close)
         await recovery.orphans()
-        loops = [asyncio.create_task(each) for each in (recovery.run(), alarms.run(), worker.run(), jobs.watch())]
+        turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch())
+        loops = [asyncio.create_task(each) for each in turns]
+        stack.push_async_callback(webhooks.drain, min(drain_s, WEBHOOKS_DRAIN_S))
         if collecting is not None:
             stack.push_async_callback(collecting.drain, drain_s)
             loops.append(asyncio.create_task(collecting.run()))
@@ -206,7 +226,9 @@ async def assemble(
         stack.push_async_callback(worker.drain, drain_s)
         stack.push_async_callback(purchase.drain)
         stack.callback(jobs.close)
-        yield Gateway(settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics)
+        yield Gateway(
+            settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks
+        )
 
 
 def stocked(source: Callable[[int], bytes], stock_bytes: int = 4096) -> Callable[[int], bytes]:
@@ -222,6 +244,27 @@ def stocked(source: Callable[[int], bytes], stock_bytes: int = 4096) -> Callable
         return taken
 
     return take
+
+
+@asynccontextmanager
+async def _client_for_strangers() -> AsyncIterator[HttpClient]:
+    """For urls that customers name, with connections and threads of its own: whatever those servers do, what we buy
+    from is reached as ever."""
+    threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+    try:
+        async with OutboundClient(lookup=lookup_in(threads)) as client:
+            yield client
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def webhook_terms(settings: Settings) -> WebhookTerms:
+    return WebhookTerms(
+        own_origin=settings.service.origin,
+        brand=settings.webhooks.brand,
+        allow_http=settings.webhooks.allow_http,
+        tries=settings.webhooks.tries,
+    )
 
 
 async def open_database(settings: Settings, clock: Callable[[], float] = time.time) -> SqliteDatabase:
@@ -464,7 +507,11 @@ def edge_parts(
         metrics=metrics,
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
-        routes=[*Agents(db, tokens, catalogue).routes(), *Charges(db, tokens).routes(), *door.routes()],
+        routes=[
+            *Agents(db, tokens, catalogue, limits, entropy).routes(),
+            *Charges(db, tokens).routes(),
+            *door.routes(),
+        ],
         limits=limits,
         origins=settings.service.allowed_origins,
         trusted_proxies=settings.service.trusted_proxies,

@@ -21,7 +21,9 @@ import socket
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -227,6 +229,18 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
 async def _lookup(host: str) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
+
+
+def lookup_in(threads: Executor) -> Lookup:
+    """The system's resolver in threads of its own: a name whose server does not answer holds one for seconds, and
+    strangers' names must not hold those that everybody else's wait for."""
+
+    async def lookup(host: str) -> list[str]:
+        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(threads, ask)
+        return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
+
+    return lookup
 
 
 def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:

@@ -26,11 +26,13 @@ class Free:
     parameters: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = (200,)
     """Those that are answered with `schema`."""
-    method: Literal["get", "delete"] = "get"
+    method: Literal["get", "post", "delete"] = "get"
     of: str = ""
     """Only where this operation is on sale."""
     problems: tuple[int, ...] = ()
     """Those that are answered with the error envelope."""
+    body: Mapping[str, Json] | None = None
+    """The schema of a JSON body, which may be left out."""
 
 
 def _object(**properties: Json) -> dict[str, Json]:
@@ -91,6 +93,30 @@ ROUTES: tuple[Free, ...] = (
         _object(agent_id=_TEXT, currency={"const": "USD"}, key_cap=_OBJECT_OR_NONE, **_AMOUNTS),
         access="agent",
         problems=(401,),
+    ),
+    Free(
+        "webhook_secret",
+        "/api/v1/agents/webhook-secret",
+        "Make or replace the secret that the agent's callbacks are signed with; it is shown this once",
+        _object(
+            agent_id=_TEXT, webhook_secret=_TEXT, replaced={"type": "boolean"}, overlap_seconds={"type": "integer"}
+        ),
+        access="agent",
+        problems=(400, 401, 408, 413, 415, 422),
+        method="post",
+        body={
+            "type": "object",
+            "properties": {
+                "overlap_seconds": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 604_800,
+                    "default": 86_400,
+                    "description": "How long the secret before stays in force beside the new one.",
+                }
+            },
+            "additionalProperties": False,
+        },
     ),
     Free(
         "charge",

@@ -174,6 +174,7 @@ def _free(route: Free) -> Json:
             {"name": name, "in": where, "required": required, "schema": {"type": "string"}, "description": what}
             for name, where, required, what in route.parameters
         ],
+        **({"requestBody": {"content": {"application/json": {"schema": dict(route.body)}}}} if route.body else {}),
         "responses": {
             **{str(status): answer for status in route.statuses},
             **_problems(route.problems),

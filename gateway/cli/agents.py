@@ -165,7 +165,7 @@ def credit(
 
     async def work(settings: "Settings", db: "Database") -> "agents.Balance":
         def write(tx: "Tx") -> "agents.Balance":
-            _require(tx, agent_id)
+            require_agent(tx, agent_id)
             agents.credit(tx, agent_id, amount_micros, kind, message, credit_id or new_id("crd_"))
             return agents.balance(tx, agent_id)
 
@@ -184,7 +184,7 @@ def token(agent_id: Annotated[str, typer.Argument(metavar="AGENT")], config: ter
 
     async def work(settings: "Settings", db: "Database") -> str:
         def write(tx: "Tx") -> str:
-            _require(tx, agent_id)
+            require_agent(tx, agent_id)
             return _add_token(tx, agent_id, settings.service.token_prefix)
 
         return await db.write(write)
@@ -204,7 +204,7 @@ def revoke(
 
     async def work(settings: "Settings", db: "Database") -> int:
         def write(tx: "Tx") -> int:
-            _require(tx, agent_id)
+            require_agent(tx, agent_id)
             return agents.revoke(tx, agent_id)
 
         return await db.write(write)
@@ -215,7 +215,8 @@ def revoke(
     terminal.say(f"{count} token{'' if count == 1 else 's'} revoked")
 
 
-def _require(tx: "Tx", agent_id: str) -> None:
+def require_agent(tx: "Tx", agent_id: str) -> None:
+    """Raises Problem NOT_FOUND."""
     from gateway.core.errors import Code, Problem
     from gateway.store import agents
 

@@ -1,5 +1,7 @@
-"""What an agent may read about itself: GET /api/v1/agents/me and /api/v1/agents/balance. Both are free."""
+"""What an agent may know and do about itself, for free: GET /api/v1/agents/me and /api/v1/agents/balance, and
+POST /api/v1/agents/webhook-secret, which makes or replaces what its callbacks are signed with and shows it once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -7,15 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.core import webhook
 from gateway.core.agent import Principal
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
+from gateway.edge.bodies import Limits, read_optional_json
 from gateway.edge.tokens import Tokens
-from gateway.store import agents
+from gateway.store import agents, outbox
 from gateway.store.agents import Balance
 from gateway.store.database import Database
+
+OVERLAP_S = 86_400
+OVERLAP_MAX_S = 604_800
+"""How long a replaced webhook secret still signs beside the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +31,14 @@ class Agents:
     db: Database
     tokens: Tokens
     catalogue: Catalogue
+    limits: Limits
+    entropy: Callable[[int], bytes]
 
     def routes(self) -> list[Route]:
         return [
             Route("/api/v1/agents/me", self.me, methods=["GET"]),
             Route("/api/v1/agents/balance", self.balance, methods=["GET"]),
+            Route("/api/v1/agents/webhook-secret", self.webhook_secret, methods=["POST"]),
         ]
 
     async def me(self, request: Request) -> Response:
@@ -52,6 +63,32 @@ class Agents:
         principal = await self._principal(request)
         balance = await self.db.read(agents.balance, principal.agent_id)
         return _private({"agent_id": principal.agent_id, "currency": "USD", "key_cap": None, **_amounts(balance)})
+
+    async def webhook_secret(self, request: Request) -> Response:
+        principal = await self._principal(request)
+        overlap_s = await self._overlap_s(request)
+        secret = webhook.new_secret(self.entropy(webhook.ENTROPY_SECRET_BYTES))
+        replaced = await self.db.write(outbox.rotate_secret, principal.agent_id, secret, overlap_s * 1000)
+        return _private(
+            {
+                "agent_id": principal.agent_id,
+                "webhook_secret": secret,
+                "replaced": replaced,
+                "overlap_seconds": overlap_s,
+            }
+        )
+
+    async def _overlap_s(self, request: Request) -> int:
+        """How long the secrets before stay in force. Raises Problem VALIDATION_ERROR, and as bodies.read_json."""
+        asked = await read_optional_json(request, self.limits)
+        if asked is None:
+            return OVERLAP_S
+        if not isinstance(asked, dict) or asked.keys() - {"overlap_seconds"}:
+            raise Problem(Code.VALIDATION_ERROR, "the body is a JSON object with at most `overlap_seconds` in it")
+        overlap_s = asked.get("overlap_seconds", OVERLAP_S)
+        if type(overlap_s) is not int or not 0 <= overlap_s <= OVERLAP_MAX_S:
+            raise Problem(Code.VALIDATION_ERROR, f"`overlap_seconds` is a whole number from 0 to {OVERLAP_MAX_S}")
+        return overlap_s
 
     async def _principal(self, request: Request) -> Principal:
         principal = await self.tokens.principal(request)

@@ -25,7 +25,17 @@ class Limits:
 async def read_json(request: Request, limits: Limits) -> Json:
     """The body as JSON. Raises Problem UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, REQUEST_TIMEOUT, BAD_JSON."""
     check_media_type(request)
+    return _parsed(await read(request, limits), limits)
+
+
+async def read_optional_json(request: Request, limits: Limits) -> Json:
+    """The same where a body may be left out; None without one."""
+    check_media_type(request)
     body = await read(request, limits)
+    return _parsed(body, limits) if body else None
+
+
+def _parsed(body: bytes, limits: Limits) -> Json:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -35,6 +35,7 @@ SECRET_FORMS = re.compile(
     TOKEN.pattern
     + r"|\b(?:0x)?[0-9A-Fa-f]{64,}\b"  # keys and signatures; a transaction's hash is logged under HASH_KEYS
     r"|[A-Za-z0-9+/_-]{100,}={0,2}"  # payment headers
+    r"|whsec_[A-Za-z0-9+/]{20,}={0,2}"  # what webhooks are signed with
     r"|(?i:bearer)\s+\S+"
     r"|[^\s@]+@[^\s@]+\.[^\s@]+"  # e-mail addresses
     r"|\+\d[\d ().-]{6,}\d"  # phone numbers

@@ -55,6 +55,7 @@ class Metrics:
         self._refused = Counter(
             "faregate_connections_refused", "Connections closed by a limit.", ["reason"], registry=registry
         )
+        self._webhooks = Counter("faregate_webhooks", "Tries to deliver a webhook.", ["outcome"], registry=registry)
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
         self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
         self._alarms_told: set[str] = set()
@@ -79,6 +80,10 @@ class Metrics:
     def charged(self, operation: str, source: str, amount_micros: int) -> None:
         """`source`: balance or signature."""
         self._earned(operation, source).inc(amount_micros)
+
+    def webhook(self, outcome: str) -> None:
+        """`outcome`: delivered, retried, given_up."""
+        self._webhooks.labels(outcome).inc()
 
     def refused(self, reason: str) -> None:
         """`reason`: full, idle, head_timeout, head_too_large, malformed, drain, stalled."""

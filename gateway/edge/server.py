@@ -45,6 +45,8 @@ TICK_S = 0.1
 DRAIN_POLL_S = 0.01
 BACKLOG = 2048
 EVICT_AMONG = 64
+OTHER_FILES = 1024
+"""Beside clients' connections: those to upstreams, chains and receivers of webhooks, the ledger, the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +465,7 @@ def run(
 ) -> None:
     """Serves until SIGTERM or SIGINT. The port is taken before anything is opened; `ready` hears the URL.
     Raises OSError, and whatever `opened` raises."""
-    _bound_process(limits.connections_max + 256)
+    _bound_process(limits.connections_max + OTHER_FILES)
     listener = bind(host, port)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(opened, listener, limits, refused, ready))

@@ -3,10 +3,11 @@
     payment_pending_too_long   a settlement has neither an end nor news for longer than any chain takes
     queue_stuck                one waits to be sent, and nobody sends it
     audit_difference           the books do not agree with themselves
+    webhooks_failing           events were given up in the last hour
     relayer_funds_low          from the settler's own health, beside whatever else it complains of
 
 plus what the flows report as it happens: settlement_lost, settlement_taken_back, settled_amount_differs,
-proof_used_twice, paid_twice, recovery_failed, collecting_failed.
+proof_used_twice, paid_twice, recovery_failed, collecting_failed, delivering_failed.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import structlog
 from gateway.core import ids
 from gateway.core.settlement import State
 from gateway.settlement.protocol import Settler
-from gateway.store import settlements
+from gateway.store import outbox, settlements
 from gateway.store.audit import audit
 from gateway.store.database import Database
 
@@ -26,6 +27,7 @@ log = structlog.get_logger("alarms")
 
 PENDING_MAX_S = 120.0
 QUEUED_MAX_S = 30.0
+GIVEN_UP_S = 3600.0
 AUDIT_EVERY_S = 45.0
 AUDIT_SHARE = 20
 """An audit that took a second is not run again before twenty have passed: it must not be the load it looks for."""
@@ -55,12 +57,14 @@ class Alarms:
         if self._settler is not None:
             for name in (await self._settler.health()).alarms:
                 levels[name] = levels.get(name, 0) + 1
+        since_ms = int((self._clock() - GIVEN_UP_S) * 1000)
         return {
             "relayer_funds_low": 0,
             **levels,
             "payment_pending_too_long": pending,
             "queue_stuck": queued,
             "audit_difference": self._findings,
+            "webhooks_failing": await self._db.read(outbox.given_up_since, since_ms),
         }
 
     async def run(self) -> None:

@@ -423,6 +423,20 @@ class JobsTable(Table):
         return self
 
 
+class WebhooksTable(Table):
+    """How callbacks are told to customers' servers."""
+
+    allow_http: bool = Field(
+        False, description="true: callbacks may go to http:// urls, where anybody on the way reads them"
+    )
+    tries: Whole = Field(5, ge=1, le=20, description="tries until a callback is given up; five take about five hours")
+    brand: str = Field(
+        "Faregate",
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?$",
+        description="the name in the headers X-Faregate-Signature and X-Faregate-Timestamp of a callback",
+    )
+
+
 class Settings(Table):
     """Everything an operator decides, checked; see `gateway.settings.load`."""
 
@@ -435,6 +449,7 @@ class Settings(Table):
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
     jobs: JobsTable = JobsTable()
+    webhooks: WebhooksTable = WebhooksTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"
