@@ -32,6 +32,8 @@ JOB_FAILED: Final = "enrich.job_failed"
 SECRET_PREFIX: Final = "whsec_"
 ENTROPY_SECRET_BYTES: Final = 32
 CALLBACK_CHARS_MAX: Final = 2048
+PRIVATE_NAMES: Final = frozenset({"localhost", "local", "internal"})
+"""Last labels of names that mean something on the machine or the network they are used on, and nowhere else."""
 
 PAUSES_S: Final = (60, 600, 3_600, 14_400)
 """After the first try, the second ...: five tries in a bit more than five hours. The last one repeats."""
@@ -133,6 +135,9 @@ def refuse_callback(url: str, own_origin: str, allow_http: bool) -> str | None:
         return "the address is not globally reachable" if here else refusal.message
     if not url.startswith("https:") and not allow_http:
         return "callbacks go by https only"
-    if host_of(url) == host_of(own_origin):
+    host = host_of(url) or ""
+    if not host.startswith("[") and (("." not in host) or host.rpartition(".")[2] in PRIVATE_NAMES):
+        return "the host is no public name"
+    if host == host_of(own_origin):
         return "the url is this service itself"
     return None

@@ -28,20 +28,22 @@ log = structlog.get_logger("webhooks")
 
 PAUSE_S: Final = 1.0
 """How often the outbox is looked into while nothing wakes us."""
+GAP_S: Final = 0.1
+"""The least time between two looks: with a long queue for one host a look costs tens of milliseconds."""
 TIMEOUT_S: Final = 15.0
 """For one try, from the look-up of the name to the last byte of the answer."""
 ANSWER_BYTES_MAX: Final = 65_536
 """What a receiver may say; nobody reads it."""
 LEASE_S: Final = 60.0
 """Longer than a try and its two writes on a busy machine."""
-PLACES: Final = 32
-SLOW_S: Final = 1.0
+PLACES: Final = 64
+SLOW_S: Final = 0.5
 """After this a try that has no answer gives its place back."""
 OPEN_MAX: Final = 512
 """Tries under way, those that hang with them: each is an open connection, and calls need some as well."""
 HOST_AT_ONCE: Final = 2
 HOST_A_SECOND: Final = 10
-TIDY_EVERY_S: Final = 600.0
+TIDY_EVERY_S: Final = 20.0
 
 GONE: Final = 410
 
@@ -65,6 +67,7 @@ class WebhookTerms:
     """`Faregate`: of the header X-Faregate-Signature."""
     allow_http: bool = False
     tries: int = 5
+    timeout_s: float = TIMEOUT_S
 
     def refuse(self, url: str) -> str | None:
         """core.webhook.refuse_callback by these terms."""
@@ -128,6 +131,7 @@ class Webhooks:
                 async with asyncio.timeout(PAUSE_S):
                     await self._news.wait()
             self._news.clear()
+            await asyncio.sleep(GAP_S)
 
     async def once(self) -> None:
         """Whatever is due now, to the end of those tries."""
@@ -225,7 +229,7 @@ class Webhooks:
                 event.url,
                 headers=webhook.headers(event.id, event.body, secrets, int(self._clock()), self._terms.brand),
                 body=event.body,
-                timeout_s=TIMEOUT_S,
+                timeout_s=self._terms.timeout_s,
                 bytes_max=ANSWER_BYTES_MAX,
             )
         except HttpFailure as failure:

@@ -9,7 +9,7 @@ from rigs.money_table import RELAYER, play
 
 from gateway.core.charge import Event
 from gateway.core.settlement import Attempt, ProofKind, Settled
-from gateway.store import agents, charges, ledger, settlements
+from gateway.store import agents, charges, ledger, outbox, settlements
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -23,11 +23,16 @@ class Explaining:
 
     def execute(self, sql: str, params: dict[str, object] = {}) -> list[Row]:  # noqa: B006
         for *_, step in self._tx.execute("EXPLAIN QUERY PLAN " + sql, params):
-            # An index that holds just what is asked for may be walked through. A table that the statement does not
-            # name is looked at only when a reference is broken already.
-            if step.startswith("SCAN") and "INDEX" not in step and re.search(rf"\b{step.split()[1]}\b", sql):
+            # An index that holds just what is asked for may be walked through, and so may what the statement itself
+            # has made. A table that it does not name is looked at only when a reference is broken already.
+            if step.startswith("SCAN") and "INDEX" not in step and _names(sql, step.split()[1]):
                 self.scans.append(f"{step}: {' '.join(sql.split())}")
         return self._tx.execute(sql, params)
+
+
+def _names(sql: str, table: str) -> bool:
+    """Whether the statement takes rows from this table, or from one it calls so."""
+    return re.search(rf"(FROM|JOIN|UPDATE|INTO|,)\s+(\w+ )?{re.escape(table)}\b(?!\.)", sql) is not None
 
 
 CALLS: dict[str, Callable[[Tx], object]] = {
@@ -57,6 +62,20 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "attempts": lambda tx: settlements.attempts_of(tx, "stl_c1"),
     "retry": lambda tx: settlements.abandon(tx, "stl_c2"),
     "nonce": lambda tx: settlements.nonce_after(tx, books.NETWORK, RELAYER),
+    "webhook": lambda tx: outbox.add(
+        tx, event_id="evt_2", event_type="t", owner="ann", subject="j", url="https://h.example.com/", body=b""
+    ),
+    "webhooks waiting": outbox.waiting,
+    "webhooks due": lambda tx: outbox.due(tx, "me", 1, 9, at_once=2, a_second=10),
+    "webhook delivered": lambda tx: outbox.delivered(tx, "evt_1", 200),
+    "webhook given up": lambda tx: outbox.gave_up(tx, "evt_1", "me", status=410, error="gone", url_gone=True),
+    "webhooks put back": lambda tx: outbox.put_back(tx, "me"),
+    "webhook leases": outbox.lease_owners,
+    "webhooks given up": lambda tx: outbox.given_up_since(tx, 0),
+    "webhook of a job": lambda tx: outbox.of_subject(tx, "j"),
+    "webhooks forgotten": outbox.forget,
+    "webhook secret": lambda tx: outbox.rotate_secret(tx, "ann", "whsec_" + "A" * 43 + "=", 5),
+    "webhook secrets": lambda tx: outbox.secrets_of(tx, "ann"),
     "authenticate": lambda tx: agents.authenticate(tx, b"x"),
     "balance": lambda tx: agents.balance(tx, "ann"),
     "statement": lambda tx: ledger.rows(tx, charge_id="c1"),
