@@ -203,6 +203,51 @@ def test_an_agents_life(faregate: Run) -> None:
     assert token not in Path("data/faregate.db").read_bytes().decode("latin-1")
 
 
+CALLBACK = """
+import asyncio, sys
+from rigs import postman
+from gateway.store.sqlite import SqliteDatabase
+from gateway.store import outbox
+
+async def main():
+    db = await SqliteDatabase("data/faregate.db", clock_ms=lambda: 1_800_000_000_000).open()
+    await postman.post(db, "https://hooks.example.org/a?key=1", "https://hooks.example.org/a?key=1")
+    (taken,) = await db.write(outbox.due, "own_1_000000000000", 1000, 1, at_once=9, a_second=9)
+    await db.write(outbox.gave_up, taken.id, "own_1_000000000000", status=503, error="status")
+    await db.close()
+    print(taken.id)
+
+asyncio.run(main())
+"""
+
+
+def test_callbacks_are_listed_shown_and_replayed(faregate: Run) -> None:
+    agent = faregate("agents", "create", "first").out.split()[1]
+    assert "no such events" in faregate("webhooks", "list").err
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", CALLBACK], env=environment, capture_output=True, text=True, check=True)
+    event = ran.stdout.split()[-1]
+    dead = [json.loads(line) for line in faregate("webhooks", "list", "--state", "failed", "--json").out.splitlines()]
+    assert [(row["event"], row["attempts"], row["last"]) for row in dead] == [(event, 1, "503 status")]
+    assert len(faregate("webhooks", "list", "--json").out.splitlines()) == 2
+    assert event in faregate("webhooks", "list").out
+    shown = json.loads(faregate("webhooks", "show", event).out)
+    assert (shown["url"], shown["tells"]["event_id"]) == ("https://hooks.example.org/a?key=1", event)
+    assert faregate("webhooks", "replay", event).status == 0
+    assert json.loads(faregate("webhooks", "show", event).out)["state"] == "pending"
+    again = faregate("webhooks", "replay", event)
+    assert (again.status, "still being delivered" in again.err) == (4, True)
+    for command in ("show", "replay"):
+        unknown = faregate("webhooks", command, "evt_nothing")
+        assert (unknown.status, "webhooks list" in unknown.err) == (2, True)
+    assert faregate("webhooks", "list", "--state", "lost").status == 2
+    made = [faregate("webhooks", "secret", agent).out.split()[1] for _ in range(2)]
+    assert len(set(made)) == 2
+    assert all(secret.startswith("whsec_") for secret in made)
+    assert faregate("webhooks", "secret", "agt_nobody").status == 2
+    assert faregate("webhooks", "secret", agent, "--overlap", "604801").status == 2
+
+
 @pytest.mark.parametrize("label", ["", " ", "two\nlines", "\x1b[31mred", "x" * 101])
 def test_an_agent_has_a_name_that_can_be_printed(faregate: Run, label: str) -> None:
     done = faregate("agents", "create", label)

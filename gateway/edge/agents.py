@@ -80,9 +80,7 @@ class Agents:
 
     async def _overlap_s(self, request: Request) -> int:
         """How long the secrets before stay in force. Raises Problem VALIDATION_ERROR, and as bodies.read_json."""
-        asked = await read_optional_json(request, self.limits)
-        if asked is None:
-            return OVERLAP_S
+        asked = await read_optional_json(request, self.limits, {})
         if not isinstance(asked, dict) or asked.keys() - {"overlap_seconds"}:
             raise Problem(Code.VALIDATION_ERROR, "the body is a JSON object with at most `overlap_seconds` in it")
         overlap_s = asked.get("overlap_seconds", OVERLAP_S)

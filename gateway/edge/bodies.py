@@ -28,11 +28,13 @@ async def read_json(request: Request, limits: Limits) -> Json:
     return _parsed(await read(request, limits), limits)
 
 
-async def read_optional_json(request: Request, limits: Limits) -> Json:
-    """The same where a body may be left out; None without one."""
-    check_media_type(request)
+async def read_optional_json(request: Request, limits: Limits, default: Json) -> Json:
+    """The same where a body may be left out, whatever type a client then says that it has: `default`."""
     body = await read(request, limits)
-    return _parsed(body, limits) if body else None
+    if not body:
+        return default
+    check_media_type(request)
+    return _parsed(body, limits)
 
 
 def _parsed(body: bytes, limits: Limits) -> Json:

@@ -46,11 +46,13 @@ COLLECTING = [
 ]  # fmt: skip
 COMMITS = ["store.before_commit", "store.after_commit"]
 AT_START = ["store.in_migration"]
+DELIVERING = ["webhook.before_send", "webhook.after_send"]
+"""Tried in tests/flows/test_postmen.py."""
 
 
 def test_every_named_point_is_tried() -> None:
     of_jobs = {point for point in crash.POINTS if point.startswith("job.")}  # tests/e2e/test_jobs.py
-    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START} == crash.POINTS - of_jobs
+    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START, *DELIVERING} == crash.POINTS - of_jobs
 
 
 @pytest.fixture

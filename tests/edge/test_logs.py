@@ -24,7 +24,18 @@ TOKEN = new_token("411_", b"\x07" * 32)
 SIGNATURE = "0x" + "5c" * 65
 KEY = "0x" + "7d" * 32
 PAYMENT = "eyJ4NDAyVmVyc2lvbiI6MiwicGF5bG9hZCI6e319" * 5
-CANARIES = [TOKEN, SIGNATURE, KEY, PAYMENT, "+1 (206) 555-0100", "206-555-0100", "dana@example.com", "Dana Sample"]
+WEBHOOK_SECRET = "whsec_" + "Zm9v/mFy+mJh" * 3 + "Zm9vYmE="
+CANARIES = [
+    WEBHOOK_SECRET,
+    TOKEN,
+    SIGNATURE,
+    KEY,
+    PAYMENT,
+    "+1 (206) 555-0100",
+    "206-555-0100",
+    "dana@example.com",
+    "Dana Sample",
+]
 
 
 @pytest.fixture

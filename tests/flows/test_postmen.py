@@ -17,7 +17,7 @@ from rigs.upstream import ScriptedUpstream, Seen, Wire, status
 from gateway.store import outbox
 from gateway.store.sqlite import SqliteDatabase
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ async def db(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """`start()` is a further process that delivers; `start("webhook.before_send")` dies there."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[subprocess.Popen[bytes]] = []
 
-    def start(*crash_at: str) -> "subprocess.Popen[str]":
+    def start(*crash_at: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "rigs.postman", str(tmp_path / "l.db"), *crash_at]
         started.append(
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={"PYTHONPATH": ":".join(sys.path)},
             )
         )  # fmt: skip
@@ -51,11 +51,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
-async def dead(process: "subprocess.Popen[str]") -> int:
+async def dead(process: "subprocess.Popen[bytes]") -> int:
     async def ended() -> bool:
         return process.poll() is not None
 

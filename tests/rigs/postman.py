@@ -109,8 +109,6 @@ async def main(ledger: Path) -> None:
         webhooks = delivering(db, http, owner.id, alive=owner.alive)
         loop = asyncio.create_task(webhooks.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, loop.cancel)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
         await asyncio.wait([loop])
         await webhooks.drain(1.0)
     owner.close()
