@@ -29,6 +29,7 @@ from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
+from gateway.core.job import Job
 from gateway.core.money import format_usd, parse_usd
 from gateway.core.settlement import State
 from gateway.core.upstream import Offering, Upstream
@@ -53,7 +54,7 @@ from gateway.flows.fulfilling import Fulfilling
 from gateway.flows.jobs import Jobs
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
-from gateway.flows.webhooks import Webhooks, WebhookTerms
+from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
@@ -67,7 +68,8 @@ from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
 from gateway.settlement.several import Several
 from gateway.store import settlements
-from gateway.store.database import Database
+from gateway.store.charges import ChargeView
+from gateway.store.database import Database, Tx
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
@@ -183,6 +185,14 @@ async def assemble(
             available=resting(sold, offerings),
             captured=metrics.charged,
         )
+
+        def told(tx: Tx, job: Job, charge: ChargeView) -> None:
+            job_ended(tx, job, charge, settings.service.origin)
+
+        def changed(job_id: str) -> None:
+            jobs.changed(job_id)
+            webhooks.wake()
+
         result_ttl_ms = settings.jobs.result_ttl_hours * 3_600_000
         worker = Worker(
             db=db,
@@ -193,7 +203,8 @@ async def assemble(
             at_once=settings.jobs.at_once,
             lease_s=settings.jobs.lease_s,
             result_ttl_ms=result_ttl_ms,
-            changed=lambda job_id: jobs.changed(job_id),
+            told=told,
+            changed=changed,
             captured=metrics.charged,
             alarm=alarms.tell,
         )
@@ -205,6 +216,7 @@ async def assemble(
             token_prefix=settings.service.token_prefix,
             result_ttl_ms=result_ttl_ms,
             queued=worker.queued,
+            told=told,
         )
         app = build_app(
             edge_parts(
@@ -320,10 +332,6 @@ def catalogue_of(settings: Settings, offerings: Mapping[str, Offering], offline:
 def job_terms(settings: Settings) -> JobTerms:
     jobs = settings.jobs
     return JobTerms(parse_usd(jobs.bill_up_to), parse_usd(jobs.bill_up_to_max), jobs.time_s)
-
-
-def no_callbacks(url: str) -> str | None:
-    return "this gateway calls nobody back; ask for the result instead"
 
 
 async def open_settler(
@@ -479,7 +487,10 @@ def edge_parts(
         problem = Problem(Code.AGENT_TOKEN_REQUIRED, UNPAID)
         return build_challenge(operation, offers[operation.id], problem, request_id, repeat_key, settings.sandbox)
 
-    door = JobDoor(jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, no_callbacks, metrics.call)
+    door = JobDoor(
+        jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
+        metrics.call,
+    )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
 
     async def paid(request: Request, operation: Operation) -> Response:

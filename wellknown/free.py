@@ -67,6 +67,7 @@ _JOB = _object(
     ),
     result=_OBJECT_OR_NONE,
     error=_OBJECT_OR_NONE,
+    callback=_OBJECT_OR_NONE,
 )
 
 ROUTES: tuple[Free, ...] = (

@@ -20,6 +20,7 @@ from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.webhook import WebhookState
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
@@ -96,6 +97,7 @@ def operation(catalogue: Catalogue, terms: JobTerms) -> Operation | None:
                 "poll_interval_sec": {"type": "integer"},
                 "billing_mode": {"type": "string"},
                 "bill_up_to_usd": {"type": "string"},
+                "webhook_secret": {"type": "string"},
             },
             "required": ["job_id", "status", "poll_bearer", "poll_url"],
         },
@@ -243,6 +245,8 @@ class JobDoor:
             "bill_up_to_usd": format_usd(view.charge.charge.held_micros),
             "held_usd": format_usd(view.charge.charge.held_micros),
         }
+        if submitted.webhook_secret is not None:
+            told["webhook_secret"] = submitted.webhook_secret
         headers = {
             "Cache-Control": "private, no-store",
             "Location": f"{PATH}/{view.job.id}",
@@ -318,6 +322,7 @@ def _told(view: JobView) -> Response:
         },
         "result": orjson.Fragment(answer.body(charge, asked.request_id, stored)) if stored else None,
         "error": _error(view),
+        "callback": _callback(view, over),
     }
     headers = {"Cache-Control": "private, no-store"}
     if not over:
@@ -337,6 +342,13 @@ def _settlement(view: JobView) -> dict[str, object] | None:
         "state": settlement.state.value,
         "amount": str(settlement.amount_atomic),
     }
+
+
+def _callback(view: JobView, over: bool) -> dict[str, object] | None:
+    """{state, attempts}, `pending` from the start. None: nobody is called, or that is long past."""
+    if view.callback is not None:
+        return {"state": view.callback.state.value, "attempts": view.callback.attempts}
+    return None if over or view.job.callback_url is None else {"state": WebhookState.PENDING.value, "attempts": 0}
 
 
 def _error(view: JobView) -> dict[str, str] | None:

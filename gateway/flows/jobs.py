@@ -11,16 +11,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.core import ids
+from gateway.core import ids, webhook
 from gateway.core.charge import Charge, Disclosure, Event, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.job import ENDED, Job, State
 from gateway.core.job import Event as JobEvent
 from gateway.flows.fulfilling import Call
 from gateway.flows.purchase import Answer, Purchase
-from gateway.store import charges, jobs
+from gateway.flows.webhooks import first_secret
+from gateway.store import charges, jobs, outbox
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
+
+Told = Callable[[Tx, Job, ChargeView], None]
+"""Written with the end of a job: whom to tell of it."""
 
 WATCH_S = 1.0
 """How often jobs that somebody waits for are looked at: other processes may have ended them."""
@@ -33,6 +37,8 @@ class JobView:
 
     job: Job
     charge: ChargeView
+    callback: outbox.Told | None = None
+    """What became of its event, if it has one by now."""
 
     @property
     def disclosure(self) -> Disclosure:
@@ -55,6 +61,8 @@ class Submitted:
     view: JobView
     poll_bearer: str
     repeated: bool
+    webhook_secret: str | None = None
+    """What its callback is signed with, where nobody knows it yet."""
 
 
 class Jobs:
@@ -68,8 +76,10 @@ class Jobs:
         token_prefix: str,
         result_ttl_ms: int,
         queued: Callable[[], None] = lambda: None,
+        told: Told = lambda tx, job, charge: None,
     ) -> None:
-        """`queued()` is told that there is work; `result_ttl_ms` is how long a job can be asked about after its end."""
+        """`queued()` is told that there is work; `told` is written with the end of a job; `result_ttl_ms` is how long
+        one can be asked about after that."""
         self._db = db
         self._purchase = purchase
         self._clock = clock
@@ -77,6 +87,7 @@ class Jobs:
         self._token_prefix = f"{token_prefix}j_"
         self._result_ttl_ms = result_ttl_ms
         self._queued = queued
+        self._told = told
         self._closing = False
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
@@ -89,7 +100,15 @@ class Jobs:
             raise AssertionError("a job is handed over on terms")
         job_id, bearer = self._new_id("ej_"), ids.new_token(self._token_prefix, self._entropy(32))
 
+        agent_id = call.principal.agent_id if call.principal else None
+        secret_entropy = self._entropy(webhook.ENTROPY_SECRET_BYTES)
+        made: list[str] = []
+
         def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
+            made.clear()
+            if handover.callback_url is not None:
+                secret, new = first_secret(tx, agent_id or job_id, secret_entropy)
+                made.extend([secret] if new else [])
             jobs.add(
                 tx,
                 Job(
@@ -97,7 +116,7 @@ class Jobs:
                     operation=call.operation.id,
                     charge_id=charge.id,
                     party=charge.party,
-                    agent_id=call.principal.agent_id if call.principal else None,
+                    agent_id=agent_id,
                     payload=call.query.model_dump_json(by_alias=True, exclude_unset=True).encode(),
                     request_id=call.request_id,
                     deadline_ms=tx.now_ms + handover.work_s * 1000,
@@ -112,19 +131,21 @@ class Jobs:
             return await self._again(ticket.view.charge.id, bearer)
         self._queued()
         view = await self._view(job_id)
-        return Submitted(view, bearer, repeated=False)
+        return Submitted(view, bearer, repeated=False, webhook_secret=made[0] if made else None)
 
     async def _again(self, charge_id: str, bearer: str) -> Submitted:
-        """The job of an earlier submission, with a new bearer: only hashes are kept, and its answer may be lost."""
+        """The job of an earlier submission, with a new bearer: only hashes are kept, and its answer may be lost. So may
+        the secret of a callback that is this job's alone; an agent makes itself a new one."""
 
-        def bring(tx: Tx) -> JobView:
+        def bring(tx: Tx) -> Submitted:
             job = jobs.find_by_charge(tx, charge_id)
             if job is None:
                 raise Problem(Code.PAYMENT_ALREADY_USED, "this payment was used for a call that is no job")
             jobs.add_token(tx, job.id, ids.token_hash(bearer))
-            return _joined(tx, job)
+            secrets = outbox.secrets_of(tx, job.id)
+            return Submitted(_joined(tx, job), bearer, repeated=True, webhook_secret=secrets[0] if secrets else None)
 
-        return Submitted(await self._db.write(bring), bearer, repeated=True)
+        return await self._db.write(bring)
 
     # tell
 
@@ -166,7 +187,7 @@ class Jobs:
     async def cancel(self, job_id: str, *, agent_id: str | None, token: str | None) -> JobView:
         """Raises Problem JOB_NOT_FOUND, and JOB_ENDED for one that is over already."""
         await self._theirs(job_id, agent_id, token)
-        await self._db.write(stop, job_id, self._result_ttl_ms)
+        await self._db.write(stop, job_id, self._result_ttl_ms, self._told)
         self.changed(job_id)
         self._queued()
         return await self._view(job_id)
@@ -214,7 +235,7 @@ class Jobs:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
 
 
-def stop(tx: Tx, job_id: str, result_ttl_ms: int) -> None:
+def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: Told) -> None:
     """A queued job ends here, and its hold with it; a running one is marked. Raises Problem JOB_ENDED."""
     job = jobs.find(tx, job_id)
     if job is None or job.state in ENDED:
@@ -223,17 +244,18 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int) -> None:
         jobs.ask_to_stop(tx, job_id)
         return
     charges.record(tx, job.charge_id, Event.FAILED)
-    jobs.end(
+    ended = jobs.end(
         tx, job, JobEvent.CANCELLED, ttl_ms=result_ttl_ms, error_code="JOB_CANCELLED",
         error="cancelled before it was begun; nothing was charged",
     )  # fmt: skip
+    told(tx, ended, _joined(tx, ended).charge)
 
 
 def _joined(tx: Tx, job: Job) -> JobView:
     charge = charges.find(tx, job.charge_id)
     if charge is None:
         raise AssertionError(f"{job.id} has no charge")
-    return JobView(job, charge)
+    return JobView(job, charge, outbox.of_subject(tx, job.id) if job.callback_url is not None else None)
 
 
 def _over(tx: Tx, job_ids: Sequence[str]) -> list[str]:

@@ -18,9 +18,12 @@ from typing import Final
 
 import structlog
 
-from gateway.core import crash, webhook
+from gateway.core import answer, crash, webhook
 from gateway.core.http import HttpClient, HttpFailure
+from gateway.core.job import Job
+from gateway.core.job import State as JobState
 from gateway.store import outbox
+from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 from gateway.store.outbox import Due
 
@@ -45,6 +48,9 @@ HOST_AT_ONCE: Final = 2
 HOST_A_SECOND: Final = 10
 TIDY_EVERY_S: Final = 20.0
 
+SECRET_OF_JOB_MS: Final = 86_400_000
+"""How long, at least, the secret of a job without an agent is kept after its end: longer than all its tries take."""
+
 GONE: Final = 410
 
 
@@ -57,6 +63,30 @@ def first_secret(tx: Tx, owner: str, entropy: bytes) -> tuple[str, bool]:
     secret = webhook.new_secret(entropy)
     outbox.rotate_secret(tx, owner, secret, 0)
     return secret, True
+
+
+def job_ended(tx: Tx, job: Job, charge: ChargeView, origin: str) -> None:
+    """The event of a job's end, for the transaction that ends it; nothing where nobody wants to be told. Its id is the
+    job's, so a job has one. `origin`: our own public address."""
+    if job.callback_url is None:
+        return
+    event_id = "evt_" + job.id.partition("_")[2]
+    event_type = webhook.JOB_COMPLETED if job.state is JobState.COMPLETED else webhook.JOB_FAILED
+    told = webhook.JobTold(
+        job_id=job.id,
+        route=job.operation,
+        status=job.state.value,
+        matched=None if charge.result is None else answer.unpack(charge.result).matched,
+        billed=charge.charge.captured_micros > 0,
+        charged_micros=charge.charge.captured_micros,
+        result_url=f"{origin}/api/v1/enrich/jobs/{job.id}",
+    )
+    outbox.add(
+        tx, event_id=event_id, event_type=event_type, owner=job.agent_id or job.id, subject=job.id,
+        url=job.callback_url, body=webhook.job_event(event_id, event_type, tx.now_ms, job.agent_id, told),
+    )  # fmt: skip
+    if job.agent_id is None:
+        outbox.retire_secret(tx, job.id, max(job.expires_ms or 0, tx.now_ms + SECRET_OF_JOB_MS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +254,7 @@ class Webhooks:
             return _Outcome(None, "no_secret", final=True)
         crash.point("webhook.before_send")
         try:
-            answer = await self._http.request(
+            said = await self._http.request(
                 "POST",
                 event.url,
                 headers=webhook.headers(event.id, event.body, secrets, int(self._clock()), self._terms.brand),
@@ -235,7 +265,7 @@ class Webhooks:
         except HttpFailure as failure:
             return _Outcome(None, failure.kind)
         crash.point("webhook.after_send")
-        return _judged(answer.status)
+        return _judged(said.status)
 
 
 def _judged(status: int) -> _Outcome:

@@ -24,6 +24,7 @@ from gateway.core.job import Event, Job, State
 from gateway.core.upstream import AnswerLost, Failure, Json, Offering, Outcome
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Bench, Call, Done, Ending, Fulfilling, Held, recorded
+from gateway.flows.jobs import Told
 from gateway.store import charges, jobs
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, StoreUnavailable, Tx
@@ -34,9 +35,6 @@ PAUSE_S = 1.0
 """How often the queue is looked at when nobody tells that there is work."""
 BEATS_A_LEASE = 4
 SETTLE_WAIT_S = 60.0
-
-Told = Callable[[Tx, Job, ChargeView], None]
-"""Written with the end of a job: whom to tell of it."""
 
 
 class StoredHops:

@@ -305,6 +305,9 @@ def rotate_secret(tx: Tx, owner: str, secret: str, overlap_ms: int) -> bool:
     return bool(replaced)
 
 
-def drop_secrets(tx: Tx, owner: str) -> None:
-    """For an owner that is no more, as a job whose result has expired."""
-    tx.execute("DELETE FROM webhook_secrets WHERE owner = :owner", {"owner": owner})
+def retire_secret(tx: Tx, owner: str, at_ms: int) -> None:
+    """The current one is in force until then, and none comes after it: its owner is a job that has ended."""
+    tx.execute(
+        "UPDATE webhook_secrets SET expires_ms = :at_ms WHERE owner = :owner AND expires_ms IS NULL",
+        {"owner": owner, "at_ms": at_ms},
+    )

@@ -37,7 +37,10 @@ async def shop() -> AsyncIterator[ScriptedUpstream]:
 
 
 async def submit(gate: Running, word: str, **means: Any) -> Reply:
-    body = {"route": "shop/research", "payload": {"word": word}, "bill_up_to_usd": "1.50"}
+    body = {
+        "route": "shop/research", "payload": {"word": word}, "bill_up_to_usd": "1.50",
+        "callback_url": "https://hooks.invalid/told",
+    }  # fmt: skip
     return await gate.call("enrich/jobs", body, **means)
 
 
@@ -118,6 +121,7 @@ async def test_f066_killed_at_every_point_of_a_job(
             assert accepted is None or again.json["job_id"] == accepted.json["job_id"]
             told = await ended(gate, again)
             assert (told["status"], told["billing"]["charged_usd"]) == ("completed", "0.750"), told
+            assert told["callback"]["state"] == "pending", "its event was written with its end"
             assert runs(shop, word) <= 2
             if point in ("job.worked", "job.before_end", "job.after_end"):
                 assert runs(shop, word) == 1

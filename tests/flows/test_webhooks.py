@@ -385,7 +385,7 @@ async def test_an_owner_without_a_secret_has_no_event_delivered(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient
 ) -> None:
     (event,) = await post(db, at(up, 1))
-    await db.write(outbox.drop_secrets, "agt_1")
+    await db.write(outbox.retire_secret, "agt_1", 0)
     await delivering(db, http).once()
     found = await db.read(outbox.find, event)
     assert found is not None

@@ -102,6 +102,9 @@ async def test_mistakes_cost_nothing(tmp_path):
             ({"payload": {"word": "x", "y": 1}}, 422, "VALIDATION_ERROR"),
             ({"payload": []}, 422, "VALIDATION_ERROR"),
             ({"callback_url": "http://127.0.0.1/x"}, 422, "CALLBACK_URL_REFUSED"),
+            ({"callback_url": "https://192.168.0.9/x"}, 422, "CALLBACK_URL_REFUSED"),
+            ({"callback_url": "http://hook.example.com/x"}, 422, "CALLBACK_URL_REFUSED"),
+            ({"callback_url": "https://localhost/x"}, 422, "CALLBACK_URL_REFUSED"),
             ({"extra": 1}, 422, "VALIDATION_ERROR"),
         ):
             reply = await submit(gate, token=token, **changes)

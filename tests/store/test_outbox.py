@@ -238,7 +238,7 @@ async def test_the_same_secret_again_is_no_rotation(db: SqliteDatabase) -> None:
     await db.write(outbox.rotate_secret, "agt_1", made(1), 0)
     with pytest.raises(ValueError, match="another"):
         await db.write(outbox.rotate_secret, "agt_1", made(1), 1_000)
-    await db.write(outbox.drop_secrets, "agt_1")
+    await db.write(outbox.retire_secret, "agt_1", 0)
     assert await db.read(outbox.secrets_of, "agt_1") == []
 
 
