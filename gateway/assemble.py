@@ -140,6 +140,10 @@ async def assemble(
             # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             settler = await open_settler(settings, db, clock, session)
+        if settler is not None:
+            # Before anything is offered: what a remote facilitator can do is known once it was asked.
+            await settler.start()
+            stack.push_async_callback(settler.close)
         accepted = accepted_terms(settings, settler)
         identity = identity_of(settings, accepted, clock)
         offers = {operation.id: challenge_parts(operation, identity) for operation in catalogue.operations}
@@ -173,6 +177,7 @@ async def assemble(
                 offers={id: offer.accepts for id, offer in offers.items()},
                 decimals=decimals,
                 forbidden_payers=forbidden_payers(accepted, settler),
+                sponsored=frozenset(terms.token.asset for terms in accepted if terms.sponsored),
                 settle_wait_s=settings.settlement.wait_s,
                 result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
                 token_prefix=settings.service.token_prefix,
@@ -224,9 +229,6 @@ async def assemble(
             )
         )
 
-        if settler is not None:
-            await settler.start()
-            stack.push_async_callback(settler.close)
         await recovery.orphans()
         turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch())
         loops = [asyncio.create_task(each) for each in turns]
@@ -403,6 +405,7 @@ def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepte
             methods=table.methods,
             facilitator=next(iter(settler.facilitator_addresses(table.id)), None),
             sandbox=settler.sandbox,
+            sponsored=token.eip2612 and settler.sponsors(table.id),
         )
         for table in settings.networks
         for token in table.network.tokens
@@ -541,6 +544,8 @@ def build_challenge(
         "request_id": request_id,
         "price_usd": format_usd(operation.price.base_micros),
         "billing_reason": "payment_required",
+        # A client reads the reason's word; whoever reads the answer himself is told in a sentence.
+        **({"message": problem.message} if problem.reason else {}),
         **problem.details,
     }
     return challenge.build(

@@ -4,7 +4,7 @@ Whoever needs a price, a payee or a schema of an operation takes it from here. T
 402 cannot disagree. Only the repeat key of a live 402 stands in no document: it is for one reader alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
@@ -13,10 +13,10 @@ from gateway.core.catalogue import Operation
 from gateway.core.money import micros_to_atomic_up
 from gateway.core.networks import Token
 from gateway.core.upstream import Json
-from gateway.core.x402 import bazaar
+from gateway.core.x402 import bazaar, eip2612
 from gateway.core.x402.challenge import OFFER_BYTES_MAX, offer_bytes
-from gateway.core.x402.messages import Requirements, Resource
-from gateway.core.x402.offers import offers
+from gateway.core.x402.messages import GAS_SPONSORING, Requirements, Resource
+from gateway.core.x402.offers import PERMIT2, offers
 from wellknown.brevity import SHORTER
 from wellknown.identity import Identity, ascii_label
 
@@ -63,24 +63,44 @@ def max_timeout_s(operation: Operation, identity: Identity) -> int:
 def challenge_parts(operation: Operation, identity: Identity) -> Offer:
     """The whole offer, short enough for a header: in fewer words where it must be, in the last resort unlisted."""
     listing = bazaar.extension(operation)
+    accepts = requirements(operation, identity)
     offer = Offer(
         resource_of(operation, identity),
-        requirements(operation, identity),
-        {"bazaar": listing, "payment-identifier": bazaar.payment_identifier_extension()},
+        accepts,
+        {
+            "bazaar": listing,
+            "payment-identifier": bazaar.payment_identifier_extension(),
+            **_sponsoring(accepts, identity),
+        },
     )
     for shorter in SHORTER:
         if _fits(offer):
             return offer
         listing = shorter(listing)
         offer = offer._replace(extensions={**offer.extensions, "bazaar": listing})
-    if _fits(offer):
-        return offer
-    # A client pays without the listing; one that cannot read the header cannot pay at all.
-    return offer._replace(extensions={name: value for name, value in offer.extensions.items() if name != "bazaar"})
+    # A client pays without the listing; one that cannot read the header cannot pay at all. Of the two, whether a payer
+    # may come without gas matters to fewer than whether the offer is found.
+    for name in (GAS_SPONSORING, "bazaar"):
+        if not _fits(offer):
+            offer = offer._replace(
+                extensions={each: offer.extensions[each] for each in offer.extensions if each != name}
+            )
+    return offer
 
 
 def _fits(offer: Offer) -> bool:
-    return offer_bytes(*offer) <= OFFER_BYTES_MAX
+    # What comes back is an echo of the offer, and of this extension it is longer by what was signed.
+    signed = eip2612.ROOM_BYTES if GAS_SPONSORING in offer.extensions else 0
+    return offer_bytes(*offer) + signed <= OFFER_BYTES_MAX
+
+
+def _sponsoring(accepts: Sequence[Requirements], identity: Identity) -> dict[str, Json]:
+    """Where some offer is paid by Permit2 in a token whose permits are taken."""
+    sponsored = {(term.network, term.token.address.lower()) for term in identity.terms if term.sponsored}
+    by_permit2 = {
+        (offer.network, offer.asset.lower()) for offer in accepts if offer.extra.get("assetTransferMethod") == PERMIT2
+    }
+    return {GAS_SPONSORING: eip2612.extension()} if sponsored & by_permit2 else {}
 
 
 def resource_of(operation: Operation, identity: Identity) -> Resource:

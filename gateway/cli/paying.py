@@ -32,6 +32,10 @@ def pay(
     most: Annotated[str, typer.Option("--max", metavar="USD", help="The most to pay.")] = "1.00",
     network: Annotated[str | None, typer.Option(help="Only on this network, as eip155:8453.")] = None,
     by: Annotated[Literal["eip3009", "permit2"] | None, typer.Option(help="Only in this way.")] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A node of the network: to see whether this wallet has approved Permit2."),
+    ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help=f"A private key or a keystore; {KEY_VARIABLE} otherwise."),
@@ -56,14 +60,16 @@ def pay(
         _headers(header or ()),
     )
     try:
-        asyncio.run(_pay(call, cap, network, by, key_file, yes))
+        asyncio.run(_pay(call, cap, network, by, rpc, key_file, yes))
     except CannotPay as error:
         terminal.fail(f"Nothing was paid: {error}", MONEY)
     except HttpFailure as failure:
         terminal.fail(str(failure), NO_ANSWER)
 
 
-async def _pay(call: "Call", cap: int, network: str | None, by: str | None, key_file: Path | None, yes: bool) -> None:
+async def _pay(
+    call: "Call", cap: int, network: str | None, by: str | None, rpc: str | None, key_file: Path | None, yes: bool
+) -> None:
     from gateway.flows import paying
     from gateway.outbound import OutboundClient
 
@@ -77,11 +83,29 @@ async def _pay(call: "Call", cap: int, network: str | None, by: str | None, key_
         quote = paying.quote(response)
         offer = paying.choose(quote, cap_micros=cap, network=network, method=by)
         key = read_key(key_file)
+        sponsored = paying.sponsors(offer, quote)
+        standing = await payer.standing(rpc, offer.token, key.address) if rpc and sponsored else None
+        short = standing is not None and standing.allowance < offer.amount_atomic
         _show(offer, quote, key)
+        if short:
+            _show_permit(offer)
         if not yes:
             typer.confirm("Pay?", abort=True, err=True)
         payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
+        nonce = standing.permit_nonce if standing is not None else 0
+        if short:
+            payment = paying.approve(payment, offer, quote, key, nonce=nonce)
         reply = await payer.pay(call, payment)
+        if reply.response.status == 412 and sponsored and not short:
+            # Only now is it known, and nothing was taken: the same payment goes again, with the permit.
+            _show_permit(offer)
+            if standing is None:
+                terminal.note(
+                    "          as the first permit of this wallet; if it has signed others, name a node by --rpc"
+                )
+            if not yes:
+                typer.confirm("Approve and pay?", abort=True, err=True)
+            reply = await payer.pay(call, paying.approve(payment, offer, quote, key, nonce=nonce))
     _tell(call, reply)
 
 
@@ -137,6 +161,14 @@ def _show(offer: "Offer", quote: "Quote", key: "Key") -> None:
     terminal.note(f"From      {key.address}")
 
 
+def _show_permit(offer: "Offer") -> None:
+    from gateway.core.money import format_usd
+
+    price = format_usd(offer.price_micros)
+    terminal.note(f"Permit    Permit2 may not take ${price} of this wallet yet; a permit for just that is signed too")
+    terminal.note("          (EIP-2612: no gas needed, whoever settles takes it to the chain)")
+
+
 def _tell(call: "Call", reply: "Reply") -> None:
     from gateway.flows.paying import status_url
 
@@ -164,12 +196,13 @@ def _tell(call: "Call", reply: "Reply") -> None:
 
 def _reason(response: "HttpResponse") -> str:
     try:
-        error = orjson.loads(response.body).get("error")
+        told = orjson.loads(response.body)
+        error, message = told.get("error"), told.get("message")
     except (ValueError, AttributeError):
         return "without a reason"
     if error == "permit2_allowance_required":
         return "this wallet has not approved Permit2 for this token yet; approve it once, or pay --by eip3009"
-    return str(error)
+    return f"{error}: {message}" if isinstance(message, str) else str(error)
 
 
 def _print_body(response: "HttpResponse") -> None:

@@ -3,10 +3,12 @@
     ask       the call without money; a 402 brings the offers
     choose    the first offer we can sign, whose token we know and whose price is within the cap
     sign      EIP-3009 or Permit2 `exact`, over our own reading of the offer
+    approve   by Permit2, where the wallet has not approved it and the offer takes a permit for that: beside the payment
     pay       the call again with the payment, until there is an answer
 
 A signed payment is an open cheque for one price. Once it has left this process nothing is ever signed anew for the
-same call: a lost answer or a 202 is followed up with the very same bytes, which the other side charges once.
+same call: a lost answer or a 202 is followed up with the very same bytes, which the other side charges once. After a
+412 the same cheque goes out with the permit beside it.
 """
 
 import asyncio
@@ -21,14 +23,17 @@ import orjson
 from gateway.core.http import HttpClient, HttpFailure, HttpResponse
 from gateway.core.keys import Key
 from gateway.core.money import MICROS_PER_USD, format_usd
-from gateway.core.networks import EXACT_PERMIT2_PROXY, NETWORKS, Token, chain_id, parse_address
-from gateway.core.x402.headers import encode
-from gateway.core.x402.messages import VERSION, Eip3009, Json, Permit2
-from gateway.core.x402.typed_data import eip3009_digest, permit2_digest
+from gateway.core.networks import EXACT_PERMIT2_PROXY, NETWORKS, PERMIT2, Token, chain_id, parse_address
+from gateway.core.x402.headers import decode_payment, encode
+from gateway.core.x402.messages import GAS_SPONSORING, VERSION, Eip2612, Eip3009, Json, Permit2
+from gateway.core.x402.typed_data import eip2612_digest, eip3009_digest, permit2_digest
+from gateway.settlement import calldata
 
 ASK_TIMEOUT_S = 60.0
 PAY_TIMEOUT_S = 300.0
 BYTES_MAX = 16 * 1024 * 1024
+RPC_TIMEOUT_S = 10.0
+RPC_BYTES_MAX = 64 * 1024
 FOLLOW_UPS_MAX = 30
 RETRY_S_MAX = 30
 CLOCK_SKEW_S = 600
@@ -83,6 +88,16 @@ class Quote:
     resource: Json
     extensions: Mapping[str, Json]
     """What a payment sends back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a token says of a wallet."""
+
+    allowance: int
+    """What Permit2 may take of it, in atomic units."""
+    permit_nonce: int
+    """Of its next EIP-2612 permit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,53 @@ def _echo(extensions: Mapping[str, Json], entropy: Callable[[int], bytes]) -> di
     return echo
 
 
+def sponsors(offer: Offer, quote: Quote) -> bool:
+    """Whether this offer can be paid by a wallet that has not approved Permit2, with a permit and without gas."""
+    return offer.method == "permit2" and offer.token.eip2612 and GAS_SPONSORING in quote.extensions
+
+
+def approve(payment: str, offer: Offer, quote: Quote, key: Key, *, nonce: int) -> str:
+    """A signed payment by Permit2 -> the same with a permit over its amount, for as long as it is good."""
+    body, signed = decoded(payment), decode_payment(payment).authorization
+    assert isinstance(body, Mapping), "a payment is an object"
+    assert isinstance(signed, Permit2), "only Permit2 needs an approval"
+    token = offer.token
+    permit = Eip2612(
+        owner=key.address.lower(),
+        token=token.address.lower(),
+        spender=PERMIT2.lower(),
+        value=offer.amount_atomic,
+        nonce=nonce,
+        deadline=signed.deadline,
+        signature=b"",
+    )
+    digest = eip2612_digest(
+        permit, name=token.name, version=token.version, chain_id=chain_id(token.network), token=token.address
+    )
+    info = {
+        "from": key.address,
+        "asset": token.address,
+        "spender": PERMIT2,
+        "amount": str(permit.value),
+        "nonce": str(permit.nonce),
+        "deadline": str(permit.deadline),
+        "signature": "0x" + key.sign(digest).hex(),
+        "version": "1",
+    }
+    offered = quote.extensions[GAS_SPONSORING]
+    echo = dict(offered) if isinstance(offered, Mapping) else {}
+    extensions = body.get("extensions")
+    return encode(
+        {
+            **body,
+            "extensions": {
+                **(extensions if isinstance(extensions, Mapping) else {}),
+                GAS_SPONSORING: {**echo, "info": info},
+            },
+        }
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Payer:
     http: HttpClient
@@ -167,6 +229,33 @@ class Payer:
     async def ask(self, call: Call) -> HttpResponse:
         """The call without money. Raises HttpFailure."""
         return await self._send(call, {}, ASK_TIMEOUT_S)
+
+    async def standing(self, rpc_url: str, token: Token, owner: str) -> Standing:
+        """What a node says of a wallet. Raises CannotPay where it has no answer, HttpFailure where there is no node."""
+        questions = (calldata.permit2_allowance(owner), calldata.permit_nonce(owner))
+        asked = [
+            {
+                "jsonrpc": "2.0", "id": id, "method": "eth_call",
+                "params": [{"to": token.address, "data": "0x" + question.hex()}, "latest"],
+            }
+            for id, question in enumerate(questions)
+        ]  # fmt: skip
+        words = [await self._word(rpc_url, question) for question in asked]
+        return Standing(*words)
+
+    async def _word(self, rpc_url: str, question: Mapping[str, object]) -> int:
+        response = await self.http.request(
+            "POST", rpc_url, headers={"Content-Type": "application/json"}, body=orjson.dumps(question),
+            timeout_s=RPC_TIMEOUT_S, bytes_max=RPC_BYTES_MAX, private=True,
+        )  # fmt: skip
+        try:
+            word = bytes.fromhex(orjson.loads(response.body)["result"].removeprefix("0x"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            word = b""
+        if len(word) != 32:
+            # Nothing at all is what a node of another network says: there is no such token there.
+            raise CannotPay(f"{rpc_url} does not say what Permit2 may take of this wallet")
+        return int.from_bytes(word, "big")
 
     async def pay(self, call: Call, payment: str) -> Reply:
         """The call with a signed payment, followed up until it has ended or FOLLOW_UPS_MAX is reached.

@@ -67,6 +67,8 @@ class Terms:
     decimals: Mapping[str, int]
     """By asset (`eip155:8453/0x...`)."""
     forbidden_payers: frozenset[str]
+    sponsored: frozenset[str] = frozenset()
+    """Assets whose payers may approve Permit2 by a permit beside their payment."""
     settle_wait_s: float = 15.0
     result_ttl_ms: int = 86_400_000
     token_prefix: str = "411"
@@ -232,6 +234,13 @@ class Purchase:
                 return await self._known_payment(call, payment, verified.identity, outcome)
             case KeyKnown():
                 return await self._known_key(call, outcome)
+            case charges.PermitInUse():
+                raise Problem(
+                    Code.PAYMENT_INVALID,
+                    "a call of this wallet rests on an approval by permit and is not settled yet, and a permit sets an "
+                    "allowance instead of adding to it: wait until that call has ended, or approve Permit2 once",
+                    reason=Reason.PERMIT_IN_USE,
+                )
             case charges.Overcommitted(open_micros):
                 raise Problem(
                     Code.PAYMENT_INVALID,
@@ -257,6 +266,7 @@ class Purchase:
             settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
             forbidden_payers=self._terms.forbidden_payers,
             whenever=True,
+            sponsored=self._terms.sponsored,
         )
         if isinstance(verdict, Refused):
             raise Problem(verdict.code, verdict.message, reason=verdict.reason)
@@ -370,6 +380,7 @@ class Purchase:
             payment_hash=verified.payment.payment_hash,
             spendable_micros=atomic_to_micros_down(admitted.spendable_atomic, decimals)[0],
             admitted_block=admitted.block,
+            by_permit=admitted.by_permit,
         )
 
     def _payment_key(self, call: Call, verified: Verified) -> KeyUse | None:
@@ -447,7 +458,9 @@ class Purchase:
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
     withheld: ChargeView | None,
-) -> "charges.Held | charges.Short | charges.Overcommitted | KeyKnown | PaymentKnown":  # fmt: skip
+) -> (
+    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | KeyKnown | PaymentKnown"
+):  # fmt: skip
     """The hold, and with it whatever rides on it: all or nothing."""
     outcome = charges.hold(tx, charge, work, claim, key)
     if isinstance(outcome, charges.Held) and rider is not None:

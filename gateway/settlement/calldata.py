@@ -9,7 +9,7 @@ case; everything here is pure.
 from collections.abc import Sequence
 
 from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, PERMIT2, UPTO_PERMIT2_PROXY, keccak
-from gateway.core.x402.messages import Eip3009, Payment, Permit2
+from gateway.core.x402.messages import Eip2612, Eip3009, Payment, Permit2
 from gateway.core.x402.typed_data import ECDSA_BYTES
 
 _WORD = 32
@@ -20,16 +20,22 @@ def selector(signature: str) -> bytes:
 
 
 _PERMIT = "((address,uint256),uint256,uint256)"
+_PERMIT2612 = "(uint256,uint256,bytes32,bytes32,uint8)"
 _TRANSFER_VRS = selector(
     "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
 )
 _TRANSFER_BYTES = selector("transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)")
 _SETTLE_EXACT = selector(f"settle({_PERMIT},address,(address,uint256),bytes)")
 _SETTLE_UPTO = selector(f"settle({_PERMIT},uint256,address,(address,address,uint256),bytes)")
+_SETTLE_EXACT_WITH_PERMIT = selector(f"settleWithPermit({_PERMIT2612},{_PERMIT},address,(address,uint256),bytes)")
+_SETTLE_UPTO_WITH_PERMIT = selector(
+    f"settleWithPermit({_PERMIT2612},{_PERMIT},uint256,address,(address,address,uint256),bytes)"
+)
 _AGGREGATE3 = selector("aggregate3((address,bool,bytes)[])")
 _BALANCE_OF = selector("balanceOf(address)")
 _ALLOWANCE = selector("allowance(address,address)")
 _AUTHORIZATION_STATE = selector("authorizationState(address,bytes32)")
+_PERMIT_NONCE = selector("nonces(address)")
 _NONCE_BITMAP = selector("nonceBitmap(address,uint256)")
 _IS_BLACKLISTED = selector("isBlacklisted(address)")
 
@@ -56,14 +62,15 @@ def _tail(value: bytes) -> bytes:
 # payments
 
 
-def settle(payment: Payment, token: str, amount: int) -> tuple[str, bytes]:
-    """(contract to call, calldata) that collects a payment. `amount` counts for `upto` alone."""
+def settle(payment: Payment, token: str, amount: int, permit: Eip2612 | None = None) -> tuple[str, bytes]:
+    """(contract to call, calldata) that collects a payment. `amount` counts for `upto` alone, `permit` for Permit2
+    alone: the proxy has the token take it first, and goes on where the token has taken it from somebody else."""
     signed = payment.authorization
     if isinstance(signed, Eip3009):
         return token.lower(), transfer_with_authorization(signed, payment.signature)
     if signed.facilitator is None:
-        return EXACT_PERMIT2_PROXY.lower(), settle_exact(signed, payment.signature)
-    return UPTO_PERMIT2_PROXY.lower(), settle_upto(signed, payment.signature, amount)
+        return EXACT_PERMIT2_PROXY.lower(), settle_exact(signed, payment.signature, permit)
+    return UPTO_PERMIT2_PROXY.lower(), settle_upto(signed, payment.signature, amount, permit)
 
 
 def transfer_with_authorization(signed: Eip3009, signature: bytes) -> bytes:
@@ -83,27 +90,38 @@ def transfer_with_authorization(signed: Eip3009, signature: bytes) -> bytes:
     return _TRANSFER_BYTES + words + uint(7 * _WORD) + _tail(signature)
 
 
-def settle_exact(signed: Permit2, signature: bytes) -> bytes:
-    head = _permit(signed) + address(signed.from_) + address(signed.to) + uint(signed.valid_after)
-    return _SETTLE_EXACT + head + uint(len(head) + _WORD) + _tail(with_ethereum_v(signature))
+def settle_exact(signed: Permit2, signature: bytes, permit: Eip2612 | None = None) -> bytes:
+    head = _permit2612(permit) + _permit(signed) + address(signed.from_) + address(signed.to) + uint(signed.valid_after)
+    function = _SETTLE_EXACT if permit is None else _SETTLE_EXACT_WITH_PERMIT
+    return function + head + uint(len(head) + _WORD) + _tail(with_ethereum_v(signature))
 
 
-def settle_upto(signed: Permit2, signature: bytes, amount: int) -> bytes:
+def settle_upto(signed: Permit2, signature: bytes, amount: int, permit: Eip2612 | None = None) -> bytes:
     if signed.facilitator is None:
         raise ValueError("a permit of `upto` names its facilitator")
     head = (
-        _permit(signed)
+        _permit2612(permit)
+        + _permit(signed)
         + uint(amount)
         + address(signed.from_)
         + address(signed.to)
         + address(signed.facilitator)
         + uint(signed.valid_after)
     )
-    return _SETTLE_UPTO + head + uint(len(head) + _WORD) + _tail(with_ethereum_v(signature))
+    function = _SETTLE_UPTO if permit is None else _SETTLE_UPTO_WITH_PERMIT
+    return function + head + uint(len(head) + _WORD) + _tail(with_ethereum_v(signature))
 
 
 def _permit(signed: Permit2) -> bytes:
     return address(signed.token) + uint(signed.amount) + uint(signed.nonce) + uint(signed.deadline)
+
+
+def _permit2612(permit: Eip2612 | None) -> bytes:
+    """Five words, or none. Its signature is of ECDSA_BYTES."""
+    if permit is None:
+        return b""
+    signature = with_ethereum_v(permit.signature)
+    return uint(permit.value) + uint(permit.deadline) + signature[:64] + uint(signature[64])
 
 
 def with_ethereum_v(signature: bytes) -> bytes:
@@ -154,6 +172,11 @@ def balance_of(owner: str) -> bytes:
 
 def permit2_allowance(owner: str) -> bytes:
     return _ALLOWANCE + address(owner) + address(PERMIT2)
+
+
+def permit_nonce(owner: str) -> bytes:
+    """Of the token: the nonce that the owner's next EIP-2612 permit has to have."""
+    return _PERMIT_NONCE + address(owner)
 
 
 def nonce_used(payment: Payment, token: str) -> tuple[str, bytes]:

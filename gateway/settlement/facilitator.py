@@ -28,11 +28,12 @@ from yarl import URL
 from gateway.core.api_key import ApiKey
 from gateway.core.networks import Network, Token, checksum_address, parse_address
 from gateway.core.settlement import ProofKind, Settled, Settlement
-from gateway.core.x402.messages import Json, Permit2, Requirements
+from gateway.core.x402.messages import GAS_SPONSORING, Eip2612, Json, Permit2, Requirements
 from gateway.core.x402.verify import Verified
 from gateway.settlement import reasons
 from gateway.settlement.onchain import Due, OnChain, due_of, due_of_verified
 from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
+from gateway.settlement.rpc import RpcUnavailable
 
 log = structlog.get_logger("facilitator")
 
@@ -109,6 +110,8 @@ class Facilitator:
         self._supported: frozenset[tuple[str, str]] | None = None
         """(scheme, network) of what it says it does; None until it said so once."""
         self._settlers: dict[str, tuple[str, ...]] = {}
+        self._sponsors = False
+        """Whether it says that it takes permits along."""
         self._asked: set[str] = set()
         """Settlements it was asked for by this process: looked for before it is asked again."""
         self._disputed: set[str] = set()
@@ -120,6 +123,9 @@ class Facilitator:
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         return self._settlers.get(network, ())
+
+    def sponsors(self, network: str) -> bool:
+        return network in self._places and self._sponsors
 
     def serves(self, requirements: Requirements) -> bool:
         place = self._places.get(requirements.network)
@@ -154,6 +160,8 @@ class Facilitator:
         try:
             answer = await self._request("GET", "/supported", None, self._timeouts.supported_s)
             self._supported, self._settlers = _read_supported(answer, self.networks)
+            extensions = answer.get("extensions")
+            self._sponsors = isinstance(extensions, list) and GAS_SPONSORING in extensions
             self._reachable = True
         except _NoAnswer as failure:
             self._reachable = False
@@ -179,10 +187,9 @@ class Facilitator:
 
     async def _verify(self, payment: Verified) -> Refused | Unknown | None:
         due = due_of_verified(payment)
+        envelope = _envelope(due, payment.requirements.to_json(), due.permit if self._sponsors else None)
         try:
-            answer = await self._request(
-                "POST", "/verify", _envelope(due, payment.requirements.to_json()), self._timeouts.verify_s
-            )
+            answer = await self._request("POST", "/verify", envelope, self._timeouts.verify_s)
         except _NoAnswer as failure:
             self._reachable = False
             return Unknown(f"the facilitator cannot be asked: {failure}")
@@ -195,7 +202,7 @@ class Facilitator:
     async def _see(self, place: Place, payment: Verified) -> Admitted | Refused | Unknown:
         """The chain's view. Without one no balance is known: a payer may have one payment open at a time."""
         if place.chain is None:
-            return Admitted(0, int(self._clock()), payment.value_atomic)
+            return Admitted(0, int(self._clock()), payment.value_atomic, by_permit=payment.permit is not None)
         return await place.chain.check(payment, due_of_verified(payment).facilitator or _ANYBODY)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
@@ -247,12 +254,19 @@ class Facilitator:
 
     async def _settle(self, place: Place, settlement: Settlement) -> Settled | Refused | Unknown:
         due = due_of(settlement)
+        permit = due.permit if self._sponsors else None
+        try:
+            # It would use a permit whether it is needed or not, and lower what the payer has allowed.
+            if permit is not None and place.chain is not None and await place.chain.allows(due):
+                permit = None
+        except RpcUnavailable as failure:
+            return Unknown(f"the chain cannot be asked: {failure}")
         if len(self._asked) >= ASKED_MAX:
             self._asked.clear()  # whoever is asked for twice was found or is still alive: nothing is paid twice
         self._asked.add(settlement.id)
         asked = _requirements(place, due, settlement.amount_atomic)
         try:
-            answer = await self._request("POST", "/settle", _envelope(due, asked), self._timeouts.settle_s)
+            answer = await self._request("POST", "/settle", _envelope(due, asked, permit), self._timeouts.settle_s)
         except _NoAnswer as failure:
             return Unknown(f"the facilitator gave no answer: {failure}")
         claimed = answer.get("transaction")
@@ -343,15 +357,32 @@ def authorization(credential: str | ApiKey | None, method: str, url: URL, now: f
     return {"Authorization": f"Bearer {credential}"} if credential else {}
 
 
-def _envelope(due: Due, requirements: Mapping[str, Json]) -> bytes:
-    """The same payment gives the same bytes, whenever it is sent."""
+def _envelope(due: Due, requirements: Mapping[str, Json], permit: Eip2612 | None) -> bytes:
+    """The same payment gives the same bytes, whenever it is sent with its permit or without it."""
     stored = cast(Mapping[str, Json], orjson.loads(due.payment.raw))
     signed = due.payment.authorization
     amount = signed.amount if isinstance(signed, Permit2) else signed.value
-    payload = {"x402Version": 2, "accepted": {**requirements, "amount": str(amount)}, "payload": stored["payload"]}
+    payload: dict[str, Json] = {
+        "x402Version": 2, "accepted": {**requirements, "amount": str(amount)}, "payload": stored["payload"]
+    }  # fmt: skip
+    if permit is not None:
+        payload["extensions"] = {GAS_SPONSORING: {"info": _info(permit)}}
     return orjson.dumps(
         {"x402Version": 2, "paymentPayload": payload, "paymentRequirements": requirements}, option=orjson.OPT_SORT_KEYS
     )
+
+
+def _info(permit: Eip2612) -> dict[str, Json]:
+    return {
+        "from": checksum_address(permit.owner),
+        "asset": checksum_address(permit.token),
+        "spender": checksum_address(permit.spender),
+        "amount": str(permit.value),
+        "nonce": str(permit.nonce),
+        "deadline": str(permit.deadline),
+        "signature": "0x" + permit.signature.hex(),
+        "version": "1",
+    }
 
 
 def _requirements(place: Place, due: Due, amount: int) -> dict[str, Json]:

@@ -13,12 +13,14 @@ commit, with the chain for a disk.
 
 Only payers without code share a transaction: a contract is somebody's program, and may burn what the others need. No
 two Permit2 payments from one payer to us share one either: only their amounts could tell their Transfers apart. Who
-failed in company goes alone the next time.
+brings a permit goes alone, with it or without it as his allowance is at that moment. Who failed in company goes alone
+the next time.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
@@ -36,7 +38,7 @@ from gateway.settlement.flights import (
 )
 from gateway.settlement.onchain import OnChain, Sight, due_of, eth_call, reverts, simulation
 from gateway.settlement.protocol import Admitted, Journal, Lock, Refused, Unknown
-from gateway.settlement.rpc import Answer, Block, Call, RpcError, RpcUnavailable, data, quantity
+from gateway.settlement.rpc import Answer, Block, Call, RpcError, RpcUnavailable, data, quantity, word
 from gateway.settlement.transactions import Key
 
 log = structlog.get_logger("lane")
@@ -63,6 +65,8 @@ class Preflight(NamedTuple):
     """Payers that have code."""
     simulated: list[list[bool] | None]
     """For each group which of its payments went well; None where the group as a whole could not be tried."""
+    with_permit: frozenset[str] = frozenset()
+    """Ids of the settlements that need the permit that came with them."""
 
 
 class Lane:
@@ -156,7 +160,8 @@ class Lane:
             self._seen.pop(next(iter(self._seen)))
         payment = sight.due.payment.raw
         self._seen.pop(payment, None)
-        if sight.passed and not sight.code:
+        # Whether a permit is needed is looked at again just before sending: anybody may have submitted it.
+        if sight.passed and not sight.code and sight.due.permit is None:
             self._seen[payment] = now, sight
 
     def _item(self, settlement: Settlement) -> Item:
@@ -233,6 +238,8 @@ class Lane:
         if len(self._coded) > CODED_MAX:
             self._coded.clear()
         self._coded |= sight.coded
+        for item in (item for group in groups for item in group if item.due.permit is not None):
+            item.due = replace(item.due, with_permit=item.settlement.id in sight.with_permit)
         if any(len(group) > 1 and any(item.due.payer in sight.coded for item in group) for group in groups):
             # Somebody has code of whom we did not know: what was simulated with him says nothing of the others.
             self._wake.set()
@@ -250,7 +257,7 @@ class Lane:
         shared: list[tuple[list[Item], set[tuple[str, str]]]] = []
         for item in items:
             due = item.due
-            if item.alone or due.facilitator is not None or due.payer in self._coded:
+            if item.alone or due.facilitator is not None or due.permit is not None or due.payer in self._coded:
                 groups.append([item])
                 continue
             mark = (due.token, due.payer) if due.by_permit2 else None
@@ -285,11 +292,14 @@ class Lane:
     async def _look(self, groups: list[list[Item]]) -> Preflight:
         """One round trip. Raises RpcUnavailable, and when not a single simulation could be carried out."""
         payers = list({item.due.payer for group in groups for item in group})
+        sponsored = [item for group in groups for item in group if item.due.permit is not None]
+        tries = [self._tries(group) for group in groups]
         calls: list[Call] = [
             ("eth_getTransactionCount", self.key.address, "latest"),
             ("eth_getBalance", self.key.address, "latest"),
             *(("eth_getCode", payer, "latest") for payer in payers),
-            *(self._simulation(group) for group in groups),
+            *(eth_call(item.due.token, calldata.permit2_allowance(item.due.payer)) for item in sponsored),
+            *(each for tried in tries for each in tried),
         ]
         ask_tip = self._tip_asked_at is None or self._now() - self._tip_asked_at > TIP_EVERY_S
         if ask_tip:
@@ -300,11 +310,21 @@ class Lane:
             self.flights.gas_wei = quantity(answers[1])
             if ask_tip and not isinstance(answers[-1], RpcError):
                 self.flights.tip = max(quantity(answers[-1], bits=96), self._limits.tip_wei)
-            simulations = answers[2 + len(payers) : len(calls) - ask_tip]
+            allowances = answers[2 + len(payers) :]
+            with_permit = frozenset(
+                item.settlement.id
+                for item, allowance in zip(sponsored, allowances, strict=False)
+                if item.due.way(word(allowance))
+            )
+            simulations, at = [], 2 + len(payers) + len(sponsored)
+            for group, tried in zip(groups, tries, strict=True):
+                simulations.append(answers[at + (group[0].settlement.id in with_permit)])
+                at += len(tried)
             return Preflight(
                 head,
                 frozenset(payer for payer, code in zip(payers, answers[2:], strict=False) if data(code)),
                 _outcomes([len(group) for group in groups], simulations),
+                with_permit,
             )
 
         sight = await self._rpc.latest(calls, understand)
@@ -341,11 +361,13 @@ class Lane:
             elif self._waiting.pop(item.settlement.id, None) is item:
                 item.answer(Unknown("the node could not try it"))
 
-    def _simulation(self, group: list[Item]) -> Call:
+    def _tries(self, group: list[Item]) -> list[Call]:
+        """Its simulation; of a payment that brings a permit, one without it and one with it."""
         if len(group) == 1:
-            return simulation(group[0].due, self.key.address, contract=group[0].due.payer in self._coded)
+            contract = group[0].due.payer in self._coded
+            return [simulation(way, self.key.address, contract=contract) for way in group[0].due.ways]
         to, payload = calldata.aggregate3([item.due.call for item in group])
-        return eth_call(to, payload, sender=self.key.address, gas=self._gas(group))
+        return [eth_call(to, payload, sender=self.key.address, gas=self._gas(group))]
 
     def _gas(self, group: Sequence[Item]) -> int:
         """The limit of its transaction: the sum of what each kind may need at the most."""

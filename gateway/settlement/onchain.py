@@ -12,7 +12,7 @@ would be refused is asked a second time, of a node that is not behind the first.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import orjson
@@ -20,8 +20,8 @@ import structlog
 
 from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, PERMIT2, UPTO_PERMIT2_PROXY, Network, Token
 from gateway.core.settlement import ProofKind, Settled, Settlement
-from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
-from gateway.core.x402.typed_data import domain_separator
+from gateway.core.x402.messages import Eip2612, Eip3009, Payment, Permit2, Requirements, parse_payment
+from gateway.core.x402.typed_data import ECDSA_BYTES, domain_separator
 from gateway.core.x402.verify import Verified
 from gateway.settlement import calldata, reasons
 from gateway.settlement.proof import Receipt, receipt, transfer_of
@@ -39,6 +39,8 @@ LOG_LOOKS_MAX = 50
 
 GAS_EIP3009 = 130_000
 GAS_PERMIT2 = 190_000
+GAS_EIP2612 = 110_000
+"""More, where a permit is taken along."""
 GAS_CONTRACT = 600_000
 """The most that settling may burn when the payer's own code is run."""
 
@@ -53,6 +55,10 @@ class Due:
     pay_to: str
     amount: int
     valid_before_s: int
+    permit: Eip2612 | None = None
+    """A permit that came with it."""
+    with_permit: bool = False
+    """The permit is taken along: Permit2 may not take so much of the payer without it."""
 
     @property
     def by_permit2(self) -> bool:
@@ -67,12 +73,24 @@ class Due:
     @property
     def call(self) -> tuple[str, bytes]:
         """(contract, calldata) that collects it."""
-        return calldata.settle(self.payment, self.token, self.amount)
+        return calldata.settle(self.payment, self.token, self.amount, self.permit if self.with_permit else None)
+
+    @property
+    def ways(self) -> "tuple[Due, ...]":
+        """How it could be sent: as it is, and with the permit that came with it."""
+        plain = replace(self, with_permit=False) if self.with_permit else self
+        return (plain,) if self.permit is None else (plain, replace(self, with_permit=True))
+
+    def way(self, allowance: int) -> int:
+        """Which of `ways` it takes where Permit2 may take so much. A permit sets the allowance: one that is not needed
+        would only lower it."""
+        return 0 if self.permit is None or allowance >= self.amount else 1
 
     def gas(self, *, contract: bool) -> int:
+        permit = GAS_EIP2612 if self.with_permit else 0
         if contract:
-            return GAS_CONTRACT
-        return GAS_PERMIT2 if self.by_permit2 else GAS_EIP3009
+            return GAS_CONTRACT + permit
+        return GAS_PERMIT2 + permit if self.by_permit2 else GAS_EIP3009
 
 
 @lru_cache(maxsize=1024)
@@ -82,13 +100,17 @@ def _stored(payment: bytes) -> Payment:
 
 
 def due_of(settlement: Settlement) -> Due:
+    payment = _stored(settlement.payment)
+    permit = payment.permit
     return Due(
-        payment=_stored(settlement.payment),
+        payment=payment,
         token=settlement.token.lower(),
         payer=settlement.payer.lower(),
         pay_to=settlement.pay_to.lower(),
         amount=settlement.amount_atomic,
         valid_before_s=settlement.valid_before_s,
+        # Of another length is one that nobody has looked at, since it was not asked for.
+        permit=permit if permit is not None and len(permit.signature) == ECDSA_BYTES else None,
     )
 
 
@@ -101,6 +123,7 @@ def due_of_verified(payment: Verified) -> Due:
         pay_to=asked.pay_to.lower(),
         amount=payment.value_atomic,
         valid_before_s=payment.valid_before_s,
+        permit=payment.permit,
     )
 
 
@@ -212,9 +235,8 @@ class OnChain:
         if self._wrong:
             return Unknown(f"the configuration is wrong: {self._wrong[0].subject}: {self._wrong[0].message}")
         due = due_of_verified(payment)
-        contract = not payment.recovered
+        ways, contract = due.ways, not payment.recovered
         calls = [
-            simulation(due, sender, contract=contract),
             eth_call(due.token, calldata.balance_of(due.payer)),
             ("eth_getCode", due.payer, "latest"),
         ]
@@ -222,21 +244,24 @@ class OnChain:
             calls += [("eth_getBalance", sender, "latest"), ("eth_getTransactionCount", sender, "latest")]
         if due.by_permit2:
             calls.append(eth_call(due.token, calldata.permit2_allowance(due.payer)))
+        calls += [simulation(way, sender, contract=contract) for way in ways]
 
         def understand(head: Block, answers: list[Answer]) -> tuple[int, Sight]:
-            failed = reverts(answers[0])
-            spendable = word(answers[1])
+            spendable = allowance = word(answers[0])
             if due.by_permit2:
-                spendable = min(spendable, word(answers[-1]))
-            gas_wei, nonce = (quantity(answers[3]), quantity(answers[4], bits=63)) if saw is not None else (0, 0)
-            return spendable, Sight(head, due, not failed, bool(data(answers[2])), gas_wei, nonce)
+                allowance = word(answers[-len(ways) - 1])
+            taken = due.way(allowance)
+            spendable = min(spendable, _allowed(ways[taken], allowance))
+            failed = reverts(answers[taken - len(ways)])
+            gas_wei, nonce = (quantity(answers[2]), quantity(answers[3], bits=63)) if saw is not None else (0, 0)
+            return spendable, Sight(head, ways[taken], not failed, bool(data(answers[1])), gas_wei, nonce)
 
         try:
             spendable, sight = await self._together.latest(calls, understand)
             head, code = sight.head, sight.code
             if saw is not None:
                 saw(sight)
-            if saw is not None and sight.gas_wei < due.gas(contract=code) * 2 * head.base_fee:
+            if saw is not None and sight.gas_wei < sight.due.gas(contract=code) * 2 * head.base_fee:
                 return Unknown("whoever settles here has no money for gas")
             if max_fee_wei is not None and head.base_fee > max_fee_wei:
                 return Unknown("gas costs more than is allowed to be paid for it")
@@ -245,22 +270,29 @@ class OnChain:
         except RpcUnavailable as failure:
             return Unknown(f"the chain cannot be asked: {failure}")
         self._standstill.pop(due.token, None)
-        return Admitted(head.number, head.time_s, spendable)
+        return Admitted(head.number, head.time_s, spendable, sight.due.with_permit)
+
+    async def allows(self, due: Due) -> bool:
+        """Whether Permit2 may take a payment's amount of its payer without a permit. Raises RpcUnavailable."""
+        calls = [eth_call(due.token, calldata.permit2_allowance(due.payer))]
+        return await self.rpc.latest(calls, lambda _, answers: word(answers[0]) >= due.amount)
 
     async def diagnose(self, due: Due, sender: str, *, recovered: bool) -> Admitted | Refused | Unknown:
         """A second look at a payment whose simulation failed, and why it did. Raises RpcUnavailable."""
         used_at, used_call = calldata.nonce_used(due.payment, due.token)
+        ways = due.ways
         calls = [
             ("eth_getCode", due.payer, "latest"),
-            simulation(due, sender, contract=False),
-            simulation(due, sender, contract=True),
+            eth_call(due.token, calldata.permit_nonce(due.payer)),
             eth_call(due.token, calldata.balance_of(due.payer)),
             eth_call(due.token, calldata.permit2_allowance(due.payer)),
             eth_call(used_at, used_call),
             eth_call(due.token, calldata.PAUSED),
             eth_call(due.token, calldata.is_blacklisted(due.pay_to)),
             eth_call(due.token, calldata.is_blacklisted(due.payer)),
+            *(simulation(way, sender, contract=contract) for way in ways for contract in (False, True)),
         ]
+        tried = len(calls) - 2 * len(ways)
 
         def understand(head: Block, answers: list[Answer]) -> Admitted | Refused | Unknown:
             code = bool(data(answers[0]))
@@ -268,13 +300,17 @@ class OnChain:
                 return Refused(
                     reasons.signature(due.by_permit2), "it is signed by another key, and the payer is no contract"
                 )
-            failed = reverts(answers[2 if code else 1])
-            balance, allowance = word(answers[3]), _word_or(answers[4], 2**256 - 1)
-            if not failed:
-                return Admitted(head.number, head.time_s, min(balance, allowance) if due.by_permit2 else balance)
-            if self._stands_still(due.token, _word_or(answers[6], 0), _word_or(answers[7], 0)):
+            balance, allowance = word(answers[2]), _word_or(answers[3], 2**256 - 1)
+            taken = due.way(allowance)
+            way = ways[taken]
+            if not reverts(answers[tried + 2 * taken + code]):
+                spendable = min(balance, _allowed(way, allowance))
+                return Admitted(head.number, head.time_s, spendable, way.with_permit)
+            if self._stands_still(due.token, _word_or(answers[5], 0), _word_or(answers[6], 0)):
                 return Unknown("the token pays nothing to us just now")
-            return _why(due, head, balance, allowance, answers[5], frozen=_word_or(answers[8], 0), code=code)
+            next_permit = _word_or(answers[1], 0) if way.with_permit else None
+            frozen = _word_or(answers[7], 0)
+            return _why(way, head, balance, allowance, answers[4], next_permit, frozen=frozen, code=code)
 
         return await self.rpc.latest(calls, understand)
 
@@ -496,6 +532,13 @@ def _transactions_of(answers: list[Answer]) -> list[str]:
     return list(hashes)
 
 
+def _allowed(way: Due, allowance: int) -> int:
+    """What may be taken of a payer who is paid this way, whatever his balance is."""
+    if not way.by_permit2:
+        return 2**256 - 1
+    return way.permit.value if way.with_permit and way.permit is not None else allowance
+
+
 def _word_or(answer: Answer, otherwise: int) -> int:
     """Of a function that a token may lack."""
     if isinstance(answer, RpcError) or len(data(answer)) < 32:
@@ -511,8 +554,19 @@ def _text(answer: Answer) -> str:
     return answered[64 : 64 + length].decode(errors="replace")
 
 
-def _why(due: Due, head: Block, balance: int, allowance: int, used: Answer, *, frozen: int, code: bool) -> Refused:
-    """The reason that a client can do something about, the most telling first."""
+def _why(
+    due: Due,
+    head: Block,
+    balance: int,
+    allowance: int,
+    used: Answer,
+    next_permit: int | None,
+    *,
+    frozen: int,
+    code: bool,
+) -> Refused:
+    """The reason that a client can do something about, the most telling first. `next_permit` is the nonce of the
+    payer's next permit, where this one was tried."""
     permit2 = due.by_permit2
     if not isinstance(used, RpcError) and calldata.used(due.payment, word(used)):
         return Refused(reasons.NONCE_USED, "its nonce was used before", final=False)
@@ -521,7 +575,13 @@ def _why(due: Due, head: Block, balance: int, allowance: int, used: Answer, *, f
     if balance < due.amount:
         reason = reasons.insufficient(permit2)
         return Refused(reason, f"the payer has {balance} atomic units of the token", final=False)
-    if permit2 and allowance < due.amount:
+    if due.permit is not None and next_permit not in (None, due.permit.nonce):
+        return Refused(
+            reasons.PERMIT_NONCE,
+            f"the permit has the nonce {due.permit.nonce}; the token takes {next_permit} next: sign a new one",
+            final=False,
+        )
+    if permit2 and allowance < due.amount and not frozen:
         return Refused(reasons.ALLOWANCE, "approve Permit2 on the token first, then pay", final=False)
     if frozen:
         return Refused(reasons.TRANSACTION_FAILED, "the token's issuer has frozen the payer's account", final=False)

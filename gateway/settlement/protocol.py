@@ -20,7 +20,9 @@ class Admitted:
     block: int
     block_time_s: int
     spendable_atomic: int
-    """The payer's balance, or its smaller Permit2 allowance."""
+    """The payer's balance, or its smaller Permit2 allowance; with `by_permit` what the permit allows, if smaller."""
+    by_permit: bool = False
+    """It rests on the payer's EIP-2612 permit: Permit2 may not take so much of him yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class Settler(Protocol):
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         """Addresses that may settle `upto` here, the one to offer first. Empty: `upto` is not offered."""
+        ...
+
+    def sponsors(self, network: str) -> bool:
+        """Whether a payer's EIP-2612 permit for Permit2 is taken to the chain with his payment."""
         ...
 
     def serves(self, requirements: Requirements) -> bool: ...

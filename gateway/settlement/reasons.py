@@ -6,6 +6,7 @@ from gateway.core.x402.verdict import Reason
 NOT_ASKED_FOR: str = Reason.INVALID_REQUIREMENTS
 NONCE_USED: str = Reason.NONCE_USED
 ALLOWANCE: str = Reason.PERMIT2_ALLOWANCE
+PERMIT_NONCE: str = Reason.PERMIT_NONCE
 NOT_OUR_KEY: str = Reason.UPTO_FACILITATOR
 MORE_THAN_SIGNED = "upto_amount_exceeds_permitted"
 SIMULATION_FAILED = "invalid_exact_evm_transaction_simulation_failed"

@@ -70,6 +70,9 @@ class Relayer:
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         return tuple(lane.key.address for lane in self._lanes) if network in self.networks else ()
 
+    def sponsors(self, network: str) -> bool:
+        return network in self.networks and "permit2" in self._methods
+
     def serves(self, requirements: Requirements) -> bool:
         return self.chain.serves(requirements)
 

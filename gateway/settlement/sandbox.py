@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import orjson
 
-from gateway.core.networks import NETWORKS, SANDBOX, Network, keccak
+from gateway.core.networks import NETWORKS, PERMIT2, SANDBOX, Network, keccak
 from gateway.core.settlement import ProofKind, Settled, Settlement
-from gateway.core.x402.messages import Eip3009, Payment, Permit2, Requirements, parse_payment
-from gateway.core.x402.typed_data import eip3009_digest, permit2_digest, recover
+from gateway.core.x402.messages import Eip2612, Eip3009, Payment, Permit2, Requirements, parse_payment
+from gateway.core.x402.typed_data import eip2612_digest, eip3009_digest, permit2_digest, recover
 from gateway.core.x402.verify import Verified
 from gateway.settlement import reasons
 from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
@@ -63,6 +63,8 @@ class _Terms:
     amount: int
     valid_before_s: int
     by_permit2: bool
+    permit: Eip2612 | None = None
+    """One over exactly what was signed: the proxies take no other."""
 
 
 class Sandbox:
@@ -91,6 +93,7 @@ class Sandbox:
         }
         self._balances: dict[tuple[str, str], int] = {}
         self._allowances: dict[tuple[str, str], int] = {}
+        self._permit_nonces: dict[tuple[str, str], int] = {}
         self._proofs: dict[str, Settled] = {}
         self._cancelled: set[str] = set()
         self._frozen: set[str] = set()
@@ -114,6 +117,18 @@ class Sandbox:
         """Sets the allowance; without it, everybody has approved Permit2 without a limit."""
         self._allowances[((token or self._network.tokens[0].address).lower(), address.lower())] = amount
 
+    def permit2_allowance(self, address: str, token: str | None = None) -> int:
+        return self._allowance(token or self._network.tokens[0].address, address.lower())
+
+    def permit(self, permit: Eip2612) -> bool:
+        """What the token's `permit` does, called by anybody; False where the token would not take it."""
+        if not self._takes(permit):
+            return False
+        self._permit_nonces[permit.token, permit.owner] = permit.nonce + 1
+        if permit.spender == PERMIT2.lower():
+            self._allowances[permit.token, permit.owner] = permit.value
+        return True
+
     def cancel(self, identity: str) -> None:
         """The payer takes a signature back: its nonce is used, and nothing moved."""
         self._cancelled.add(identity)
@@ -125,6 +140,9 @@ class Sandbox:
 
     def facilitator_addresses(self, network: str) -> tuple[str, ...]:
         return (FACILITATOR,) if network in self.networks else ()
+
+    def sponsors(self, network: str) -> bool:
+        return network in self.networks
 
     def serves(self, requirements: Requirements) -> bool:
         return (
@@ -148,13 +166,16 @@ class Sandbox:
         by_permit2 = payment.method == "permit2"
         if not payment.recovered:
             return Refused(reasons.signature(by_permit2), "an account without code signs with its own key")
-        terms = _Terms(payment.identity, payment.payer, payment.value_atomic, payment.valid_before_s, by_permit2)
+        terms = _Terms(
+            payment.identity, payment.payer, payment.value_atomic, payment.valid_before_s, by_permit2, payment.permit
+        )
         refused = self._refusal(asked.asset, terms)
         if refused is not None:
             return refused
-        balance = self.balance(payment.payer, asked.asset)
-        spendable = min(balance, self._allowance(asked.asset, payment.payer)) if by_permit2 else balance
-        return Admitted(self._block, int(self._clock()), spendable)
+        by_permit = self._short(asked.asset, terms)
+        balance, allowance = self.balance(payment.payer, asked.asset), self._allowance(asked.asset, payment.payer)
+        spendable = min(balance, payment.value_atomic if by_permit else allowance) if by_permit2 else balance
+        return Admitted(self._block, int(self._clock()), spendable, by_permit)
 
     async def settle(self, settlement: Settlement) -> Settled | Refused | Unknown:
         ours = settlement.network in self.networks and settlement.token.lower() in self._tokens
@@ -165,13 +186,22 @@ class Sandbox:
         proof = self._proofs.get(settlement.identity)
         if proof is None:
             payment = parse_payment(orjson.loads(settlement.payment))
-            by_permit2 = isinstance(payment.authorization, Permit2)
-            terms = _Terms(
-                settlement.identity, settlement.payer, settlement.amount_atomic, settlement.valid_before_s, by_permit2
+            signed = payment.authorization
+            by_permit2 = isinstance(signed, Permit2)
+            exactly = (
+                isinstance(signed, Permit2) and payment.permit is not None and payment.permit.value == signed.amount
             )
+            terms = _Terms(
+                settlement.identity, settlement.payer, settlement.amount_atomic, settlement.valid_before_s, by_permit2,
+                payment.permit if exactly else None,
+            )  # fmt: skip
             refused = self._unsigned(payment, settlement) or self._refusal(settlement.token, terms)
             if refused is not None:
                 return refused
+            if terms.permit is not None and self._short(settlement.token, terms):
+                self.permit(terms.permit)
+            if by_permit2:
+                self._draw(settlement.token, settlement.payer, settlement.amount_atomic)
             self._move(settlement.token, settlement.payer, settlement.pay_to, settlement.amount_atomic)
             proof = self._prove(settlement.identity, settlement.amount_atomic)
         if self.weather is Weather.LOST_REPLY:
@@ -204,11 +234,38 @@ class Sandbox:
             return Refused(reasons.expired(by_permit2), "it has expired", final=True)
         if {terms.payer, self._pay_to} & self._frozen:
             return Refused(reasons.TRANSACTION_FAILED, "the token has frozen the payer or the receiver", final=False)
-        if by_permit2 and self._allowance(token, terms.payer) < terms.amount:
-            return Refused(reasons.ALLOWANCE, "approve Permit2 on the token first", final=False)
+        if self._short(token, terms) and (terms.permit is None or not self._takes(terms.permit)):
+            return self._not_allowed(terms.permit)
         if self.balance(terms.payer, token) < terms.amount:
             return Refused(reasons.insufficient(by_permit2), "the payer has less than that", final=False)
         return None
+
+    def _short(self, token: str, terms: _Terms) -> bool:
+        return terms.by_permit2 and self._allowance(token, terms.payer) < terms.amount
+
+    def _not_allowed(self, permit: Eip2612 | None) -> Refused:
+        expected = 0 if permit is None else self._permit_nonces.get((permit.token, permit.owner), 0)
+        if permit is not None and permit.nonce != expected:
+            told = f"the permit has the nonce {permit.nonce}; the token takes {expected} next: sign a new one"
+            return Refused(reasons.PERMIT_NONCE, told, final=False)
+        return Refused(reasons.ALLOWANCE, "approve Permit2 on the token first", final=False)
+
+    def _takes(self, permit: Eip2612) -> bool:
+        """Whether the token would take it: the owner's next, in time, signed by him."""
+        token = self._tokens.get(permit.token)
+        if token is None or permit.deadline < self._clock():
+            return False
+        digest = eip2612_digest(
+            permit, name=token.name, version=token.version, chain_id=self._network.chain_id, token=token.address
+        )
+        in_turn = permit.nonce == self._permit_nonces.get((permit.token, permit.owner), 0)
+        return in_turn and recover(digest, permit.signature) == permit.owner
+
+    def _draw(self, token: str, payer: str, amount: int) -> None:
+        """What Permit2 has taken is no longer allowed to it, unless everything is."""
+        key = token.lower(), payer.lower()
+        if self._allowances.get(key, _UNLIMITED) != _UNLIMITED:
+            self._allowances[key] -= amount
 
     def _unsigned(self, payment: Payment, settlement: Settlement) -> Refused | None:
         signed = payment.authorization

@@ -27,6 +27,10 @@ class Several:
         settler = self._by_network.get(network)
         return settler.facilitator_addresses(network) if settler else ()
 
+    def sponsors(self, network: str) -> bool:
+        settler = self._by_network.get(network)
+        return settler is not None and settler.sponsors(network)
+
     def serves(self, requirements: Requirements) -> bool:
         settler = self._by_network.get(requirements.network)
         return settler is not None and settler.serves(requirements)

@@ -26,6 +26,7 @@ __all__ = [
     "Late",
     "Overcommitted",
     "PaymentKnown",
+    "PermitInUse",
     "Short",
     "Work",
     "add_token",
@@ -122,6 +123,11 @@ class Overcommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class PermitInUse:
+    """It rests on a permit, and so does an open charge of this wallet: the later permit would undo the earlier."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyKnown:
     charge_id: str
     same_request: bool
@@ -179,7 +185,7 @@ class ChargeView:
 
 def hold(
     tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None
-) -> Held | Short | Overcommitted | KeyKnown | PaymentKnown:
+) -> Held | Short | Overcommitted | PermitInUse | KeyKnown | PaymentKnown:
     """Opens the charge, or says why not and writes nothing. From balance the split into own and bonus money is made
     here. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     if (charge.source is Source.SIGNATURE) is (claim is None):
@@ -225,9 +231,11 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
     return charge if from_bonus == charge.held_bonus_micros else replace(charge, held_bonus_micros=from_bonus)
 
 
-def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted:
+def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted | PermitInUse:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
+    if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
+        return PermitInUse()
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
     return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
 

@@ -42,6 +42,8 @@ class Claim:
     spendable_micros: int
     """What the chain said the payer can spend, just now."""
     admitted_block: int
+    by_permit: bool = False
+    """It rests on an EIP-2612 permit that comes with it: the payer's allowance alone is too small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,16 @@ def claim(tx: Tx, claim: Claim, charge: Charge) -> None:
     """For a charge that is already written. Whoever calls has seen that nobody else has it: see `known`."""
     tx.execute(
         "INSERT INTO payments (identity, state, charge_id, payer, network, token, pay_to, amount_atomic,"
-        " amount_micros, valid_before_s, payment, payment_hash, admitted_block, wrong_requests)"
+        " amount_micros, valid_before_s, payment, payment_hash, admitted_block, by_permit, wrong_requests)"
         " VALUES (:identity, 'claimed', :charge_id, :payer, :network, :token, :pay_to, :amount_atomic,"
-        " :amount_micros, :valid_before_s, :payment, :payment_hash, :admitted_block, 0)"
+        " :amount_micros, :valid_before_s, :payment, :payment_hash, :admitted_block, :by_permit, 0)"
         # Permit2 has one nonce for all tokens: claimed anew, it may well be another one's.
         " ON CONFLICT (identity) DO UPDATE SET state = 'claimed', charge_id = excluded.charge_id,"
         " token = excluded.token, pay_to = excluded.pay_to,"
         " amount_atomic = excluded.amount_atomic, amount_micros = excluded.amount_micros,"
         " valid_before_s = excluded.valid_before_s, payment = excluded.payment,"
-        " payment_hash = excluded.payment_hash, admitted_block = excluded.admitted_block",
+        " payment_hash = excluded.payment_hash, admitted_block = excluded.admitted_block,"
+        " by_permit = excluded.by_permit",
         {
             "identity": claim.identity,
             "charge_id": charge.id,
@@ -90,6 +93,7 @@ def claim(tx: Tx, claim: Claim, charge: Charge) -> None:
             "payment": claim.payment,
             "payment_hash": claim.payment_hash,
             "admitted_block": claim.admitted_block,
+            "by_permit": int(claim.by_permit),
         },
     )
 
@@ -116,6 +120,22 @@ def uncollected_micros(tx: Tx, payer: str, asset: str) -> int:
         {"payer": payer, "asset": asset},
     )
     return int(micros)
+
+
+def rests_on_permit(tx: Tx, payer: str, asset: str) -> bool:
+    """Whether a charge of this payer in this token is open, or captured and not collected, and rests on a permit.
+
+    A token keeps an allowance for each owner and spender: permits of another token are no matter.
+    """
+    return bool(
+        tx.execute(
+            "SELECT 1 FROM charges c JOIN payments p ON p.identity = c.identity"
+            " WHERE c.payer = :payer AND c.asset = :asset AND c.source = 'signature'"
+            " AND c.state IN ('held', 'captured') AND p.by_permit = 1 AND NOT EXISTS (SELECT 1 FROM settlements s"
+            " WHERE s.identity = c.identity AND s.abandoned = 1) LIMIT 1",
+            {"payer": payer, "asset": asset},
+        )
+    )
 
 
 def note_wrong_request(tx: Tx, identity: str) -> int:

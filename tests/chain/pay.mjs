@@ -2,7 +2,8 @@
 //
 //   echo '{"client": "fetch", "url": "http://...", "body": {...}, "key": "0x..."}' | node pay.mjs
 //
-// `permit2` true makes the client prefer Permit2 by a policy, as its documentation shows. Prints one JSON object:
+// `permit2` true makes the client prefer Permit2 by a policy, as its documentation shows; `rpc` is the node it may ask
+// whether Permit2 is approved, to sign a permit where it is not. Prints one JSON object:
 // {status, body, receipt}, the receipt decoded by the client's own function.
 
 import { readFileSync } from "node:fs";
@@ -17,7 +18,7 @@ const asked = JSON.parse(readFileSync(0, "utf8"));
 const byPermit2 = (version, offers) => offers.filter((offer) => offer.extra?.assetTransferMethod === "permit2");
 
 function customer(Client) {
-  const client = new Client().register("eip155:*", new ExactEvmScheme(privateKeyToAccount(asked.key)));
+  const client = new Client().register("eip155:*", new ExactEvmScheme(privateKeyToAccount(asked.key), asked.rpc ? { rpcUrl: asked.rpc } : undefined));
   return asked.permit2 ? client.registerPolicy(byPermit2) : client;
 }
 

@@ -10,11 +10,24 @@ import pytest
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.keys import Key
 from gateway.core.networks import NETWORKS
+from gateway.core.x402 import eip2612
 from gateway.core.x402.bazaar import repeat_key_extension
 from gateway.core.x402.headers import decode_payment, encode
 from gateway.core.x402.offers import Terms, offers
 from gateway.core.x402.verify import Verified, verify
-from gateway.flows.paying import Call, CannotPay, Offer, Payer, Quote, choose, quote, sign
+from gateway.flows.paying import (
+    Call,
+    CannotPay,
+    Offer,
+    Payer,
+    Quote,
+    Standing,
+    approve,
+    choose,
+    quote,
+    sign,
+    sponsors,
+)
 
 KEY = Key(b"\x0b" * 32)
 PAY_TO = "0x52908400098527886E0F7030069857D2E4169EE7"
@@ -192,3 +205,64 @@ def test_the_first_offer_that_fits_is_chosen() -> None:
     assert choose(found, cap_micros=500_000, network=BASE, method="permit2").method == "permit2"
     with pytest.raises(CannotPay, match="eip155:8453 is not eip155:1"):
         choose(found, cap_micros=500_000, network="eip155:1")
+
+
+# permits
+
+
+def sponsoring() -> Quote:
+    extensions = {"eip2612GasSponsoring": eip2612.extension(), "payment-identifier": {"info": {"required": False}}}
+    return quote(challenge([asked.to_json() for asked in ASKED], extensions=extensions))
+
+
+def test_with_a_permit_it_is_the_same_cheque() -> None:
+    found = sponsoring()
+    offer = choose(found, cap_micros=330_000, method="permit2")
+    assert sponsors(offer, found)
+    bare = sign(offer, found, KEY, now_s=NOW, entropy=entropy)
+    payment = decode_payment(approve(bare, offer, found, KEY, nonce=5))
+    before = decode_payment(bare)
+    assert (payment.authorization, payment.signature) == (before.authorization, before.signature)
+    assert payment.payment_identifier == before.payment_identifier
+    verdict = verify(
+        payment, ASKED, now_s=NOW, work_s=30, settle_margin_s=10, sponsored=(NETWORKS[BASE].tokens[0].asset,)
+    )
+    assert isinstance(verdict, Verified), verdict
+    assert verdict.permit is not None
+    assert (verdict.permit.nonce, verdict.permit.value) == (5, 330_000)
+
+
+def test_no_permit_where_none_is_taken() -> None:
+    found = sponsoring()
+    assert not sponsors(choose(found, cap_micros=330_000, method="eip3009"), found)
+    plain = quote(challenge([asked.to_json() for asked in ASKED]))
+    assert not sponsors(choose(plain, cap_micros=330_000, method="permit2"), plain)
+
+
+class Node:
+    """core.http.HttpClient before a node that knows one allowance and one nonce."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self._bodies = list(bodies)
+        self.asked: list[Any] = []
+
+    async def request(self, method: str, url: str, *, body: bytes, **_: Any) -> HttpResponse:
+        self.asked.append(orjson.loads(body))
+        return HttpResponse(200, {}, self._bodies.pop(0))
+
+
+async def test_a_node_tells_how_a_wallet_stands() -> None:
+    node = Node(*(orjson.dumps({"id": n, "result": f"0x{value:064x}"}) for n, value in enumerate((41, 7))))
+    token = NETWORKS[BASE].tokens[0]
+    standing = await Payer(node).standing("http://node", token, KEY.address)  # type: ignore[arg-type]
+    assert standing == Standing(allowance=41, permit_nonce=7)
+    assert {each["params"][0]["to"] for each in node.asked} == {token.address}
+    assert [each["params"][0]["data"][:10] for each in node.asked] == ["0xdd62ed3e", "0x7ecebe00"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"{}", b'{"result": null}', b'{"result": "0xzz"}', b'{"result": "0x"}', b'{"result": 5}']
+)
+async def test_a_node_that_tells_nothing_stops_the_payment(body: bytes) -> None:
+    with pytest.raises(CannotPay, match="does not say"):
+        await Payer(Node(body)).standing("http://node", NETWORKS[BASE].tokens[0], KEY.address)  # type: ignore[arg-type]

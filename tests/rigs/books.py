@@ -89,7 +89,13 @@ def work(agent_id: str | None = None, *, request: str = "r", **more: object) -> 
 
 
 def claim(
-    nonce: str, micros: int, *, payer: str = WALLET, spendable: int = 10**9, payload: str | None = None
+    nonce: str,
+    micros: int,
+    *,
+    payer: str = WALLET,
+    spendable: int = 10**9,
+    payload: str | None = None,
+    by_permit: bool = False,
 ) -> charges.Claim:
     raw = (payload or f"payment {nonce}").encode()
     return charges.Claim(
@@ -105,4 +111,5 @@ def claim(
         payment_hash=raw.ljust(32, b"."),
         spendable_micros=spendable,
         admitted_block=7,
+        by_permit=by_permit,
     )

@@ -45,6 +45,8 @@ class FacilitatorServer:
         self.verifying: Behaviour = say_valid
         self.settling: Behaviour = settle_honestly
         self.supporting: Behaviour = say_supported
+        self.extensions: list[str] = []
+        """What it says in /supported that it can do beside."""
         self.sent: list[str] = []
         """Hashes of the transactions it has sent."""
 
@@ -127,8 +129,22 @@ def _call(asked: Json, amount: int | None) -> tuple[str, str]:
             signature,
         ]
         proxy = UPTO_PROXY
+    function = "settle"
+    extension = asked["paymentPayload"].get("extensions", {}).get("eip2612GasSponsoring")
+    if extension is not None:
+        info = extension["info"]
+        permit_signature = bytes.fromhex(info["signature"][2:])
+        function = "settleWithPermit"
+        types.insert(0, "(uint256,uint256,bytes32,bytes32,uint8)")
+        values.insert(
+            0,
+            (
+                int(info["amount"]), int(info["deadline"]), permit_signature[:32], permit_signature[32:64],
+                permit_signature[64],
+            ),
+        )  # fmt: skip
     return proxy, "0x" + (
-        function_signature_to_4byte_selector(f"settle({','.join(types)})") + encode(types, values)
+        function_signature_to_4byte_selector(f"{function}({','.join(types)})") + encode(types, values)
     ).hex()
 
 
@@ -160,7 +176,7 @@ async def say_supported(fac: FacilitatorServer, asked: Json) -> web.StreamRespon
         {"x402Version": 2, "scheme": "exact", "network": NETWORK},
         {"x402Version": 2, "scheme": "upto", "network": NETWORK, "extra": upto},
     ]
-    return web.json_response({"kinds": kinds, "extensions": [], "signers": {"eip155:*": [ADDRESS]}})
+    return web.json_response({"kinds": kinds, "extensions": fac.extensions, "signers": {"eip155:*": [ADDRESS]}})
 
 
 # settling

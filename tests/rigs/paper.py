@@ -6,6 +6,7 @@ Nothing here asks anybody anything:
     paper.verdict(paper.paid(paper.UPTO, amount=1)) -> Refused
 """
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -92,3 +93,22 @@ def refused(payload: Json, **kwargs: Any) -> Refused:
     came = verdict(payload, **kwargs)
     assert isinstance(came, Refused), came
     return came
+
+
+NONSENSE: tuple[Any, ...] = (None, True, -1, 0, 1.5, "", "0x", "ü", [], {}, [[]], "1" * 100, 2**63, "\ud7ff")
+
+
+def mutated(value: Any, randomness: random.Random) -> Any:
+    """JSON with one thing in it changed, left out or put in."""
+    if not isinstance(value, dict) or randomness.random() < 0.15:
+        if isinstance(value, str) and value and randomness.random() < 0.6:
+            at = randomness.randrange(len(value))
+            return value[:at] + randomness.choice("0f9x -é") + value[at + randomness.choice((0, 1)) :]
+        return randomness.choice(NONSENSE)
+    changed = dict(value)
+    key = randomness.choice([*changed, "more"])
+    if key in changed and randomness.random() < 0.2:
+        del changed[key]
+    else:
+        changed[key] = mutated(changed.get(key), randomness)
+    return changed

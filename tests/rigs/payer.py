@@ -26,6 +26,9 @@ _PERMIT = [
     ("permitted", "TokenPermissions"), ("spender", "address"), ("nonce", "uint256"),
     ("deadline", "uint256"), ("witness", "Witness"),
 ]  # fmt: skip
+_PERMIT_2612 = [
+    ("owner", "address"), ("spender", "address"), ("value", "uint256"), ("nonce", "uint256"), ("deadline", "uint256"),
+]  # fmt: skip
 _EXACT_WITNESS = [("to", "address"), ("validAfter", "uint256")]
 _UPTO_WITNESS = [("to", "address"), ("facilitator", "address"), ("validAfter", "uint256")]
 
@@ -103,6 +106,29 @@ class Payer:
         digest = _digest(domain, [_DOMAIN[0], *_DOMAIN[2:]], "PermitWitnessTransferFrom", types, message)
         return _payment(requirements, {"signature": self._sign(digest, wrap), "permit2Authorization": authorization})
 
+    def sponsored(self, requirements: Mapping[str, Any], *, nonce: int = 0, **changes: Any) -> Json:
+        """A payment by Permit2 with the permit that approves it. `changes` are of the permit, before it is signed:
+        owner, spender, value, deadline, asset; `sign_as` another payer's key; `paying` changes of the payment."""
+        payment = self.permit2(requirements, **changes.pop("paying", {}))
+        return with_permit(payment, self.permit(requirements, payment, nonce=nonce, **changes))
+
+    def permit(self, requirements: Mapping[str, Any], payment: Json, *, nonce: int = 0, **changes: Any) -> Json:
+        """`eip2612GasSponsoring.info` as the official clients fill it in."""
+        signer: Payer = changes.pop("sign_as", self)
+        signed = payment["payload"]["permit2Authorization"]
+        asset = changes.pop("asset", requirements["asset"])
+        message = {
+            "owner": self.address, "spender": PERMIT2, "value": int(signed["permitted"]["amount"]), "nonce": nonce,
+            "deadline": int(signed["deadline"]), **changes,
+        }  # fmt: skip
+        domain = _domain({**requirements, "asset": asset})
+        digest = _digest(domain, _DOMAIN, "Permit", {"Permit": _PERMIT_2612}, message)
+        return {
+            "from": message["owner"], "asset": asset, "spender": message["spender"], "amount": str(message["value"]),
+            "nonce": str(message["nonce"]), "deadline": str(message["deadline"]),
+            "signature": signer._sign(digest, None), "version": "1",
+        }  # fmt: skip
+
     def cancel(self, payment: Json) -> tuple[str, bytes, int, bytes, bytes]:
         """Arguments of the token's cancelAuthorization for a payment by EIP-3009: (authorizer, nonce, v, r, s)."""
         asked, nonce = payment["accepted"], bytes.fromhex(payment["payload"]["authorization"]["nonce"][2:])
@@ -123,6 +149,22 @@ class Payer:
             return bytes(self._account.unsafe_sign_hash(hash).signature)
 
         return "0x" + (wrap(digest, sign) if wrap else sign(digest)).hex()
+
+
+def with_permit(payment: Json, info: Json) -> Json:
+    """The payment with a permit beside it, in the echo of what was offered."""
+    extension = {"info": {"description": "as it was offered", **info}, "schema": {}}
+    return {**payment, "extensions": {**payment.get("extensions", {}), "eip2612GasSponsoring": extension}}
+
+
+def permit_arguments(payment: Json) -> tuple[str, str, int, int, int, bytes, bytes]:
+    """Arguments of the token's `permit` for the permit beside a payment: anybody may call it."""
+    info = payment["extensions"]["eip2612GasSponsoring"]["info"]
+    signature = bytes.fromhex(info["signature"][2:])
+    return (
+        info["from"], info["spender"], int(info["amount"]), int(info["deadline"]),
+        signature[64], signature[:32], signature[32:64],
+    )  # fmt: skip
 
 
 def requirements(

@@ -55,6 +55,7 @@ class Till:
         found = verify(
             parse_payment(payment), [offer], now_s=int(self.now()), work_s=0, settle_margin_s=0,
             settlers=self.settler.facilitator_addresses(self.network),
+            sponsored=(self.token.asset,) if self.settler.sponsors(self.network) else (),
         )  # fmt: skip
         assert isinstance(found, Verified), found
         return found
@@ -76,6 +77,12 @@ class Till:
     def pay(self, payer: Payer, amount: int = 1000, *, actual: int | None = None, **ask: Any) -> Settlement:
         changes = ask.pop("sign", {})
         return self.queue(self.verified(payer.pay(self.ask(amount, **ask), **changes)), amount=actual)
+
+    def sponsor(self, payer: Payer, amount: int = 1000, *, nonce: int = 0, **ask: Any) -> Settlement:
+        """As `pay`, by Permit2 and with a permit."""
+        ask.setdefault("method", "permit2")
+        actual = ask.pop("actual", None)
+        return self.queue(self.verified(payer.sponsored(self.ask(amount, **ask), nonce=nonce)), amount=actual)
 
     async def settle(self, settlement: Settlement) -> Any:
         """As the flow does it: with what is stored now, and the outcome written down."""

@@ -6,7 +6,7 @@ import pytest
 from eth_abi import decode, encode
 from eth_utils import function_signature_to_4byte_selector
 
-from gateway.core.x402.messages import Eip3009, Permit2
+from gateway.core.x402.messages import Eip2612, Eip3009, Permit2
 from gateway.settlement import calldata
 
 FROM, TO, TOKEN, FACILITATOR = ("0x" + digit * 40 for digit in "1234")
@@ -55,6 +55,29 @@ def test_permit2_by_both_proxies(length: int) -> None:
     )
     with pytest.raises(ValueError, match="facilitator"):
         calldata.settle_upto(exact, signature, 5)
+
+
+@pytest.mark.parametrize(("v", "sent"), [(0, 27), (1, 28), (27, 27), (28, 28)])
+@pytest.mark.parametrize("length", [65, 200])
+def test_permit2_with_a_permit_for_it(v: int, sent: int, length: int) -> None:
+    rs, signature = secrets.token_bytes(64), secrets.token_bytes(length - 1) + b"\x1b"
+    given = Eip2612(FROM, TOKEN, TO, 10**20, 7, 2**256 - 1, rs + bytes([v]))
+    first = (10**20, 2**256 - 1, rs[:32], rs[32:], sent)
+    exact = Permit2(TOKEN, FROM, TO, TO, 10**20, 2**256 - 1, 2**40, 7, None)
+    permit = ((TOKEN, 10**20), 2**256 - 1, 2**40)
+    types = ["(uint256,uint256,bytes32,bytes32,uint8)", PERMIT]
+    assert calldata.settle_exact(exact, signature, given) == encoded(
+        "settleWithPermit",
+        [*types, "address", "(address,uint256)", "bytes"],
+        [first, permit, FROM, (TO, 7), signature],
+    )
+    upto = Permit2(TOKEN, FROM, TO, TO, 10**20, 2**256 - 1, 2**40, 7, FACILITATOR)
+    assert calldata.settle_upto(upto, signature, 5, given) == encoded(
+        "settleWithPermit",
+        [*types, "uint256", "address", "(address,address,uint256)", "bytes"],
+        [first, permit, 5, FROM, (TO, FACILITATOR, 7), signature],
+    )
+    assert calldata.signature_mark(signature) in calldata.settle_exact(exact, signature, given)
 
 
 def test_aggregate3_and_its_answer() -> None:

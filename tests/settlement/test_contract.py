@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pytest
-from rigs.chain import USDC, Chain
-from rigs.payer import Payer
+from rigs.chain import PERMIT2, USDC, Chain
+from rigs.payer import Payer, permit_arguments, with_permit
 from rigs.till import PAY_TO, Till
 
 from gateway.core.networks import NETWORKS, SANDBOX
 from gateway.core.settlement import Settled
+from gateway.core.x402.messages import parse_payment
 from gateway.settlement.protocol import Admitted, Refused
 from gateway.settlement.sandbox import PREFUNDED, Sandbox
 
@@ -26,6 +27,9 @@ class World(Protocol):
     def balance(self, who: str) -> int: ...
     def drain(self, payer: Payer) -> None: ...
     def disallow_permit2(self, payer: Payer) -> None: ...
+    def allow_permit2(self, payer: Payer, amount: int) -> None: ...
+    def allowance(self, payer: Payer) -> int: ...
+    def submit_permit(self, payment: dict[str, Any]) -> None: ...
     def cancel(self, payment: dict[str, Any], payer: Payer) -> None: ...
     def freeze(self, who: str) -> None: ...
     def pass_time(self, seconds: int) -> None: ...
@@ -45,7 +49,17 @@ class OnEvm:
         self.chain.do(payer.address, USDC, "transfer(address,uint256)", "0x" + "77" * 20, self.balance(payer.address))
 
     def disallow_permit2(self, payer: Payer) -> None:
-        self.chain.approve_permit2(payer.address, amount=0)
+        self.allow_permit2(payer, 0)
+
+    def allow_permit2(self, payer: Payer, amount: int) -> None:
+        self.chain.approve_permit2(payer.address, amount=amount)
+
+    def allowance(self, payer: Payer) -> int:
+        return int(self.chain.call(USDC, "allowance(address,address)", payer.address, PERMIT2))
+
+    def submit_permit(self, payment: dict[str, Any]) -> None:
+        permit = "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)"
+        self.chain.do(self.payers[8].address, USDC, permit, *permit_arguments(payment))
 
     def cancel(self, payment: dict[str, Any], payer: Payer) -> None:
         signature = "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
@@ -75,7 +89,18 @@ class InMemory:
         self.sandbox.fund(payer.address, 0)
 
     def disallow_permit2(self, payer: Payer) -> None:
-        self.sandbox.allow_permit2(payer.address, 0)
+        self.allow_permit2(payer, 0)
+
+    def allow_permit2(self, payer: Payer, amount: int) -> None:
+        self.sandbox.allow_permit2(payer.address, amount)
+
+    def allowance(self, payer: Payer) -> int:
+        return self.sandbox.permit2_allowance(payer.address)
+
+    def submit_permit(self, payment: dict[str, Any]) -> None:
+        permit = parse_payment(payment).permit
+        assert permit is not None
+        assert self.sandbox.permit(permit)
 
     def cancel(self, payment: dict[str, Any], payer: Payer) -> None:
         self.sandbox.cancel(self.till.verified(payment).identity)
@@ -164,6 +189,110 @@ class SettlerContract:
         refused = await world.till.settler.check(world.till.verified(payer.pay(world.till.ask(method="permit2"))))
         assert isinstance(refused, Refused)
         assert refused.reason == "permit2_allowance_required"
+
+    @pytest.mark.parametrize("scheme", ["exact", "upto"])
+    async def test_a_permit_stands_for_the_missing_allowance(self, world: World, scheme: str) -> None:
+        payer, before = world.payers[0], world.balance(PAY_TO)
+        world.allow_permit2(payer, 999)
+        asked = world.till.ask(1000, method="permit2", scheme=scheme)
+        payment = world.till.verified(payer.sponsored(asked))
+        admitted = await world.till.settler.check(payment)
+        assert isinstance(admitted, Admitted), admitted
+        assert (admitted.by_permit, admitted.spendable_atomic) == (True, 1000)
+        actual = 1000 if scheme == "exact" else 400
+        settlement = world.till.queue(payment, amount=actual)
+        world.disallow_permit2(payer)
+        proof = await world.till.settle(settlement)
+        assert isinstance(proof, Settled), proof
+        assert world.balance(PAY_TO) == before + actual
+        assert world.allowance(payer) == 1000 - actual
+        world.deepen()
+        found = await world.till.find(settlement)
+        assert isinstance(found, Settled)
+        assert (found.transaction, found.log_index) == (proof.transaction, proof.log_index)
+
+    async def test_a_permit_covers_no_more_than_the_balance(self, world: World) -> None:
+        payer = world.payers[0]
+        world.disallow_permit2(payer)
+        world.drain(payer)
+        refused = await world.till.settler.check(world.till.verified(payer.sponsored(world.till.ask(method="permit2"))))
+        assert isinstance(refused, Refused)
+        assert refused.reason == "permit2_insufficient_balance"
+
+    async def test_a_permit_that_is_not_needed_is_not_used(self, world: World) -> None:
+        payer = world.payers[0]
+        world.allow_permit2(payer, 5000)
+        payment = world.till.verified(payer.sponsored(world.till.ask(1000, method="permit2")))
+        admitted = await world.till.settler.check(payment)
+        assert isinstance(admitted, Admitted)
+        assert (admitted.by_permit, admitted.spendable_atomic) == (False, 5000)
+        assert isinstance(await world.till.settle(world.till.queue(payment)), Settled)
+        assert world.allowance(payer) == 4000, "the permit would have lowered it to nothing"
+
+    async def test_f069_a_permit_that_somebody_submitted_first_is_no_failure(self, world: World) -> None:
+        payer, before = world.payers[0], world.balance(PAY_TO)
+        world.disallow_permit2(payer)
+        payment = payer.sponsored(world.till.ask(1000, method="permit2"))
+        verified = world.till.verified(payment)
+        admitted = await world.till.settler.check(verified)
+        assert isinstance(admitted, Admitted)
+        assert admitted.by_permit
+        settlement = world.till.queue(verified)
+        world.submit_permit(payment)
+        assert isinstance(await world.till.settler.check(verified), Admitted)
+        outcome = await world.till.settle(settlement)
+        assert isinstance(outcome, Settled), outcome
+        assert world.balance(PAY_TO) == before + 1000
+        assert world.allowance(payer) == 0
+
+    async def test_a_permit_out_of_turn_is_told_apart(self, world: World) -> None:
+        payer = world.payers[0]
+        world.disallow_permit2(payer)
+        payment = payer.sponsored(world.till.ask(method="permit2"), nonce=1)
+        refused = await world.till.settler.check(world.till.verified(payment))
+        assert isinstance(refused, Refused)
+        assert refused.reason == "eip2612_nonce_mismatch"
+        assert "nonce 1" in refused.message
+        assert "0 next" in refused.message
+
+    async def test_a_permit_used_up_between_check_and_settle_is_refused_and_not_for_ever(self, world: World) -> None:
+        payer, before = world.payers[0], world.balance(PAY_TO)
+        world.disallow_permit2(payer)
+        verified = world.till.verified(payer.sponsored(world.till.ask(method="permit2")))
+        assert isinstance(await world.till.settler.check(verified), Admitted)
+        other = payer.sponsored(world.till.ask(1, method="permit2"))
+        world.submit_permit(other)
+        outcome = await world.till.settle(world.till.queue(verified))
+        assert isinstance(outcome, Refused), outcome
+        assert (outcome.reason, outcome.final) == ("eip2612_nonce_mismatch", False)
+        assert world.balance(PAY_TO) == before
+
+    async def test_a_permit_by_nobody_is_worth_nothing(self, world: World) -> None:
+        """However it came into the store."""
+        payer, stranger = world.payers[:2]
+        world.disallow_permit2(payer)
+        asked = world.till.ask(method="permit2")
+        good = payer.sponsored(asked)
+        forged = with_permit(good, payer.permit(asked, good, sign_as=stranger))
+        stored = replace(world.till.verified(good), payment=parse_payment(forged))
+        outcome = await world.till.settle(world.till.queue(stored))
+        assert isinstance(outcome, Refused), outcome
+        assert (outcome.reason, outcome.final) == ("permit2_allowance_required", False)
+
+    async def test_permits_do_not_hold_up_who_comes_with_them(self, world: World) -> None:
+        before = world.balance(PAY_TO)
+        for payer in world.payers[:2]:
+            world.disallow_permit2(payer)
+        settlements = [
+            world.till.sponsor(world.payers[0], 100),
+            world.till.sponsor(world.payers[1], 200, nonce=7),
+            *(world.till.pay(world.payers[2], 300 + i, method=("eip3009", "permit2")[i % 2]) for i in range(6)),
+        ]
+        good, bad, *rest = await asyncio.gather(*(world.till.settle(settlement) for settlement in settlements))
+        assert isinstance(good, Settled), good
+        assert isinstance(bad, Refused), bad
+        assert [outcome for outcome in rest if not isinstance(outcome, Settled)] == []
+        assert world.balance(PAY_TO) - before == 100 + sum(300 + i for i in range(6))
 
     async def test_a_used_nonce_is_refused(self, world: World) -> None:
         payment = world.till.verified(world.payers[0].pay(world.till.ask()))

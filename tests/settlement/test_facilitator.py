@@ -78,6 +78,70 @@ async def test_an_honest_facilitator_collects(
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("trust", [False, True])
+async def test_permits_go_along_where_it_says_that_it_takes_them(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain, trust: bool
+) -> None:
+    fac.extensions = ["eip2612GasSponsoring"]
+    till = await open_fac(trust=trust)
+    assert till.settler.sponsors(NETWORK)
+    assert not till.settler.sponsors("eip155:1")
+    chain.approve_permit2(payers[0].address, amount=0)
+    before = chain.balance(PAY_TO)
+    payment = payers[0].sponsored(till.ask(method="permit2"))
+    verified = till.verified(payment)
+    admitted = await till.settler.check(verified)
+    assert isinstance(admitted, Admitted), admitted
+    assert (admitted.by_permit, admitted.spendable_atomic) == (True, 1000)
+    outcome = await till.settle(till.queue(verified))
+    assert isinstance(outcome, Settled), outcome
+    assert chain.balance(PAY_TO) == before + 1000
+    for path in ("/verify", "/settle"):
+        (sent,) = [orjson.loads(body)["paymentPayload"] for body in fac.bodies(path)]
+        signed = payment["extensions"]["eip2612GasSponsoring"]["info"]
+        told = {name: value for name, value in signed.items() if name != "description"}
+        assert sent["extensions"] == {"eip2612GasSponsoring": {"info": told}}, "and nothing of the client's own words"
+
+
+async def test_a_permit_that_is_not_needed_stays_here(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain
+) -> None:
+    """It would take it all the same, and lower what the payer has allowed."""
+    fac.extensions = ["eip2612GasSponsoring"]
+    till = await open_fac()
+    chain.approve_permit2(payers[0].address, amount=5000)
+    assert isinstance(await till.settle(till.sponsor(payers[0], 1000)), Settled)
+    (sent,) = [orjson.loads(body)["paymentPayload"] for body in fac.bodies("/settle")]
+    assert "extensions" not in sent
+
+
+async def test_without_its_word_no_permit_is_taken(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain
+) -> None:
+    till = await open_fac()
+    assert not till.settler.sponsors(NETWORK)
+    chain.approve_permit2(payers[0].address, amount=0)
+    refused = await till.settler.check(till.verified(payers[0].sponsored(till.ask(method="permit2"))))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "permit2_allowance_required"
+    assert all("extensions" not in orjson.loads(body)["paymentPayload"] for body in fac.bodies("/verify"))
+
+
+async def test_a_permit_taken_before_it_stopped_taking_them_stays_here(
+    open_fac, fac: FacilitatorServer, payers: list[Payer], chain: Chain
+) -> None:
+    fac.extensions = ["eip2612GasSponsoring"]
+    till = await open_fac()
+    verified = till.verified(payers[0].sponsored(till.ask(method="permit2")))
+    fac.extensions = []
+    restarted = await open_fac(trust=True)
+    await restarted.settler.check(verified)
+    await restarted.settle(restarted.queue(verified))
+    assert len(fac.bodies("/verify") + fac.bodies("/settle")) == 2
+    for body in fac.bodies("/verify") + fac.bodies("/settle"):
+        assert "extensions" not in orjson.loads(body)["paymentPayload"]
+
+
 async def test_f050_a_wrong_token_is_not_taken_whoever_settles(open_fac, payers: list[Payer]) -> None:
     till = await open_fac(token=replace(TOKEN, name="USD Coin"))
     async with asyncio.timeout(2):

@@ -4,15 +4,22 @@ import asyncio
 import dataclasses
 
 import pytest
+from eth_account import Account
+from eth_utils import keccak
+from rigs import chain as chain_rig
 from rigs import rpc as rpcx_rig
-from rigs.chain import PAYER_KEYS, RELAYER_KEY, USDC, Chain
+from rigs.chain import PAYER_KEYS, PERMIT2, RELAYER_KEY, USDC, Chain
 from rigs.facilitator import call_of
 from rigs.journal import MemoryJournal
-from rigs.payer import Payer
+from rigs.payer import Payer, permit_arguments
 from rigs.rpc import RpcProxy
 from rigs.till import PAY_TO, Till
+from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+from x402.mechanisms.evm.upto.client import UptoEvmScheme
+from x402.schemas import PaymentRequirements
 
 from gateway.core.settlement import Settled
+from gateway.core.x402 import eip2612
 from gateway.core.x402.verify import Verified
 from gateway.settlement import transactions
 from gateway.settlement.protocol import Admitted, Refused, Unknown
@@ -575,3 +582,85 @@ async def test_f047_used_by_what_is_not_sure_is_no_refusal(till: Till, payers: l
     outcome = await till.settle(settlement)
     assert isinstance(outcome, Refused)
     assert outcome.final
+
+
+# permits
+
+
+async def test_who_brings_a_permit_goes_alone_and_the_others_together(
+    till: Till, payers: list[Payer], chain: Chain
+) -> None:
+    chain.automine(False)
+    for payer in payers[:2]:
+        chain.rpc("anvil_setStorageAt", *allowance_slot(payer.address), "0x" + "00" * 32)
+    chain.mine()
+    settlements = [till.sponsor(payer, 1000) for payer in payers[:2]]
+    settlements += [till.pay(payer, 2000) for payer in payers[2:6]]
+    tasks = [asyncio.create_task(till.settle(settlement)) for settlement in settlements]
+    await eventually(lambda: sum(len(attempt.settlements) for attempt in till.journal.attempts) == 6)
+    chain.automine(True)
+    chain.mine()
+    outcomes = await asyncio.gather(*tasks)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Settled)] == []
+    carried = [attempt.settlements for attempt in till.journal.attempts]
+    for settlement in settlements[:2]:
+        assert (settlement.id,) in carried
+    assert {settlement.id for settlement in settlements[2:]} in [set(ids) for ids in carried]
+
+
+async def test_with_a_permit_it_has_a_gas_cap_of_its_own(till: Till, payers: list[Payer], chain: Chain) -> None:
+    chain.approve_permit2(payers[0].address, amount=0)
+    assert isinstance(await till.settle(till.sponsor(payers[0], 1000)), Settled)
+    chain.approve_permit2(payers[0].address)
+    assert isinstance(await till.settle(till.sponsor(payers[0], 1000, nonce=1)), Settled)
+    caps = [transactions.read(attempt.raw).gas for attempt in till.journal.attempts]
+    assert caps == [300_000, 190_000], "the second was not needed"
+
+
+async def test_f069_a_permit_submitted_while_the_transaction_is_in_the_pool(
+    till: Till, payers: list[Payer], chain: Chain
+) -> None:
+    """The proxy goes on where the token has taken the permit already: in the very block it is settled in."""
+    payer, before = payers[0], chain.balance(PAY_TO)
+    chain.approve_permit2(payer.address, amount=0)
+    payment = payer.sponsored(till.ask(1000, method="permit2"))
+    settlement = till.queue(till.verified(payment))
+    chain.automine(False)
+    task = asyncio.create_task(till.settle(settlement))
+    await eventually(lambda: len(till.journal.attempts) == 1 and RELAYER.lower() in chain.pool())
+    permit = "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)"
+    sent = chain.send(
+        payers[1].address,
+        USDC,
+        chain_rig.calldata(permit, *permit_arguments(payment)),
+        maxPriorityFeePerGas=hex(10**10),
+        maxFeePerGas=hex(10**11),
+    )
+    chain.automine(True)
+    chain.mine()
+    outcome = await task
+    assert isinstance(outcome, Settled), outcome
+    first, second = chain.mined(sent), chain.mined(outcome.transaction)
+    assert first["status"] == "0x1"
+    assert (first["blockNumber"], int(first["transactionIndex"], 16)) == (second["blockNumber"], 0)
+    assert chain.balance(PAY_TO) == before + 1000
+
+
+async def test_the_official_client_signs_a_permit_for_upto_that_we_settle(till: Till, chain: Chain) -> None:
+    account = Account.create()
+    chain.mint(account.address, 10**6)
+    asked = till.ask(5000, scheme="upto")
+    signer = UptoEvmScheme(EthAccountSignerWithRPC(account, rpc_url=chain.url))
+    offered = {"eip2612GasSponsoring": eip2612.extension()}
+    signed = await asyncio.to_thread(signer.create_payment_payload, PaymentRequirements.model_validate(asked), offered)
+    payment = {"x402Version": 2, "accepted": asked, "extensions": signed.pop("__extensions"), "payload": signed}
+    outcome = await till.settle(till.queue(till.verified(payment), amount=1700))
+    assert isinstance(outcome, Settled), outcome
+    assert outcome.amount_atomic == 1700
+    assert chain.balance(account.address) == 10**6 - 1700
+
+
+def allowance_slot(owner: str) -> tuple[str, str]:
+    """Where Circle's token keeps what Permit2 may take: mapping(owner => mapping(spender => amount)) in slot 10."""
+    inner = keccak(bytes.fromhex(owner[2:].rjust(64, "0")) + (10).to_bytes(32, "big"))
+    return USDC, "0x" + keccak(bytes.fromhex(PERMIT2[2:].rjust(64, "0")) + inner).hex()

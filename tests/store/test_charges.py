@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rigs import books
@@ -12,8 +13,9 @@ from rigs.money_table import play
 from gateway.core.agent import TokenKind
 from gateway.core.charge import Event, State
 from gateway.core.errors import Conflict, IllegalMove, Problem
-from gateway.store import actions, agents, charges
-from gateway.store.charges import Held, KeyUse, PaymentKnown, Short
+from gateway.core.settlement import ProofKind, Settled
+from gateway.store import actions, agents, charges, settlements
+from gateway.store.charges import Held, KeyUse, Overcommitted, PaymentKnown, PermitInUse, Short
 from gateway.store.sqlite import SqliteDatabase
 
 
@@ -36,6 +38,41 @@ async def test_a_hundred_at_once_with_one_authorization(db: SqliteDatabase) -> N
     )
     (winner,) = [outcome.charge.id for outcome in outcomes if isinstance(outcome, Held)]
     assert sum(isinstance(o, PaymentKnown) and o.charge_id == winner for o in outcomes) == 99
+
+
+async def test_one_open_permit_at_a_time(db: SqliteDatabase) -> None:
+    """A permit sets an allowance: of fifty at once one is held, and the next when that one has ended, however."""
+
+    async def hold(id: str, *, by_permit: bool = True, payment: str = "", **claim: Any) -> object:
+        nonce = payment or id
+        return await db.write(
+            charges.hold,
+            books.signed(id, 300),
+            books.work(),
+            books.claim(nonce, 300, by_permit=by_permit, **claim),
+            None,
+        )
+
+    outcomes = await asyncio.gather(*(hold(f"c{n}", spendable=300) for n in range(50)))
+    (winner,) = [outcome.charge.id for outcome in outcomes if isinstance(outcome, Held)]
+    assert sum(isinstance(outcome, PermitInUse) for outcome in outcomes) == 49
+    assert isinstance(await hold("plain", by_permit=False, spendable=600), Held)
+    await db.write(charges.record, "plain", Event.FAILED)
+    assert await hold("plain", by_permit=False, spendable=599) == Overcommitted(300)
+
+    await db.write(charges.record, winner, Event.MATCHED, 300, settlement_id="stl_1")
+    assert isinstance(await hold("d"), PermitInUse), "captured, and not collected yet"
+    await db.write(settlements.proven, "stl_1", Settled(ProofKind.CHAIN, "0xt", 1, 1, 300), 300)
+    assert isinstance(await hold("d"), Held)
+    await db.write(charges.record, "d", Event.FAILED)
+    assert isinstance(await hold("again", payment="d", by_permit=False), Held), (
+        "the same payment, which needs its permit no more"
+    )
+    assert isinstance(await hold("e"), Held)
+    await db.write(charges.record, "e", Event.MATCHED, 300, settlement_id="stl_2")
+    assert isinstance(await hold("f"), PermitInUse)
+    assert await db.write(settlements.abandon, "stl_2")
+    assert isinstance(await hold("f"), Held), "nobody here will send the other one any more"
 
 
 async def test_failures_strand_nothing(db: SqliteDatabase) -> None:

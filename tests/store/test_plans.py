@@ -40,6 +40,9 @@ CALLS: dict[str, Callable[[Tx], object]] = {
         tx, books.charge("x1", "ann", 5), books.work("ann"), None, charges.KeyUse("a", "b", b"")
     ),
     "sign": lambda tx: charges.hold(tx, books.signed("x2", 5), books.work("ann"), books.claim("x", 5), None),
+    "permit": lambda tx: charges.hold(
+        tx, books.signed("x3", 5), books.work("ann"), books.claim("x", 5, by_permit=True), None
+    ),
     "record": lambda tx: charges.record(
         tx, "h1", Event.MATCHED, 5, result=b"{}", settlement_id="stl_h1", amount_atomic=5
     ),

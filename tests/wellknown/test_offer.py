@@ -14,7 +14,7 @@ from x402.extensions.bazaar.facilitator import (
 )
 
 from gateway.core.catalogue import Operation, Price
-from gateway.core.networks import Token
+from gateway.core.networks import NETWORKS, Token
 from gateway.core.x402 import bazaar, challenge
 from gateway.core.x402.headers import HEADER_BYTES_MAX
 from gateway.core.x402.offers import Terms
@@ -181,3 +181,38 @@ def test_an_offer_too_long_for_any_words_is_payable_but_not_listed() -> None:
     assert set(sent["extensions"]) == {"payment-identifier", "repeat-key"}
     assert set(challenge_parts(operation, shop.identity()).extensions) == {"payment-identifier"}
     assert len(sent["accepts"]) == 3
+
+
+# gas sponsoring
+
+
+def sponsoring(*, eip2612: bool = True, methods: tuple[str, ...] = ("eip3009", "permit2")) -> Identity:
+    token = NETWORKS[shop.BASE].tokens[0]
+    return shop.identity(terms=(Terms(shop.BASE, token, shop.PAYEE, methods, shop.PAYEE, False, sponsored=eip2612),))
+
+
+@pytest.mark.parametrize("methods", [("eip3009", "permit2"), ("permit2",)])
+def test_gas_is_sponsored_beside_an_offer_by_permit2(methods: tuple[str, ...]) -> None:
+    for operation in OPERATIONS:
+        extensions = header(operation, sponsoring(methods=methods))["extensions"]
+        assert extensions["eip2612GasSponsoring"].keys() == {"info", "schema"}
+        assert "erc20ApprovalGasSponsoring" not in extensions
+
+
+def test_gas_is_sponsored_nowhere_else() -> None:
+    for identity in (sponsoring(eip2612=False), sponsoring(methods=("eip3009",)), shop.identity()):
+        assert "eip2612GasSponsoring" not in challenge_parts(shop.PHONE, identity).extensions
+
+
+def test_where_the_header_ends_sponsoring_goes_before_the_listing_does() -> None:
+    """And leaves room for a permit as long as it is offered."""
+    seen = set()
+    for length in range(0, 4000, 100):
+        fields: Any = {f"field_{n:03}": (str, Field(pattern="x" * 40)) for n in range(length // 100)}
+        operation = dataclasses.replace(shop.PHONE, input=create_model("Wide", **fields))
+        offer = challenge_parts(operation, sponsoring())
+        extensions = offer.extensions
+        left = challenge.OFFER_BYTES_MAX - challenge.offer_bytes(*offer)
+        assert left >= (500 if "eip2612GasSponsoring" in extensions else 0)
+        seen.add(("eip2612GasSponsoring" in extensions, "bazaar" in extensions))
+    assert seen == {(True, True), (False, True), (False, False)}

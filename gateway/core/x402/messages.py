@@ -22,6 +22,9 @@ VERSION = 2
 SIGNATURE_BYTES_MAX = 2048
 """Smart wallets sign in many words; what is longer is no signature but a burden on whoever carries it."""
 DEPTH_MAX = 32
+GAS_SPONSORING = "eip2612GasSponsoring"
+"""The extension in which a payer without gas brings his signed approval of Permit2."""
+_PERMIT_MEMBERS = ("from", "asset", "spender", "amount", "nonce", "deadline", "signature")
 
 _LABEL = re.compile(r"[ -~]{1,32}", re.ASCII)
 _TAGS_MAX = 5
@@ -31,6 +34,7 @@ _BYTES32 = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 _HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{16,128}", re.ASCII)
 _REPEAT_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,4}", re.ASCII)
 _UINT_DIGITS_MAX = 78
 _UINT_BOUND = 1 << 256
 
@@ -130,6 +134,22 @@ class Permit2:
 
 
 @dataclass(frozen=True, slots=True)
+class Eip2612:
+    """A signed Permit of the token: it sets what `spender` may take from `owner`. Addresses in lower case."""
+
+    owner: str
+    token: str
+    spender: str
+    value: int
+    """What the allowance is set to, whatever it was before."""
+    nonce: int
+    """Each of an owner's permits has the next number: the token takes none out of turn."""
+    deadline: int
+    """Unix seconds: good in a block of this very time, and in none after it."""
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """A PaymentPayload as it was understood. Nothing of it is verified."""
 
@@ -140,7 +160,9 @@ class Payment:
     resource: Json | None
     extensions: Mapping[str, Json] | None = field(repr=False)
     raw: bytes = field(repr=False)
-    """Compact canonical JSON of the payload: what is stored and hashed."""
+    """Compact canonical JSON of the payload: what is stored, hashed and handed to a facilitator."""
+    permit: Eip2612 | None = None
+    """Beside a payment by Permit2: the approval that it may need."""
 
     @property
     def payment_hash(self) -> bytes:
@@ -178,13 +200,16 @@ def parse_payment(value: Json) -> Payment:
     inner = _object(payload.get("payload"), "payload")
     if ("authorization" in inner) == ("permit2Authorization" in inner):
         raise malformed("payload has either `authorization` or `permit2Authorization`")
+    echoed = None if extensions is None else _object(extensions, "extensions")
+    authorization = _eip3009(inner) if "authorization" in inner else _permit2(inner)
     payment = Payment(
         accepted=None if accepted is None else _object(accepted, "accepted"),
-        authorization=_eip3009(inner) if "authorization" in inner else _permit2(inner),
-        signature=_signature(inner.get("signature")),
+        authorization=authorization,
+        signature=_signature(inner.get("signature"), "payload.signature"),
         resource=payload.get("resource"),
-        extensions=None if extensions is None else _object(extensions, "extensions"),
+        extensions=echoed,
         raw=raw,
+        permit=_permit(echoed) if isinstance(authorization, Permit2) else None,
     )
     _identifier(payment.extensions)
     return payment
@@ -222,6 +247,33 @@ def _permit2(inner: Mapping[str, Json]) -> Permit2:
         valid_after=_uint(witness.get("validAfter"), "witness.validAfter"),
         facilitator=None if facilitator is None else _address(facilitator, "witness.facilitator"),
     )
+
+
+def _permit(extensions: Mapping[str, Json] | None) -> Eip2612 | None:
+    """Clients send back what we offered with the permit's members put into its `info`; without them it is an echo and
+    no permit. One that is there is read as strictly as the payment itself: it moves money too."""
+    extension = extensions.get(GAS_SPONSORING) if extensions else None
+    if extension is None:
+        return None
+    try:
+        info = _object(extension, GAS_SPONSORING).get("info")
+        members = {} if info is None else _object(info, f"{GAS_SPONSORING}.info")
+        if not any(name in members for name in _PERMIT_MEMBERS):
+            return None
+        version = members.get("version", "1")
+        if not isinstance(version, str) or _VERSION.fullmatch(version) is None:
+            raise malformed(f"{GAS_SPONSORING}.info.version is a version number")
+        return Eip2612(
+            owner=_address(members.get("from"), f"{GAS_SPONSORING}.info.from"),
+            token=_address(members.get("asset"), f"{GAS_SPONSORING}.info.asset"),
+            spender=_address(members.get("spender"), f"{GAS_SPONSORING}.info.spender"),
+            value=_uint(members.get("amount"), f"{GAS_SPONSORING}.info.amount"),
+            nonce=_uint(members.get("nonce"), f"{GAS_SPONSORING}.info.nonce"),
+            deadline=_uint(members.get("deadline"), f"{GAS_SPONSORING}.info.deadline"),
+            signature=_signature(members.get("signature"), f"{GAS_SPONSORING}.info.signature"),
+        )
+    except Problem as problem:
+        raise malformed(problem.message, Reason.PERMIT_FORMAT) from None
 
 
 def _object(value: Json, name: str) -> Mapping[str, Json]:
@@ -262,17 +314,17 @@ def _bytes32(value: Json, name: str) -> bytes:
     return bytes.fromhex(value[2:])
 
 
-def _signature(value: Json) -> bytes:
+def _signature(value: Json, name: str) -> bytes:
     if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + 2 * SIGNATURE_BYTES_MAX:
-        raise malformed(f"payload.signature is 0x and at most {SIGNATURE_BYTES_MAX} bytes in hexadecimal")
+        raise malformed(f"{name} is 0x and at most {SIGNATURE_BYTES_MAX} bytes in hexadecimal")
     digits = value[2:]
     try:
         # fromhex would skip spaces; the length tells.
         signature = bytes.fromhex(digits)
     except ValueError:
-        raise malformed("payload.signature is hexadecimal") from None
+        raise malformed(f"{name} is hexadecimal") from None
     if 2 * len(signature) != len(digits):
-        raise malformed("payload.signature is hexadecimal")
+        raise malformed(f"{name} is hexadecimal")
     return signature
 
 

@@ -23,6 +23,8 @@ class Terms:
     facilitator: str | None
     """Who will settle `upto`, which is offered only where this is known and Permit2 is accepted."""
     sandbox: bool
+    sponsored: bool = False
+    """Whether whoever settles takes a payer's signed approval of Permit2 to the chain: EIP-2612, core/x402/eip2612."""
 
 
 def offers(

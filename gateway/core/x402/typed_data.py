@@ -3,7 +3,7 @@
     digest    = keccak(0x1901 ++ domain separator ++ keccak(type hash ++ members))
     a member  = 32 bytes: a number big-endian, an address padded in front, a nested struct as its own hash
 
-The general encoders take JSON types apart for every signature and need forty times as long. Here are exactly the three
+The general encoders take JSON types apart for every signature and need forty times as long. Here are exactly the four
 structs we take, as constants, and domain separators are kept: they depend on the token and the chain alone.
 Clients sign the same digests; nothing here holds a key.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 import coincurve
 
 from gateway.core.networks import PERMIT2, keccak
-from gateway.core.x402.messages import Eip3009, Permit2
+from gateway.core.x402.messages import Eip2612, Eip3009, Permit2
 
 # Half the order of secp256k1: of the two signatures (r, s) and (r, n - s) only the one with the smaller s is taken.
 _LOW_S_MAX = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -26,6 +26,7 @@ _TRANSFER = keccak(
     b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
     b"bytes32 nonce)"
 )
+_PERMIT = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
 _PERMIT_TYPE = (
     b"PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,"
     b"Witness witness)"
@@ -59,6 +60,19 @@ def eip3009_digest(signed: Eip3009, *, name: str, version: str, chain_id: int, t
         + _uint(signed.valid_after)
         + _uint(signed.valid_before)
         + signed.nonce,
+    )
+
+
+def eip2612_digest(signed: Eip2612, *, name: str, version: str, chain_id: int, token: str) -> bytes:
+    """What the owner of a Permit signs; `name` and `version` are the token's own."""
+    return _digest(
+        domain_separator(name, version, chain_id, token),
+        _PERMIT
+        + _address(signed.owner)
+        + _address(signed.spender)
+        + _uint(signed.value)
+        + _uint(signed.nonce)
+        + _uint(signed.deadline),
     )
 
 

@@ -37,6 +37,17 @@ class Reason(StrEnum):
     PERMIT2_ALLOWANCE = "permit2_allowance_required"
     UPTO_FACILITATOR = "upto_facilitator_mismatch"
 
+    PERMIT_FORMAT = "invalid_eip2612_extension_format"
+    PERMIT_OWNER = "eip2612_from_mismatch"
+    PERMIT_TOKEN = "eip2612_asset_mismatch"
+    PERMIT_SPENDER = "eip2612_spender_not_permit2"
+    PERMIT_AMOUNT = "permit2_2612_amount_mismatch"
+    PERMIT_EXPIRED = "eip2612_deadline_expired"
+    # The SDKs have no words for these: they find out by simulation, or never.
+    PERMIT_SIGNATURE = "invalid_eip2612_signature"
+    PERMIT_NONCE = "eip2612_nonce_mismatch"
+    PERMIT_IN_USE = "eip2612_permit_in_use"
+
     NONCE_USED = "invalid_exact_evm_nonce_already_used"
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from gateway.core.errors import Code
 from gateway.core.networks import ZERO_ADDRESS
-from gateway.core.x402 import eip3009, permit2
-from gateway.core.x402.messages import Eip3009, Json, Payment, Permit2, Requirements
+from gateway.core.x402 import eip2612, eip3009, permit2
+from gateway.core.x402.messages import Eip2612, Eip3009, Json, Payment, Permit2, Requirements
 from gateway.core.x402.typed_data import ECDSA_BYTES, recover
 from gateway.core.x402.verdict import Method, Reading, Reason, Reasons, Refused
 
@@ -56,6 +56,8 @@ class Verified:
     valid_before_s: int
     recovered: bool
     """False: not the payer's own key has signed; only an account with code can have."""
+    permit: Eip2612 | None = None
+    """A good one that came with it: to be used where the payer's allowance is short, and nowhere else."""
 
 
 def verify(
@@ -68,11 +70,14 @@ def verify(
     settlers: Sequence[str] = (),
     forbidden_payers: Collection[str] = (),
     whenever: bool = False,
+    sponsored: Collection[str] = (),
 ) -> Verified | Refused:
     """Whether the payment is for one of `offers` and good for as long as it takes; `whenever`: or was, or will be.
 
     `work_s` is the operation's timeout and `settle_margin_s` what settling may take after it. `settlers` are our
     addresses that may settle `upto`; `forbidden_payers` are accounts of our own. All addresses in any case.
+    `sponsored` are assets (`eip155:8453/0x...`, lower case) whose permits we take to the chain; one for another asset
+    was not asked for, and is as if it were not there.
     """
     asked = match_offer(payment, offers)
     if isinstance(asked, Refused):
@@ -80,14 +85,19 @@ def verify(
     reading = _read(payment.authorization, asked, settlers)
     if isinstance(reading, Refused):
         return reading
+    permit = payment.permit if f"{asked.network}/{asked.asset.lower()}" in sponsored else None
     refused = _degenerate(reading.payer, asked, (*settlers, *forbidden_payers)) or _absurd(reading, now_s)
     if refused is None and not whenever:
-        refused = _outside(reading, earliest_s=now_s, latest_s=now_s, needed_s=work_s + settle_margin_s)
+        refused = _outside(reading, permit, earliest_s=now_s, latest_s=now_s, needed_s=work_s + settle_margin_s)
     if refused is not None:
         return refused
     recovered = _recovered(payment.signature, reading)
     if isinstance(recovered, Refused):
         return recovered
+    if permit is not None:
+        refused = eip2612.refusal(permit, asked, payer=reading.payer, value=reading.value_atomic)
+        if refused is not None:
+            return refused
     return Verified(
         requirements=asked,
         payment=payment,
@@ -98,6 +108,7 @@ def verify(
         valid_after_s=reading.valid_after_s,
         valid_before_s=reading.valid_before_s,
         recovered=recovered,
+        permit=permit,
     )
 
 
@@ -106,6 +117,7 @@ def outlives(verified: Verified, *, now_s: int, chain_time_s: int, work_s: int, 
     clocks, the beginning against the earlier."""
     return _outside(
         verified,
+        verified.permit,
         earliest_s=min(now_s, chain_time_s),
         latest_s=max(now_s, chain_time_s),
         needed_s=work_s + settle_margin_s,
@@ -196,7 +208,9 @@ def _absurd(reading: Reading, now_s: int) -> Refused | None:
     )
 
 
-def _outside(signed: Reading | Verified, *, earliest_s: int, latest_s: int, needed_s: int) -> Refused | None:
+def _outside(
+    signed: Reading | Verified, permit: Eip2612 | None, *, earliest_s: int, latest_s: int, needed_s: int
+) -> Refused | None:
     reasons = _REASONS[signed.method]
     if signed.valid_before_s <= latest_s + needed_s:
         left = max(signed.valid_before_s - latest_s, 0)
@@ -207,7 +221,7 @@ def _outside(signed: Reading | Verified, *, earliest_s: int, latest_s: int, need
         )
     if signed.valid_after_s >= earliest_s:
         return Refused(reasons.not_yet, f"the signature is not good before {signed.valid_after_s + 1}")
-    return None
+    return None if permit is None else eip2612.expired(permit, latest_s=latest_s, needed_s=needed_s)
 
 
 def _recovered(signature: bytes, reading: Reading) -> bool | Refused:

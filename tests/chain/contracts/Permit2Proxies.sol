@@ -31,12 +31,40 @@ interface IPermit2 {
     ) external;
 }
 
+interface IPermitToken {
+    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        external;
+}
+
 abstract contract Permit2Proxy {
+    struct Permit2612 {
+        uint256 value;
+        uint256 deadline;
+        bytes32 r;
+        bytes32 s;
+        uint8 v;
+    }
+
     IPermit2 internal constant PERMIT2 = IPermit2(0x000000000022D473030F116dDEE9F6B43aC78BA3);
 
     error NothingToSettle();
     error NobodyToPay();
     error TooEarly();
+    error Permit2612AmountMismatch();
+
+    /// The token need not take it: somebody may have brought it already. Whether enough is allowed now, Permit2 finds out.
+    function _approve(Permit2612 calldata permit2612, address token, uint256 amount, address owner) internal {
+        if (permit2612.value != amount) revert Permit2612AmountMismatch();
+        try IPermitToken(token).permit(
+            owner,
+            address(PERMIT2),
+            permit2612.value,
+            permit2612.deadline,
+            permit2612.v,
+            permit2612.r,
+            permit2612.s
+        ) {} catch {}
+    }
 
     function _require(uint256 amount, address owner, address to, uint256 validAfter) internal view {
         if (amount == 0) revert NothingToSettle();
@@ -61,6 +89,26 @@ contract ExactPermit2Proxy is Permit2Proxy {
         Witness calldata witness,
         bytes calldata signature
     ) external {
+        _settle(permit, owner, witness, signature);
+    }
+
+    function settleWithPermit(
+        Permit2612 calldata permit2612,
+        IPermit2.Permit calldata permit,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) external {
+        _approve(permit2612, permit.permitted.token, permit.permitted.amount, owner);
+        _settle(permit, owner, witness, signature);
+    }
+
+    function _settle(
+        IPermit2.Permit calldata permit,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) private {
         uint256 amount = permit.permitted.amount;
         _require(amount, owner, witness.to, witness.validAfter);
         PERMIT2.permitWitnessTransferFrom(
@@ -96,6 +144,28 @@ contract UptoPermit2Proxy is Permit2Proxy {
         Witness calldata witness,
         bytes calldata signature
     ) external {
+        _settle(permit, amount, owner, witness, signature);
+    }
+
+    function settleWithPermit(
+        Permit2612 calldata permit2612,
+        IPermit2.Permit calldata permit,
+        uint256 amount,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) external {
+        _approve(permit2612, permit.permitted.token, permit.permitted.amount, owner);
+        _settle(permit, amount, owner, witness, signature);
+    }
+
+    function _settle(
+        IPermit2.Permit calldata permit,
+        uint256 amount,
+        address owner,
+        Witness calldata witness,
+        bytes calldata signature
+    ) private {
         if (msg.sender != witness.facilitator) revert NotTheFacilitator();
         if (amount > permit.permitted.amount) revert MoreThanPermitted();
         _require(amount, owner, witness.to, witness.validAfter);
