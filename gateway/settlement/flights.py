@@ -172,6 +172,12 @@ class Flights:
         return sum(flight.mined is None for flight in self._open.values())
 
     @property
+    def free_wei(self) -> int:
+        """Gas money that nothing on its way may still take: a node holds each transaction against all before it."""
+        open = (flight.latest.transaction for flight in self._open.values() if flight.mined is None)
+        return (self.gas_wei or 0) - sum(transaction.gas * transaction.max_fee for transaction in open)
+
+    @property
     def items(self) -> list[Item]:
         """Whoever waits for something that was sent."""
         return [item for flight in self._open.values() for item in flight.items.values()]

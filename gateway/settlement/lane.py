@@ -377,10 +377,10 @@ class Lane:
     def _affordable(self, items: list[Item], head: Block) -> list[Item]:
         """As many of them as the key has gas money for; what is left waits. Raises RpcUnavailable for none."""
         _, max_fee = self.flights.fees(head)
-        while items and self._gas(items) * max_fee > (self.flights.gas_wei or 0):
+        while items and self._gas(items) * max_fee > self.flights.free_wei:
             items = items[: len(items) // 2]
         if not items:
-            raise RpcUnavailable("the key has no money for gas")
+            raise RpcUnavailable("the key has no money for gas, beside what is on its way")
         return items
 
     async def _refused_by_chain(self, item: Item) -> None:

@@ -571,6 +571,22 @@ async def test_a_batch_is_no_larger_than_the_purse(till: Till, payers: list[Paye
     assert max(len(attempt.settlements) for attempt in till.journal.attempts) < 9
 
 
+async def test_what_is_on_its_way_has_its_share_of_the_purse(till: Till, payers: list[Payer], chain: Chain) -> None:
+    """A node holds a second transaction against the balance that the first may still take: it would not have it."""
+    price = 2 * int(chain.block()["baseFeePerGas"], 16) + int(chain.rpc("eth_maxPriorityFeePerGas"), 16)
+    purse = 700_000 * price
+    chain.gas_money(RELAYER, purse)
+    chain.automine(False)
+    waiting = asyncio.create_task(settle_all(till, [till.pay(payer) for payer in payers]))
+    await asyncio.sleep(0.5)
+    sent = [transactions.read(attempt.raw) for attempt in till.journal.attempts]
+    assert sent
+    assert sum(transaction.gas * transaction.max_fee for transaction in sent) <= purse
+    chain.automine(True)
+    chain.mine()
+    assert [outcome for outcome in await waiting if not isinstance(outcome, Settled)] == []
+
+
 async def test_f047_used_by_what_is_not_sure_is_no_refusal(till: Till, payers: list[Payer], chain: Chain) -> None:
     """Cancelled in the latest block, which may yet be another one: told only when it is deep."""
     payment = payers[0].pay(till.ask())
