@@ -10,7 +10,20 @@ import sys
 import typer
 
 from gateway import __version__
-from gateway.cli import agents, books, catalogue, checking, demo, directory, init, paying, serving, terminal, webhooks
+from gateway.cli import (
+    agents,
+    books,
+    catalogue,
+    checking,
+    demo,
+    directory,
+    init,
+    jobs,
+    paying,
+    serving,
+    terminal,
+    webhooks,
+)
 
 app = typer.Typer(
     name="faregate",
@@ -31,6 +44,7 @@ app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
 app.add_typer(books.charges, name="charges")
 app.add_typer(directory.app, name="directory")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(webhooks.app, name="webhooks")
 
 

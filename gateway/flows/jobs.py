@@ -143,7 +143,7 @@ class Jobs:
                 raise Problem(Code.PAYMENT_ALREADY_USED, "this payment was used for a call that is no job")
             jobs.add_token(tx, job.id, ids.token_hash(bearer))
             secrets = outbox.secrets_of(tx, job.id)
-            return Submitted(_joined(tx, job), bearer, repeated=True, webhook_secret=secrets[0] if secrets else None)
+            return Submitted(joined(tx, job), bearer, repeated=True, webhook_secret=secrets[0] if secrets else None)
 
         return await self._db.write(bring)
 
@@ -166,7 +166,7 @@ class Jobs:
             hash = ids.token_hash(token) if token is not None else None
             opens = hash is not None and jobs.token_opens(tx, job_id, hash)
             owns = job is not None and agent_id is not None and job.agent_id == agent_id
-            return _joined(tx, job) if job is not None and (opens or owns) else None
+            return joined(tx, job) if job is not None and (opens or owns) else None
 
         view = await self._db.read(look)
         if view is None:
@@ -178,7 +178,7 @@ class Jobs:
             job = jobs.find(tx, job_id)
             if job is None:
                 raise AssertionError(f"{job_id} is written and cannot be gone")
-            return _joined(tx, job)
+            return joined(tx, job)
 
         return await self._db.read(look)
 
@@ -248,10 +248,11 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: Told) -> None:
         tx, job, JobEvent.CANCELLED, ttl_ms=result_ttl_ms, error_code="JOB_CANCELLED",
         error="cancelled before it was begun; nothing was charged",
     )  # fmt: skip
-    told(tx, ended, _joined(tx, ended).charge)
+    told(tx, ended, joined(tx, ended).charge)
 
 
-def _joined(tx: Tx, job: Job) -> JobView:
+def joined(tx: Tx, job: Job) -> JobView:
+    """The job with its charge and its callback."""
     charge = charges.find(tx, job.charge_id)
     if charge is None:
         raise AssertionError(f"{job.id} has no charge")

@@ -1,6 +1,7 @@
 """Jobs on the real process and the real chain: paid by official means, killed at every point, shared by processes."""
 
 import asyncio
+import json
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -130,6 +131,34 @@ async def test_f066_killed_at_every_point_of_a_job(
         assert len(charged) == times
         if by == "upto":
             assert chain.balance(settings.pay_to) == times * CHARGED
+
+
+async def test_the_operator_sees_and_stops_jobs(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
+) -> None:
+    shop.default = reply({"found": "canary-2f7a", "cost_usd": 0.5}, delay_s=20)
+    settings = relayed(chain, upstream=shop.port, more="\n[jobs]\nlease_s = 1\nat_once = 1\n")
+    async with running(tmp_path, program, settings) as gate:
+        assert "no such jobs" in await gate.run("jobs", "list")
+        token = await gate.agent("5.00")
+        first = await submit(gate, "first", token=token)
+        second = await submit(gate, "second", token=token)
+        job = {name: accepted.json["job_id"] for name, accepted in (("first", first), ("second", second))}
+        told = [json.loads(line) for line in (await gate.run("jobs", "list", "--json")).splitlines()]
+        assert [row["job"] for row in told] == [job["second"], job["first"]]
+        assert job["first"] in await gate.run("jobs", "list")
+        assert "cancelled" in await gate.run("jobs", "cancel", job["second"])
+        await gate.run("jobs", "cancel", job["second"], status=4)
+        await gate.run("jobs", "cancel", job["first"])
+        for accepted in (first, second):
+            ended_as = await ended(gate, accepted)
+            assert (ended_as["status"], ended_as["billing"]["charged_usd"]) == ("cancelled", "0.000")
+        shown = json.loads(await gate.run("jobs", "show", job["second"]))
+        assert (shown["state"], shown["charged_usd"], shown["callback"]["state"]) == ("cancelled", "0.000", "pending")
+        assert (shown["held_usd"], shown["error"]["code"]) == ("1.500", "JOB_CANCELLED")
+        for command in ("show", "cancel"):
+            await gate.run("jobs", command, "ej_nothing", status=2)
+        await gate.run("jobs", "list", "--state", "lost", status=2)
 
 
 async def test_f066_what_may_not_be_asked_twice_is_not(
