@@ -200,7 +200,7 @@ async def test_our_own_client_pays_and_the_official_facilitator_agrees(
     assert had - chain.balance(payer.address) == PRICE
 
     (kept,) = kept_payments(gate)
-    assert set(kept["extensions"]) == {"bazaar", "payment-identifier", "repeat-key"}
+    assert set(kept["extensions"]) == {"bazaar", "eip2612GasSponsoring", "payment-identifier", "repeat-key"}
     signed = await _what_it_signs(gate, by, key)
     facilitator = ExactEvmScheme(FacilitatorWeb3Signer(private_key=Account.create().key.hex(), rpc_url=chain.url))
     requirements = PaymentRequirements.model_validate(signed["accepted"])

@@ -247,7 +247,7 @@ async def test_a_stranger_with_the_public_authorization_learns_nothing(tmp_path)
         ):
             again = await gate.call("secret word", payment=spelling)
             assert again.body == bought.body
-        spaced = base64.b64encode(json.dumps(payment, indent=3).encode()).decode()
+        spaced = base64.b64encode(json.dumps(payment, indent=1).encode()).decode()
         headers = {"PAYMENT-SIGNATURE": spaced, "Content-Type": "application/json"}
         again = await gate.send("POST", "/api/v1/test/alpha", headers=headers, body=b'{ "word": "secret word" }')
         assert again.body == bought.body
