@@ -65,6 +65,11 @@ def at(up: ScriptedUpstream, tenant: object, path: str = "/hook") -> str:
     return up.url(path, host=f"t{tenant}.example.com")
 
 
+async def arrived(up: ScriptedUpstream, count: int) -> None:
+    async with asyncio.timeout(10):
+        await up.arrived(count)
+
+
 async def test_an_event_is_delivered_as_it_was_written(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient
 ) -> None:
@@ -205,7 +210,7 @@ async def test_F140_a_victim_of_many_tenants_is_spared(
     loops = [delivering(db, http, f"own_{n}_000000000000") for n in (1, 2)]
     began = time.monotonic()
     tasks = [asyncio.create_task(loop.run()) for loop in loops]
-    await up.arrived(14)
+    await arrived(up, 14)
     assert time.monotonic() - began > 1.0, "fourteen take more than a second"
     await ended(tasks)
     assert max(crowd) <= flow.HOST_AT_ONCE
@@ -251,12 +256,12 @@ async def test_F139_a_bad_receiver_is_a_failed_try_within_its_time(
 
 
 @pytest.mark.parametrize(
-    ("tenants", "within_s"), [(160, 6), pytest.param(1000, 20, marks=pytest.mark.full)], ids=["160", "1000"]
+    ("tenants", "within_s"), [(240, 6), pytest.param(1000, 20, marks=pytest.mark.full)], ids=["240", "1000"]
 )
 async def test_F139_half_of_the_receivers_hang_and_the_others_hear_in_time(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient, tenants: int, within_s: float
 ) -> None:
-    """More hang than there are places. Without the hostile half, and with it: nobody waits for their 15 s."""
+    """More hang than there are places. The others are told as if they were not there: nobody waits for their 15 s."""
     hostile = [hang(), drip(b" " * 100_000), hang(), endless()]
     up.on("/good", status(204))
     for n, behaviour in enumerate(hostile):
@@ -267,7 +272,7 @@ async def test_F139_half_of_the_receivers_hang_and_the_others_hear_in_time(
     task = asyncio.create_task(loop.run())
     async with asyncio.timeout(within_s):
         while sum(seen.path == "/good" for seen in up.seen) < tenants // 2:
-            await up.arrived(len(up.seen) + 1)
+            await arrived(up, len(up.seen) + 1)
     assert {seen.target for seen in up.seen if seen.path != "/good"}, "the hostile ones were called as well"
     await ended([task])
     await loop.drain(0.1)
@@ -427,14 +432,14 @@ async def test_it_survives_its_own_errors(up: ScriptedUpstream, db: SqliteDataba
     await asyncio.sleep(0.2)
     assert alarms == ["delivering_failed"]
     moody.refused = {"delivered"}
-    await up.arrived(2)
+    await arrived(up, 2)
     await asyncio.sleep(0.1)
     assert len(alarms) == 3
     moody.refused = set()
     assert await states(db, first, second) == ["pending", "pending"]
     await db.write(outbox.put_back, "own_1_000000000000")
     loop.wake()
-    await up.arrived(4)
+    await arrived(up, 4)
     await ended([task])
     assert await states(db, first, second) == ["delivered", "delivered"]
 
@@ -446,7 +451,7 @@ async def test_at_shutdown_what_hangs_is_put_back_and_comes_again(
     slow, hanging = await post(db, at(up, 1, "/slow"), at(up, 2, "/hang"))
     loop = delivering(db, http)
     task = asyncio.create_task(loop.run())
-    await up.arrived(2)
+    await arrived(up, 2)
     task.cancel()
     began = time.monotonic()
     await loop.drain(0.5)
@@ -465,7 +470,7 @@ async def test_what_a_dead_process_had_leased_is_taken_up_at_the_start(
     await db.write(outbox.due, "own_9_dead", 3_600_000, 9, at_once=2, a_second=10)
     loop = delivering(db, http, alive=lambda name: name != "own_9_dead")
     task = asyncio.create_task(loop.run())
-    await up.arrived(1)
+    await arrived(up, 1)
     await ended([task])
     assert await states(db, event) == ["delivered"]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from rigs.books import books
 from rigs.gate import Gate, Json, Reply
 from rigs.postman import next_door, post, states
 from rigs.running import eventually
@@ -137,6 +138,8 @@ async def test_a_receiver_that_hangs_keeps_no_gateway_from_stopping(tmp_path: Pa
             await up.arrived(1)
             began = loop.time()
         assert loop.time() - began < 3
+        async with books(tmp_path / "gate.db") as db:
+            assert await db.read(outbox.lease_owners) == [], "what was cut off is put back, not left to run out"
         up.default = status(204)
         async with Gate.open(tmp_path, http=http, toml=ALLOWED) as gate:
             await up.arrived(2)

@@ -150,6 +150,16 @@ async def test_of_a_subject_the_newest_is_told(db: SqliteDatabase) -> None:
     assert await db.read(outbox.of_subject, "ej_1") is None
     await add(db, 1)
     assert await db.read(outbox.of_subject, "ej_1") == Told(WebhookState.PENDING, 0)
+    await taken(db)
+    later = {
+        "event_id": event_id(2),
+        "event_type": "t",
+        "owner": "agt_1",
+        "url": "https://h.example.com/",
+        "body": b"{}",
+    }
+    await db.write(outbox.add, subject="ej_1", **later)  # type: ignore[arg-type]
+    assert await db.read(outbox.of_subject, "ej_1") == Told(WebhookState.PENDING, 0)
 
 
 async def test_the_listing(db: SqliteDatabase) -> None:
