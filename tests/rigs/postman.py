@@ -1,8 +1,9 @@
 """Deliveries that may be watched: the loop with the guarded client, whose every name is this machine.
 
-    db, letters = ...
-    webhooks = delivering(db, NextDoor(client), "own_1_000000000000")
-    await post(db, up.url("/hook", host="t1.example.com"))
+    async with next_door() as http:
+        (event,) = await post(db, up.url("/hook", host="t1.example.com"))
+        await delivering(db, http).once()
+        assert await states(db, event) == ["delivered"]
 
 As a program it is one process's loop, until SIGTERM or a crash point: python -m rigs.postman LEDGER [CRASH_POINT:COUNT]
 """
