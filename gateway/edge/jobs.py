@@ -20,7 +20,6 @@ from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
-from gateway.core.webhook import WebhookState
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
@@ -322,7 +321,7 @@ def _told(view: JobView) -> Response:
         },
         "result": orjson.Fragment(answer.body(charge, asked.request_id, stored)) if stored else None,
         "error": _error(view),
-        "callback": _callback(view, over),
+        "callback": _callback(view),
     }
     headers = {"Cache-Control": "private, no-store"}
     if not over:
@@ -344,11 +343,10 @@ def _settlement(view: JobView) -> dict[str, object] | None:
     }
 
 
-def _callback(view: JobView, over: bool) -> dict[str, object] | None:
+def _callback(view: JobView) -> dict[str, object] | None:
     """{state, attempts}, `pending` from the start. None: nobody is called, or that is long past."""
-    if view.callback is not None:
-        return {"state": view.callback.state.value, "attempts": view.callback.attempts}
-    return None if over or view.job.callback_url is None else {"state": WebhookState.PENDING.value, "attempts": 0}
+    told = view.callback
+    return None if told is None else {"state": told.state.value, "attempts": told.attempts}
 
 
 def _error(view: JobView) -> dict[str, str] | None:

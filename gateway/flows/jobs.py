@@ -16,6 +16,7 @@ from gateway.core.charge import Charge, Disclosure, Event, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.job import ENDED, Job, State
 from gateway.core.job import Event as JobEvent
+from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call
 from gateway.flows.purchase import Answer, Purchase
 from gateway.flows.webhooks import first_secret
@@ -38,7 +39,7 @@ class JobView:
     job: Job
     charge: ChargeView
     callback: outbox.Told | None = None
-    """What became of its event, if it has one by now."""
+    """What became of its event, or will. None: nobody is called, or that is long past."""
 
     @property
     def disclosure(self) -> Disclosure:
@@ -256,7 +257,12 @@ def joined(tx: Tx, job: Job) -> JobView:
     charge = charges.find(tx, job.charge_id)
     if charge is None:
         raise AssertionError(f"{job.id} has no charge")
-    return JobView(job, charge, outbox.of_subject(tx, job.id) if job.callback_url is not None else None)
+    callback = None
+    if job.callback_url is not None:
+        callback = outbox.of_subject(tx, job.id)
+        if callback is None and (job.ended_ms is None or tx.now_ms - job.ended_ms < outbox.KEPT_MS):
+            callback = outbox.Told(WebhookState.PENDING, 0)
+    return JobView(job, charge, callback)
 
 
 def _over(tx: Tx, job_ids: Sequence[str]) -> list[str]:

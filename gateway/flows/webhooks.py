@@ -11,7 +11,7 @@ at once or ten times in a second, whosever events they are (F-140). First tries 
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -19,10 +19,11 @@ from typing import Final
 import structlog
 
 from gateway.core import answer, crash, webhook
+from gateway.core.charge import Disclosure, disclosure
 from gateway.core.http import HttpClient, HttpFailure
 from gateway.core.job import Job
 from gateway.core.job import State as JobState
-from gateway.store import outbox
+from gateway.store import charges, jobs, outbox
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 from gateway.store.outbox import Due
@@ -48,8 +49,9 @@ HOST_AT_ONCE: Final = 2
 HOST_A_SECOND: Final = 10
 TIDY_EVERY_S: Final = 20.0
 
-SECRET_OF_JOB_MS: Final = 86_400_000
-"""How long, at least, the secret of a job without an agent is kept after its end: longer than all its tries take."""
+SECRET_OF_JOB_MS: Final = outbox.KEPT_MS + 4 * 86_400_000
+"""How long, at least, the secret of a job without an agent is kept after its end: longer than all its tries take, and
+a replay after them."""
 
 GONE: Final = 410
 
@@ -67,18 +69,24 @@ def first_secret(tx: Tx, owner: str, entropy: bytes) -> tuple[str, bool]:
 
 def job_ended(tx: Tx, job: Job, charge: ChargeView, origin: str) -> None:
     """The event of a job's end, for the transaction that ends it; nothing where nobody wants to be told. Its id is the
-    job's, so a job has one. `origin`: our own public address."""
+    job's, so a job has one. Like the result, it comes out once it is paid for: see tell_settled. `origin`: our own
+    public address."""
     if job.callback_url is None:
         return
+    disclosed = _disclosure(charge)
+    if disclosed is Disclosure.SETTLING:
+        jobs.put_off(tx, job.id)
+        return
+    paid = disclosed is not Disclosure.WITHHELD
     event_id = "evt_" + job.id.partition("_")[2]
     event_type = webhook.JOB_COMPLETED if job.state is JobState.COMPLETED else webhook.JOB_FAILED
     told = webhook.JobTold(
         job_id=job.id,
         route=job.operation,
         status=job.state.value,
-        matched=None if charge.result is None else answer.unpack(charge.result).matched,
-        billed=charge.charge.captured_micros > 0,
-        charged_micros=charge.charge.captured_micros,
+        matched=answer.unpack(charge.result).matched if paid and charge.result is not None else None,
+        billed=paid and charge.charge.captured_micros > 0,
+        charged_micros=charge.charge.captured_micros if paid else 0,
         result_url=f"{origin}/api/v1/enrich/jobs/{job.id}",
     )
     outbox.add(
@@ -87,6 +95,26 @@ def job_ended(tx: Tx, job: Job, charge: ChargeView, origin: str) -> None:
     )  # fmt: skip
     if job.agent_id is None:
         outbox.retire_secret(tx, job.id, max(job.expires_ms or 0, tx.now_ms + SECRET_OF_JOB_MS))
+
+
+def settled(tx: Tx) -> list[str]:
+    """Ids of jobs whose event waited for a payment that is through by now, or never will be."""
+    ended = ((job.id, charges.find(tx, job.charge_id)) for job in jobs.untold(tx))
+    return [id for id, charge in ended if charge is not None and _disclosure(charge) is not Disclosure.SETTLING]
+
+
+def tell_settled(tx: Tx, job_ids: Sequence[str], origin: str) -> None:
+    """Their events; once each, whoever else does the same."""
+    for job_id in job_ids:
+        if jobs.take_untold(tx, job_id):
+            job = jobs.find(tx, job_id)
+            charge = None if job is None else charges.find(tx, job.charge_id)
+            if job is not None and charge is not None:
+                job_ended(tx, job, charge, origin)
+
+
+def _disclosure(charge: ChargeView) -> Disclosure:
+    return disclosure(charge.charge, abandoned=charge.settlement is not None and charge.settlement.abandoned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +180,7 @@ class Webhooks:
         while True:
             try:
                 await self._tidy()
+                await self._tell_settled()
                 await self._take()
             except Exception:
                 log.exception("delivering_failed")
@@ -192,6 +221,10 @@ class Webhooks:
                 log.warning("leases_of_the_dead", number=await self._db.write(outbox.put_back, owner))
         await self._db.write(outbox.forget)
         self._tidied_s = now
+
+    async def _tell_settled(self) -> None:
+        if due := await self._db.read(settled):
+            await self._db.write(tell_settled, due, self._terms.own_origin)
 
     async def _take(self) -> int:
         """Starts tries of what is due, as many as there are places for; answers how many."""

@@ -31,6 +31,7 @@ from gateway.store.database import Database, StoreUnavailable, Tx
 
 log = structlog.get_logger("worker")
 
+CANCELLED = Done(Failure("cancelled; nothing was charged"), None)
 PAUSE_S = 1.0
 """How often the queue is looked at when nobody tells that there is work."""
 BEATS_A_LEASE = 4
@@ -104,6 +105,7 @@ class Worker:
         self._aside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closing = False
+        self._claiming = asyncio.Lock()
 
     def queued(self) -> None:
         """There is work."""
@@ -114,7 +116,8 @@ class Worker:
         while not self._closing:
             self._wake.clear()
             try:
-                claimed = await self._claim()
+                async with self._claiming:
+                    claimed = await self._claim()
             except Exception:
                 log.exception("worker_failed")
                 self._alarm("worker_failed", "")
@@ -137,6 +140,10 @@ class Worker:
         claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free)
         if claimed:
             crash.point("job.claimed")
+        if self._closing:
+            for job in claimed:
+                await self._db.write(jobs.hand_back, job, self._owner)
+            return 0
         for job in claimed:
             task = asyncio.create_task(self._work(job), name=f"job {job.id}")
             self._tasks[job.id] = task
@@ -155,6 +162,8 @@ class Worker:
         """No new jobs; those under way get this long, and are handed back then."""
         self._closing = True
         self._wake.set()
+        async with self._claiming:  # what is just being claimed is handed back
+            pass
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
         left = list(self._tasks.values())
@@ -169,6 +178,9 @@ class Worker:
         if held is None:
             await self._end(job, Event.FAILED, Done(Failure("this work cannot be done here any more"), None), None)
             return
+        if job.cancelling:  # whoever worked on it before has not got to it
+            await self._end(job, Event.CANCELLED, CANCELLED, held)
+            return
         progress = _Progress()
         bench = Bench(StoredHops(self._db, job.id), progress, job.deadline_ms / 1000)
         work = asyncio.create_task(self._fulfilling.work(held, bench))
@@ -181,7 +193,7 @@ class Worker:
                 await self._end(job, event, done, held)
             elif heart.result():
                 await _stopped(work)
-                await self._end(job, Event.CANCELLED, Done(Failure("cancelled; nothing was charged"), None), held)
+                await self._end(job, Event.CANCELLED, CANCELLED, held)
             else:
                 log.warning("lease_lost", job=job.id)
         except asyncio.CancelledError:
@@ -204,6 +216,8 @@ class Worker:
         except ValidationError:
             return None
         withheld = await self._db.read(charges.find, job.resells) if job.resells else None
+        if withheld is not None and withheld.result is None:
+            withheld = None  # its time was over while this job waited: the work is done anew, for what it costs
         return Held(Call(offering.operation, query, job.request_id), view.charge, None, withheld)
 
     async def _beat(self, job: Job, progress: _Progress) -> bool:

@@ -111,7 +111,7 @@ class Facilitator:
         """(scheme, network) of what it says it does; None until it said so once."""
         self._settlers: dict[str, tuple[str, ...]] = {}
         self._sponsors = False
-        """Whether it says that it takes permits along."""
+        """Whether it said at the start that it takes permits along."""
         self._asked: set[str] = set()
         """Settlements it was asked for by this process: looked for before it is asked again."""
         self._disputed: set[str] = set()
@@ -160,8 +160,9 @@ class Facilitator:
         try:
             answer = await self._request("GET", "/supported", None, self._timeouts.supported_s)
             self._supported, self._settlers = _read_supported(answer, self.networks)
-            extensions = answer.get("extensions")
-            self._sponsors = isinstance(extensions, list) and GAS_SPONSORING in extensions
+            if self._task is None:  # what we offer is made at the start, and only what was offered is looked at
+                extensions = answer.get("extensions")
+                self._sponsors = isinstance(extensions, list) and GAS_SPONSORING in extensions
             self._reachable = True
         except _NoAnswer as failure:
             self._reachable = False

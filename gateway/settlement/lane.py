@@ -244,12 +244,16 @@ class Lane:
             # Somebody has code of whom we did not know: what was simulated with him says nothing of the others.
             self._wake.set()
             return
+        dear = False
         for items in self._passed(groups, sight.simulated)[: self._limits.in_flight_max - self.flights.in_flight]:
             affordable = self._affordable(items, sight.head)
+            dear |= not affordable
             still = [item for item in affordable if self._waiting.pop(item.settlement.id, None) is item]
             if still and self.flights.loaded:
                 self._departed_at = self._now()
                 await self.flights.take_off(sight.head, still, self._gas(still))
+        if dear:
+            raise RpcUnavailable("the key has no money for gas, beside what is on its way")
 
     def _groups(self, items: Sequence[Item]) -> list[list[Item]]:
         """Who may share a transaction with whom."""
@@ -375,12 +379,10 @@ class Lane:
         return caps if len(group) == 1 else caps + GAS_BATCH
 
     def _affordable(self, items: list[Item], head: Block) -> list[Item]:
-        """As many of them as the key has gas money for; what is left waits. Raises RpcUnavailable for none."""
+        """As many of them as the key has gas money for; what is left waits."""
         _, max_fee = self.flights.fees(head)
         while items and self._gas(items) * max_fee > self.flights.free_wei:
             items = items[: len(items) // 2]
-        if not items:
-            raise RpcUnavailable("the key has no money for gas, beside what is on its way")
         return items
 
     async def _refused_by_chain(self, item: Item) -> None:

@@ -183,6 +183,23 @@ def ask_to_stop(tx: Tx, job_id: str) -> bool:
     return bool(rows)
 
 
+# telling of its end later
+
+
+def put_off(tx: Tx, job_id: str) -> None:
+    """Its end is told once it is paid for, or known that it will not be."""
+    tx.execute("UPDATE jobs SET untold = 1 WHERE id = :id", {"id": job_id})
+
+
+def untold(tx: Tx) -> list[Job]:
+    return [from_row(row) for row in tx.execute(_SELECT + "WHERE j.untold = 1 ORDER BY j.id")]
+
+
+def take_untold(tx: Tx, job_id: str) -> bool:
+    """Whoever gets True tells it, in this transaction."""
+    return bool(tx.execute("UPDATE jobs SET untold = 0 WHERE id = :id AND untold = 1 RETURNING id", {"id": job_id}))
+
+
 # the journal of a job's work
 
 

@@ -1,5 +1,6 @@
 """Jobs that call back: one event at a job's end, signed with its owner's secret, with nothing of the result in it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rigs.running import eventually
 from rigs.scripted import CANARY, failure, hang
 from rigs.upstream import ScriptedUpstream, status
 from scenario.test_jobs import poll, submit
+from scenario.test_time_and_loss import chain
 from standardwebhooks import Webhook
 
 from gateway.core.http import HttpClient
@@ -88,6 +90,40 @@ async def test_a_job_without_an_agent_has_a_secret_of_its_own(tmp_path: Path, ht
             assert again.json["webhook_secret"] == accepted.json["webhook_secret"], "the first answer may be lost"
             refused = await submit(gate, callback_url=url)
         assert len(secrets) == 2
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_what_is_not_paid_for_yet_is_told_to_nobody(tmp_path: Path, http: HttpClient, paid: bool) -> None:
+    """Not even that there was something to find: whoever hears that would not have to pay any more."""
+    settler, through = chain(), asyncio.Event()
+
+    async def late(settler, settlement):
+        await through.wait()
+        return await settler.really(settlement)
+
+    settler.settle_as = late
+    async with (
+        ScriptedUpstream(default=status(204)) as up,
+        Gate.open(tmp_path, http=http, settler=settler, toml=ALLOWED) as gate,
+    ):
+        url = up.url("/hook", host="hook.example.com")
+        refused = await submit(gate, callback_url=url)
+        payment = gate.paying(Payer(KEYS[0]).permit2(refused.offer["accepts"][0]), refused.offer)
+        accepted = await submit(gate, payment=payment, callback_url=url)
+        await asyncio.sleep(1.5)
+        waiting = (await poll(gate, accepted, wait=0)).json
+        assert (waiting["status"], waiting["progress"]["phase"]) == ("running", "settling")
+        assert (up.seen, waiting["callback"]) == ([], {"state": "pending", "attempts": 0})
+        if not paid:
+            settler.fund(Payer(KEYS[0]).address, 0)
+        through.set()
+        await calls(up, 1)
+        event = Webhook(accepted.json["webhook_secret"]).verify(up.seen[0].body, dict(up.seen[0].headers))
+        ended = (await poll(gate, accepted)).json
+        assert (event["data"]["matched"], event["data"]["billed"]) == (ended["matched"], ended["billed"])
+        assert (ended["matched"], ended["billed"]) == ((True, True) if paid else (None, False))
+        await asyncio.sleep(1.2)
+        assert len(up.seen) == 1
 
 
 async def test_a_cancelled_job_tells_it(tmp_path: Path, http: HttpClient) -> None:

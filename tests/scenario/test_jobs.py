@@ -221,6 +221,20 @@ async def test_an_unpaid_submission_is_told_what_to_sign(tmp_path, method, body,
         assert gate.upstream.journal == []
 
 
+async def test_what_was_cancelled_is_not_begun_again(tmp_path):
+    """Its worker went before he heard of it."""
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = hang
+        _, token = await gate.agent(10_000_000)
+        job = await submit(gate, "word", token=token)
+        await asyncio.sleep(0.2)
+        assert (await poll(gate, job, wait=0, method="DELETE")).json["status"] == "running"
+    async with Gate.open(tmp_path) as gate:
+        done = (await poll(gate, job)).json
+        assert (done["status"], done["billed"], done["error"]["code"]) == ("cancelled", False, "JOB_CANCELLED")
+        assert gate.upstream.runs("word") == 0
+
+
 async def test_f070_one_nonce_buys_one_job(tmp_path):
     async with Gate.open(tmp_path) as gate:
         refused = await submit(gate, "one")

@@ -24,6 +24,7 @@ CREATE TABLE jobs (
   started_ms INTEGER,
   ended_ms INTEGER,
   expires_ms INTEGER,
+  untold INTEGER NOT NULL DEFAULT 0 CHECK (untold IN (0, 1)), -- 1: it has ended; its callback waits for its payment
   CHECK ((state = 'running') = (lease_owner IS NOT NULL) AND (state = 'running') = (lease_until_ms IS NOT NULL)),
   CHECK ((state IN ('completed', 'failed', 'cancelled')) = (ended_ms IS NOT NULL)),
   CHECK ((ended_ms IS NULL) = (expires_ms IS NULL)),
@@ -33,6 +34,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_queued ON jobs (party, id) WHERE state = 'queued';
 CREATE INDEX jobs_running ON jobs (party, lease_until_ms) WHERE state = 'running';
 CREATE INDEX jobs_of_party ON jobs (party, started_ms);
+CREATE INDEX jobs_untold ON jobs (id) WHERE untold = 1;
 CREATE INDEX jobs_by_expiry ON jobs (expires_ms) WHERE expires_ms IS NOT NULL;
 
 CREATE TRIGGER jobs_stay BEFORE DELETE ON jobs
