@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import entry_points
 from typing import cast
 
@@ -29,7 +30,6 @@ from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient
-from gateway.core.job import Job
 from gateway.core.money import format_usd, parse_usd
 from gateway.core.settlement import State
 from gateway.core.upstream import Offering, Upstream
@@ -68,8 +68,7 @@ from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
 from gateway.settlement.several import Several
 from gateway.store import settlements
-from gateway.store.charges import ChargeView
-from gateway.store.database import Database, Tx
+from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
@@ -191,8 +190,7 @@ async def assemble(
             captured=metrics.charged,
         )
 
-        def told(tx: Tx, job: Job, charge: ChargeView) -> None:
-            job_ended(tx, job, charge, settings.service.origin)
+        told = partial(job_ended, origin=settings.service.origin)
 
         def changed(job_id: str) -> None:
             jobs.changed(job_id)

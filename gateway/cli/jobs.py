@@ -1,6 +1,7 @@
 """`faregate jobs`: work that was handed over, and what became of it. Works beside a running gateway."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from gateway.core.job import Job
     from gateway.flows.jobs import JobView
     from gateway.settings import Settings
-    from gateway.store.charges import ChargeView
     from gateway.store.database import Database, Tx
 
 app = typer.Typer(no_args_is_help=True, help="Work that was handed over: list, show, cancel.")
@@ -89,8 +89,7 @@ def cancel(job_id: JobId, config: terminal.Config = None) -> None:
     from gateway.store import actions, jobs
 
     async def work(settings: "Settings", db: "Database") -> "Job | None":
-        def told(tx: "Tx", job: "Job", charge: "ChargeView") -> None:
-            job_ended(tx, job, charge, settings.service.origin)
+        told = partial(job_ended, origin=settings.service.origin)
 
         def write(tx: "Tx") -> "Job | None":
             if jobs.find(tx, job_id) is None:

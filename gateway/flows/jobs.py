@@ -24,7 +24,7 @@ from gateway.store import charges, jobs, outbox
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 
-Told = Callable[[Tx, Job, ChargeView], None]
+OnEnd = Callable[[Tx, Job, ChargeView], None]
 """Written with the end of a job: whom to tell of it."""
 
 WATCH_S = 1.0
@@ -77,7 +77,7 @@ class Jobs:
         token_prefix: str,
         result_ttl_ms: int,
         queued: Callable[[], None] = lambda: None,
-        told: Told = lambda tx, job, charge: None,
+        told: OnEnd = lambda tx, job, charge: None,
     ) -> None:
         """`queued()` is told that there is work; `told` is written with the end of a job; `result_ttl_ms` is how long
         one can be asked about after that."""
@@ -127,7 +127,7 @@ class Jobs:
                 ids.token_hash(bearer),
             )
 
-        ticket = await self._purchase.authorize(call, rider)
+        ticket = await self._purchase.hand_over(call, rider)
         if isinstance(ticket, Answer):
             return await self._again(ticket.view.charge.id, bearer)
         self._queued()
@@ -236,7 +236,7 @@ class Jobs:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
 
 
-def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: Told) -> None:
+def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: OnEnd) -> None:
     """A queued job ends here, and its hold with it; a running one is marked. Raises Problem JOB_ENDED."""
     job = jobs.find(tx, job_id)
     if job is None or job.state in ENDED:

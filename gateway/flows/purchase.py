@@ -12,8 +12,9 @@ or its charge token.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,6 +36,8 @@ from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKn
 from gateway.store.database import Database, Tx
 
 log = structlog.get_logger("purchase")
+
+T = TypeVar("T")
 
 WORK_MARGIN_S = 30
 """How long after an operation's own timeout a charge still counts as being worked on."""
@@ -104,13 +107,21 @@ class Purchase:
         self._entropy = entropy
         self._available = available
         self._captured = captured
-        self._running: set[asyncio.Task[Answer]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def buy(self, call: Call) -> Answer:
         """The whole call. Raises Problem; whenever it does, this call was charged nothing."""
+        return await self._counted(lambda: self._whole(call))
+
+    async def hand_over(self, call: Call, rider: Rider) -> Held | Answer:
+        """`authorize` alone: the work is somebody else's. Counts as a call for as long as it takes."""
+        return await self._counted(lambda: self.authorize(call, rider))
+
+    async def _counted(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Goes on to its end when its client has gone. Raises Problem OVERLOADED."""
         if len(self._running) >= self._terms.concurrent_calls:
             raise Problem(Code.OVERLOADED, "too many calls at once; this one was not begun", retry_after_s=1)
-        task = asyncio.create_task(self._whole(call))
+        task = asyncio.create_task(work())
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -122,7 +133,7 @@ class Purchase:
         view = await self.fulfil(ticket)
         return await self.collect(view, ticket.token)
 
-    def _ended(self, task: asyncio.Task[Answer]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # heard, even where the client that would have been told has gone

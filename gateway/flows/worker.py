@@ -24,7 +24,7 @@ from gateway.core.job import Event, Job, State
 from gateway.core.upstream import AnswerLost, Failure, Json, Offering, Outcome
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Bench, Call, Done, Ending, Fulfilling, Held, recorded
-from gateway.flows.jobs import Told
+from gateway.flows.jobs import OnEnd
 from gateway.store import charges, jobs
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, StoreUnavailable, Tx
@@ -83,7 +83,7 @@ class Worker:
         at_once: int,
         lease_s: float,
         result_ttl_ms: int,
-        told: Told = lambda tx, job, charge: None,
+        told: OnEnd = lambda tx, job, charge: None,
         changed: Callable[[str], None] = lambda job_id: None,
         captured: Callable[[str, str, int], None] = lambda operation, source, micros: None,
         alarm: Callable[[str, str], None] = lambda name, subject: None,
@@ -174,6 +174,14 @@ class Worker:
     # one job
 
     async def _work(self, job: Job) -> None:
+        try:
+            await self._worked(job)
+        except asyncio.CancelledError:
+            # We are shutting down. Where the end was just being written this changes nothing.
+            await self._db.write(jobs.hand_back, job, self._owner)
+            raise
+
+    async def _worked(self, job: Job) -> None:
         held = await self._held(job)
         if held is None:
             await self._end(job, Event.FAILED, Done(Failure("this work cannot be done here any more"), None), None)
@@ -196,14 +204,9 @@ class Worker:
                 await self._end(job, Event.CANCELLED, CANCELLED, held)
             else:
                 log.warning("lease_lost", job=job.id)
-        except asyncio.CancelledError:
-            # We are shutting down. Where the end was just being written this changes nothing.
-            await _stopped(work)
-            await self._db.write(jobs.hand_back, job, self._owner)
-            raise
         finally:
-            work.cancel()
             heart.cancel()
+            await _stopped(work)
 
     async def _held(self, job: Job) -> Held | None:
         """What the job is to do and under which charge; None when it cannot be done any more."""

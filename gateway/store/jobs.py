@@ -13,6 +13,8 @@ from gateway.store.database import Row, Tx
 COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
   j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
   j.started_ms, j.ended_ms, j.expires_ms"""
+TOKENS_MAX = 16
+"""Poll bearers of one job."""
 LATE_MS = 10_000
 """What a living worker gets beyond the deadline to end a job itself."""
 _SELECT = f"SELECT {COLUMNS} FROM jobs j "  # noqa: S608 constants
@@ -44,6 +46,12 @@ def add(tx: Tx, job: Job, token_hash: bytes) -> None:
 
 
 def add_token(tx: Tx, job_id: str, token_hash: bytes) -> None:
+    """One more, with every repeat of a submission; the oldest of too many open nothing any more."""
+    tx.execute(
+        "DELETE FROM job_tokens WHERE hash IN (SELECT hash FROM job_tokens WHERE job_id = :id"
+        " ORDER BY at_ms DESC, hash LIMIT 1000 OFFSET :kept)",
+        {"id": job_id, "kept": TOKENS_MAX - 1},
+    )
     tx.execute(
         "INSERT INTO job_tokens (hash, job_id, at_ms) VALUES (:hash, :job_id, :now_ms)",
         {"hash": token_hash, "job_id": job_id, "now_ms": tx.now_ms},

@@ -36,6 +36,7 @@ from gateway.core.http import HttpClient
 from gateway.edge import logs
 from gateway.flows import webhooks as flow
 from gateway.outbound import OutboundClient
+from gateway.settings.tables import WebhooksTable
 from gateway.store import outbox
 from gateway.store.database import Database, StoreUnavailable
 from gateway.store.outbox import Told
@@ -396,6 +397,14 @@ async def test_an_owner_without_a_secret_has_no_event_delivered(
     assert found is not None
     assert (found.state, found.last_error) == ("failed", "no_secret")
     assert up.seen == []
+
+
+def test_the_secret_of_a_job_outlives_its_tries_and_a_replay() -> None:
+    """As many tries as can be configured, each as late as it can be."""
+    most = max(limit.le for limit in WebhooksTable.model_fields["tries"].metadata if hasattr(limit, "le"))
+    pauses = [webhook.pause_s(tried, most, 1.0) or 0.0 for tried in range(1, most + 1)]
+    assert most == 20
+    assert outbox.KEPT_MS + 1000 * sum(pauses) < flow.SECRET_OF_JOB_MS
 
 
 async def test_a_first_secret_is_made_once(db: SqliteDatabase) -> None:

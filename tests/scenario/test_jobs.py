@@ -1,16 +1,28 @@
 """Jobs: handed over, worked on once, paid for what they came to."""
 
 import asyncio
+import threading
 import time
 
 import orjson
 import pytest
 from rigs import third_party
+from rigs.fickle import Fickle
 from rigs.gate import KEYS, Gate, header
 from rigs.payer import Payer
 from rigs.scripted import CANARY, METERED, failure, hang, miss, slow, taking
 
 from gateway.core.job import State
+from gateway.settings.tables import SANDBOX_PAY_TO
+from gateway.settlement.protocol import Refused
+from gateway.store import jobs as jobs_store
+
+
+class Slow(Fickle):
+    async def check(self, payment):
+        await asyncio.sleep(0.3)
+        return await super().check(payment)
+
 
 JOBS = "/api/v1/enrich/jobs"
 PAYER = Payer(KEYS[0]).address
@@ -233,6 +245,88 @@ async def test_what_was_cancelled_is_not_begun_again(tmp_path):
         done = (await poll(gate, job)).json
         assert (done["status"], done["billed"], done["error"]["code"]) == ("cancelled", False, "JOB_CANCELLED")
         assert gate.upstream.runs("word") == 0
+
+
+async def test_what_is_claimed_while_we_stop_is_handed_back(tmp_path, monkeypatch):
+    asked, go, claim = threading.Event(), threading.Event(), jobs_store.claim
+
+    def late(tx, *given):
+        if tx.execute("SELECT 1 FROM jobs WHERE state = 'queued'"):
+            asked.set()
+            go.wait(5)
+        return claim(tx, *given)
+
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        gate.upstream.script["word"] = hang
+        monkeypatch.setattr(jobs_store, "claim", late)
+        submitting = asyncio.create_task(submit(gate, "word", token=token))
+        await asyncio.to_thread(asked.wait, 5)
+        stopping = asyncio.create_task(gate.gateway.worker.drain(0.2))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(jobs_store, "claim", claim)
+        go.set()
+        await stopping
+        await asyncio.sleep(0.3)
+        job = (await submitting).json["job_id"]
+        found = await gate.gateway.db.read(jobs_store.find, job)
+        assert (found.state, found.attempt) == (State.QUEUED, 0)
+        assert gate.upstream.runs("word") == 0
+
+
+async def test_a_repeated_submission_leaves_a_few_bearers(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        replies = [await submit(gate, "word", token=token, key="k") for _ in range(20)]
+        assert len({reply.json["job_id"] for reply in replies}) == 1
+        ((number,),) = await gate.gateway.db.read(lambda tx: tx.execute("SELECT count(*) FROM job_tokens"))
+        assert number == 16
+        assert (await poll(gate, replies[-1])).json["status"] == "completed"
+        assert (await poll(gate, replies[0], wait=0)).status == 404
+
+
+async def test_more_submissions_at_once_than_allowed_are_turned_away(tmp_path):
+    """Each costs a look at the chain."""
+    settler = Slow(pay_to=SANDBOX_PAY_TO, clock=time.time)
+    async with Gate.open(tmp_path, settler=settler, toml="[limits]\nconcurrent_calls = 3\n") as gate:
+        refused = await submit(gate, "word")
+        (offer,) = refused.offer["accepts"]
+        payments = [gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer) for _ in range(8)]
+        replies = await asyncio.gather(*(submit(gate, f"w{n}", payment=payment) for n, payment in enumerate(payments)))
+        busy = [reply for reply in replies if reply.status == 503]
+        assert len(busy) == 5
+        assert {reply.json["code"] for reply in busy} == {"OVERLOADED"}
+        assert len(settler.checks) == 3
+
+
+async def test_a_withheld_result_that_expires_in_the_queue_is_worked_for_anew(tmp_path):
+    """And costs what that work comes to, not what the work before it came to."""
+    settler = Fickle(pay_to=SANDBOX_PAY_TO, clock=time.time)
+
+    async def poor(settler, settlement):
+        return Refused("permit2_insufficient_balance", "moved away", final=False)
+
+    settler.settle_as = poor
+    async with Gate.open(tmp_path, settler=settler, toml="[jobs]\nat_once = 1\n") as gate:
+        gate.upstream.script |= {"word": taking(1_000_000), "long": hang}
+        (offer,) = (await submit(gate, "word")).offer["accepts"]
+
+        async def paid():
+            refused = await submit(gate, "word")
+            return await submit(gate, "word", payment=gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer))
+
+        assert (await poll(gate, await paid())).json["error"]["code"] == "SETTLEMENT_FAILED"
+        settler.settle_as = None
+        gate.upstream.script["word"] = taking(200_000)
+        _, token = await gate.agent(10_000_000)
+        blocking = await submit(gate, "long", token=token)
+        await asyncio.sleep(0.2)
+        waiting = await paid()
+        await gate.gateway.db.write(lambda tx: tx.execute("DELETE FROM results"))
+        await poll(gate, blocking, wait=0, method="DELETE")
+        done = (await poll(gate, waiting, wait=20)).json
+        assert (done["status"], done["billing"]["charged_usd"]) == ("completed", "0.300")
+        assert gate.upstream.runs("word") == 2
 
 
 async def test_f070_one_nonce_buys_one_job(tmp_path):

@@ -402,6 +402,22 @@ async def test_a_token_is_for_the_path_that_is_asked(open_fac, fac: FacilitatorS
     assert fac.caller.claims(token)["uris"] == [f"GET {host}/platform/v2/x402/supported"]
 
 
+async def test_a_permit_that_was_not_offered_is_not_handed_on(
+    open_fac, fac: FacilitatorServer, payers: list[Payer]
+) -> None:
+    """It says so only after the start, when the offers were made: nobody has looked at what a payer adds by himself."""
+    till = await open_fac(trust=True)
+    fac.extensions = ["eip2612GasSponsoring"]
+    await till.settler._ask_supported()
+    assert not till.settler.sponsors(NETWORK)
+    verified = till.verified(payers[0].sponsored(till.ask(method="permit2")))
+    await till.settler.check(verified)
+    await till.settle(till.queue(verified))
+    sent = fac.bodies("/verify") + fac.bodies("/settle")
+    assert len(sent) == 2
+    assert all("extensions" not in orjson.loads(body)["paymentPayload"] for body in sent)
+
+
 @pytest.mark.parametrize("supported", [True, False], ids=["supported for all", "nothing for others"])
 @pytest.mark.parametrize("credential", [ApiKey("somebody", Caller().secret), "some-bearer", None], ids=str)
 async def test_who_is_not_let_in_knows_nothing_and_says_so(

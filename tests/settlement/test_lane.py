@@ -587,6 +587,23 @@ async def test_what_is_on_its_way_has_its_share_of_the_purse(till: Till, payers:
     assert [outcome for outcome in await waiting if not isinstance(outcome, Settled)] == []
 
 
+async def test_who_is_too_dear_does_not_hold_up_the_others(till: Till, payers: list[Payer], chain: Chain) -> None:
+    """There is gas money for a plain payment, and not for the one in front of it, which goes alone and costs more."""
+    price = 2 * int(chain.block()["baseFeePerGas"], 16) + int(chain.rpc("eth_maxPriorityFeePerGas"), 16)
+    chain.gas_money(RELAYER, 170_000 * price)
+    chain.automine(False)
+    dear = asyncio.create_task(till.settle(till.pay(payers[0], scheme="upto", actual=400)))
+    cheap = asyncio.create_task(till.settle(till.pay(payers[1])))
+    while not cheap.done():
+        chain.mine()
+        await asyncio.sleep(0.02)
+    assert isinstance(cheap.result(), Settled)
+    chain.gas_money(RELAYER, 10**18)
+    chain.automine(True)
+    chain.mine()
+    assert isinstance(await dear, Settled)
+
+
 async def test_f047_used_by_what_is_not_sure_is_no_refusal(till: Till, payers: list[Payer], chain: Chain) -> None:
     """Cancelled in the latest block, which may yet be another one: told only when it is deep."""
     payment = payers[0].pay(till.ask())
