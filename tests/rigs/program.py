@@ -72,8 +72,9 @@ class _Started:
 class Forks:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        )  # fmt: skip
         self._ready = False
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: Path) -> Child:
