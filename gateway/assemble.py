@@ -154,7 +154,13 @@ async def assemble(
         if settler is not None:
             collecting = Collecting(db=db, settler=settler, decimals=decimals, alarm=alarms.tell)
         recovery = Recovery(
-            db=db, settler=settler, collecting=collecting, clock=clock, alive=owner.alive, alarm=alarms.tell
+            db=db,
+            settler=settler,
+            collecting=collecting,
+            clock=clock,
+            alive=owner.alive,
+            neighbours=owner.neighbours,
+            alarm=alarms.tell,
         )
         fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
         webhooks = Webhooks(
@@ -353,13 +359,13 @@ async def open_settler(
 def relayer_on(
     table: NetworkTable, settings: Settings, db: Database, clock: Callable[[], float], session: aiohttp.ClientSession
 ) -> Relayer:
-    """Our own key on one network. Its lock lies beside the database: one process sends, whatever the number."""
+    """Our own keys on one network. Their locks lie beside the database: one process sends, whatever the number."""
     folder = settings.store.path.parent
     return Relayer(
         network=table.network,
         pay_to=table.pay_to,
         rpc=Rpc(session, table.rpc_urls, chain_id=table.network.chain_id),
-        keys=[settings.relayer.private_key],
+        keys=settings.relayer.private_keys,
         journal=StoredJournal(db),
         lock=lambda name: FileLock(folder / f"{settings.store.path.name}.relayer-{name}.lock"),
         clock=clock,

@@ -16,6 +16,7 @@ from gateway.settings.dangers import KNOWN_TO_ALL
 from gateway.settings.tables import SANDBOX_NETWORK
 
 RELAYER_KEY = "0b" * 32
+OLD_KEY = "0c" * 32
 OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
 BASE = {"id": "eip155:8453", "rpc_urls": ["https://rpc.example.com/v1/secret-in-the-path"], "pay_to": OWN}
 SEPOLIA = {**BASE, "id": "eip155:84532"}
@@ -57,7 +58,7 @@ def test_nothing_configured_sells_from_balance_on_this_machine_alone() -> None:
 def test_whole_configurations_are_taken() -> None:
     assert parse(relaying()).networks[0].network.tokens[0].decimals == 6
     assert parse(facilitated()).facilitator.url == "https://facilitator.example.com"
-    assert parse(relaying()).relayer.private_key == bytes.fromhex(RELAYER_KEY)
+    assert parse(relaying()).relayer.private_keys == [bytes.fromhex(RELAYER_KEY)]
 
 
 def test_the_sandbox_brings_its_own_network() -> None:
@@ -125,7 +126,7 @@ def test_unknown_names_in_the_environment() -> None:
 def test_secrets_come_from_the_environment() -> None:
     tables = relaying(relayer={"key": "${RELAYER_KEY}"}, service={"name": "a $${b}"})
     settings = parse(tables, {"RELAYER_KEY": "0x" + RELAYER_KEY})
-    assert settings.relayer.private_key == bytes.fromhex(RELAYER_KEY)
+    assert settings.relayer.private_keys == [bytes.fromhex(RELAYER_KEY)]
     assert settings.service.name == "a ${b}"
 
 
@@ -141,7 +142,7 @@ def test_a_missing_secret_is_told_and_nothing_is_put_in_its_place() -> None:
 def test_the_relayers_key_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"0x{RELAYER_KEY}\n")
     settings = parse(relaying(relayer={"key_file": "key"}), base=tmp_path)
-    assert settings.relayer.private_key == bytes.fromhex(RELAYER_KEY)
+    assert settings.relayer.private_keys == [bytes.fromhex(RELAYER_KEY)]
     with pytest.raises(SettingsError, match="cannot be read"):
         parse(relaying(relayer={"key_file": "nokey"}), base=tmp_path)
     with pytest.raises(SettingsError, match="keep one"):
@@ -167,6 +168,7 @@ def test_whoever_prints_settings_sees_no_secret(known_by: str) -> None:
     "tables",
     [
         {"relayer": {"key": "my-very-secret-key"}},
+        {"relayer": {"key": RELAYER_KEY, "old_keys": ["my-very-secret-key"]}},
         {"service": {"operator_token": "very-secret-key"}},
         {"networks": [{**BASE, "rpc_urls": ["wss://very-secret-key.example.com"]}]},
         {"networks": [{**BASE, "rpc_urls": [["very-secret-key"]]}]},
@@ -203,6 +205,13 @@ DANGERS = {
     "missing secret": (relaying(relayer={}), "[relayer] key: is missing"),
     "no key": (relaying(relayer={"key": "hello"}), "[relayer] key: this is no private key"),
     "test key on a real network": (relaying(relayer={"key": TEST_KEY}), "[relayer] key: everybody has this test key"),
+    "old test key on a real network": (
+        relaying(relayer={"key": RELAYER_KEY, "old_keys": [OLD_KEY, TEST_KEY]}), "[relayer] old_keys no. 2: everybody"
+    ),
+    "old key that is the new one": (
+        relaying(relayer={"key": RELAYER_KEY, "old_keys": [RELAYER_KEY]}), "[relayer] old_keys: a key is named twice"
+    ),
+    "no old key": (relaying(relayer={"key": RELAYER_KEY, "old_keys": ["hello"]}), "this is no private key"),
     "guessable key": (relaying(relayer={"key": "00" * 31 + "2a"}), "[relayer] key: everybody has this test key"),
     "test account on a real network": (
         relaying(networks=[{**BASE, "pay_to": TEST_ACCOUNT}]),
@@ -313,15 +322,16 @@ def test_dangerous_configuration_is_refused_with_a_clear_line(tables: dict[str, 
 
 def test_pay_to_is_not_the_relayer() -> None:
     """F-178. The key that lies on the server must not hold the money."""
-    relayer = parse(relaying()).relayer.address
-    for spelling in (relayer, relayer.lower()):
-        (mistake,) = mistakes(relaying(networks=[{**BASE, "pay_to": spelling}]))
+    keys = {"key": RELAYER_KEY, "old_keys": [OLD_KEY]}
+    relayer, old = parse(relaying(relayer=keys)).relayer.addresses
+    for spelling in (relayer, relayer.lower(), old):
+        (mistake,) = mistakes(relaying(relayer=keys, networks=[{**BASE, "pay_to": spelling}]))
         assert "the relayer's own address" in mistake
 
 
 def test_what_is_dangerous_with_real_money_is_welcome_on_a_test_network() -> None:
     tables = relaying(relayer={"key": TEST_KEY}, networks=[SEPOLIA])
-    assert parse(tables).relayer.address.lower() in KNOWN_TO_ALL
+    assert parse(tables).relayer.addresses[0].lower() in KNOWN_TO_ALL
 
 
 def test_a_trusted_facilitator_needs_no_rpc() -> None:

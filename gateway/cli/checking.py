@@ -148,7 +148,8 @@ async def _standing(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> 
             yield Finding(BAD, table.id, f"{found.subject}: {found.message}; {_mend(found.subject)}")
     if settings.settlement.kind == "relayer":
         try:
-            yield await _gas(settings, table, rpc)
+            for address in settings.relayer.addresses:
+                yield await _gas(settings, table, rpc, address)
         except RpcUnavailable as failure:
             yield Finding(BAD, table.id, f"the node stopped answering: {failure}")
 
@@ -161,12 +162,12 @@ def _mend(subject: str) -> str:
     return "mend the token in the network's table, or leave tokens out for its USDC"
 
 
-async def _gas(settings: "Settings", table: "NetworkTable", rpc: "Rpc") -> Finding:
+async def _gas(settings: "Settings", table: "NetworkTable", rpc: "Rpc", address: str) -> Finding:
     from gateway.settlement.rpc import quantity
 
     relayer = settings.relayer
-    wei = quantity(await rpc.call("eth_getBalance", relayer.address, "latest"))
-    has = f"the relayer {relayer.address} has {wei / 10**18:.6f} ETH for gas"
+    wei = quantity(await rpc.call("eth_getBalance", address, "latest"))
+    has = f"the relayer {address} has {wei / 10**18:.6f} ETH for gas"
     if wei < relayer.gas_low_wei:
         return Finding(BAD, table.id, f"{has}, less than gas_low_eth = {relayer.gas_low_eth}; send it some")
     return Finding(GOOD, table.id, has)

@@ -1,4 +1,5 @@
-"""Recovery: at start and every minute, finds what became of whatever was left unfinished.
+"""Recovery: at start, when another process on this database has died, and every minute, finds what became of whatever
+was left unfinished. After a death it looks more often at first: what was just being mined is found within seconds.
 
 It only finds. What may have been done is never done again: a charge whose worker is gone is released, not worked
 on anew; a settlement that was sent is looked for on chain; one that was only queued has not been sent by anybody,
@@ -24,6 +25,9 @@ from gateway.store.database import Database
 log = structlog.get_logger("recovery")
 
 EVERY_S = 60.0
+SOON_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""The pauses after a start and after a death."""
+LISTEN_EVERY_S = 1.0
 AT_ONCE = 16
 """Settlements looked for at the same time: a chain that hangs delays a round, not the hour."""
 
@@ -37,28 +41,47 @@ class Recovery:
         collecting: Collecting | None,
         clock: Callable[[], float],
         alive: Callable[[str], bool],
+        neighbours: Callable[[], frozenset[str]] = frozenset,
         alarm: Callable[[str, str], None] = lambda name, subject: None,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`alive(owner)` tells whether the process that works on a charge still runs."""
+        """`alive(owner)` tells whether the process that works on a charge runs, `neighbours()` which others do."""
         self._monotonic = monotonic
+        self._sleep = sleep
         self._first_seen: dict[str, float] = {}
         self._db = db
         self._settler = settler
         self._collecting = collecting
         self._clock = clock
         self._alive = alive
+        self._neighbours = neighbours
+        self._living: frozenset[str] = frozenset()
         self._alarm = alarm
 
     async def run(self) -> None:
-        """Forever, once a minute. One failing round is told and does not end the next."""
+        """Forever. One failing round is told and does not end the next."""
+        soon = iter(SOON_S)
         while True:
             try:
                 await self.once()
             except Exception:
                 log.exception("recovery_failed")
                 self._alarm("recovery_failed", "")
-            await asyncio.sleep(EVERY_S)
+            if await self._a_neighbour_dies(next(soon, EVERY_S)):
+                soon = iter(SOON_S)
+
+    async def _a_neighbour_dies(self, within_s: float) -> bool:
+        """Returns at once when one does, or has: what it has left need not wait so long."""
+        until = self._monotonic() + within_s
+        while True:
+            living, before = self._neighbours(), self._living
+            self._living = living
+            if before - living:
+                return True
+            if self._monotonic() >= until:
+                return False
+            await self._sleep(LISTEN_EVERY_S)
 
     async def once(self) -> None:
         await self.orphans()

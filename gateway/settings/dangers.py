@@ -185,24 +185,33 @@ def _tokens_belong(settings: Settings) -> Iterator[Mistake]:
 
 def _keys_are_secret(settings: Settings) -> Iterator[Mistake]:
     relayer = settings.relayer
-    key = int.from_bytes(relayer.private_key) if relayer.key is not None else None
-    guessable = key is not None and (relayer.address.lower() in KNOWN_TO_ALL or min(key, CURVE_ORDER - key) < SMALL_KEY)
+    keys = [int.from_bytes(key) for key in relayer.private_keys] if relayer.key is not None else []
+    addresses = [address.lower() for address in relayer.addresses] if keys else []
+    guessable = [
+        place
+        for place, (key, address) in enumerate(zip(keys, addresses, strict=True))
+        if address in KNOWN_TO_ALL or min(key, CURVE_ORDER - key) < SMALL_KEY
+    ]
     for network in settings.networks:
         if network.pay_to.lower() in KNOWN_TO_ALL and network.real:
             yield Mistake(
                 f"[[networks]] {network.id}, pay_to",
                 f"everybody has the key of {network.pay_to}, a test account: name an address of your own",
             )
-        if key is not None and network.pay_to.lower() == relayer.address.lower():
+        if network.pay_to.lower() in addresses:
             yield Mistake(
                 f"[[networks]] {network.id}, pay_to",
                 "this is the relayer's own address: the key that lies on the server must not hold the money; "
                 "name another address of yours",
             )
-    if guessable and any(network.real for network in settings.networks):
-        yield Mistake(
-            "[relayer] key", "everybody has this test key, and a network here is real: make a new key for the relayer"
-        )
+    if any(network.real for network in settings.networks):
+        for place in guessable:
+            yield Mistake(
+                f"[relayer] {f'old_keys no. {place}' if place else 'key'}",
+                "everybody has this test key, and a network here is real: make a new key for the relayer",
+            )
+    if len(set(keys)) < len(keys):
+        yield Mistake("[relayer] old_keys", "a key is named twice: the one to send with is not an old one")
 
 
 def _pay_to_can_spend(settings: Settings) -> Iterator[Mistake]:

@@ -323,6 +323,9 @@ class Relayer(Table):
 
     key: PrivateKey | None = Field(None, description="its private key, as ${RELAYER_KEY} from the environment")
     key_file: File | None = Field(None, description="or a file that holds the key and nothing else")
+    old_keys: tuple[PrivateKey, ...] = Field(
+        (), max_length=4, description="keys it had before, which still settle what was signed for them"
+    )
     max_fee_gwei: Number = Field(Decimal(100), gt=0, le=100_000, description="the most to pay for gas, in gwei a unit")
     gas_low_eth: Number = Field(
         Decimal("0.002"), ge=0, le=1000, description="alarm when the key has less than this for gas, in ETH"
@@ -342,16 +345,16 @@ class Relayer(Table):
             raise ValueError(f"key_file {path} cannot be read: {error.strerror}") from None
 
     @property
-    def private_key(self) -> bytes:
-        """32 bytes. Raises ValueError without a key."""
+    def private_keys(self) -> list[bytes]:
+        """32 bytes each, the one to send with first. Raises ValueError without a key."""
         if self.key is None:
             raise ValueError("no relayer key is configured")
-        return bytes.fromhex(self.key.get_secret_value())
+        return [bytes.fromhex(key.get_secret_value()) for key in (self.key, *self.old_keys)]
 
     @property
-    def address(self) -> str:
-        """The key's address, EIP-55."""
-        return Key(self.private_key).address
+    def addresses(self) -> list[str]:
+        """The keys' addresses, EIP-55."""
+        return [Key(key).address for key in self.private_keys]
 
     @property
     def max_fee_wei(self) -> int:

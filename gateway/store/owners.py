@@ -66,6 +66,11 @@ class ProcessOwner:
         lock.release()
         return False
 
+    def neighbours(self) -> frozenset[str]:
+        """The other living processes on this database."""
+        names = {file.stem for file in self._directory.glob("own_*.lock")} - {self.id}
+        return frozenset(name for name in names if self.alive(name))
+
     def close(self) -> None:
         """At an orderly end; a sudden one does the same but for the file."""
         with suppress(FileNotFoundError):

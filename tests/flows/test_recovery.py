@@ -1,5 +1,6 @@
 """Recovery: what it releases and when, what it makes of each word of the settler, what it leaves to others."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -154,3 +155,31 @@ async def test_a_dead_process_keeps_nothing_open(db: SqliteDatabase, clock: Cloc
     await play(db, "sign c1 bob 300 -> held | bob.authorized 300, due -300")
     await Watch(db, clock, alive=alive).recovery.once()
     assert [view.charge.id for view in await db.read(charges.held)] == (["c1"] if alive else [])
+
+
+async def test_it_looks_at_once_when_a_neighbour_dies_and_often_at_first(db: SqliteDatabase, clock: Clock) -> None:
+    """After a minute of nothing there is one look a minute; a death starts it all over."""
+    pauses: list[float] = []
+    living = {"own_a", "own_b"}
+    passed_s = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal passed_s
+        passed_s += seconds
+        if passed_s > 300:
+            living.discard("own_b")
+
+    recovery = Recovery(
+        db=db, settler=None, collecting=None, clock=lambda: clock.ms / 1000, alive=lambda owner: True,
+        neighbours=lambda: frozenset(living), monotonic=lambda: passed_s, sleep=sleep,
+    )  # fmt: skip
+
+    async def once() -> None:
+        pauses.append(passed_s)
+        if len(pauses) == 16:
+            raise asyncio.CancelledError
+
+    recovery.once = once  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await recovery.run()
+    assert pauses == [0, 1, 3, 7, 15, 31, 61, 121, 181, 241, 301, 302, 304, 308, 316, 332]

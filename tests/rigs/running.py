@@ -156,6 +156,11 @@ class Running:
         """Every byte of its database."""
         return b"".join(path.read_bytes() for path in sorted(self.home.glob("gate.db*")) if path.is_file())
 
+    def furnish(self) -> None:
+        """Writes its configuration."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(f'[service]\nport = {self.port}\n[store]\npath = "gate.db"\n{self.settings.toml}')
+
     # life and death
 
     async def start(self, *, crash_at: str = "", level: str = "info", ready: bool = True, within_s: float = 60) -> None:
@@ -344,7 +349,7 @@ async def running(
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         gate = Running(home, program, free_port(), settings, session, name, command)
-        _furnish(gate)
+        gate.furnish()
         if started:
             await gate.start(**start)
         try:
@@ -354,9 +359,3 @@ async def running(
                 await gate.stop()
     if clean:
         await gate.audit()
-
-
-def _furnish(gate: Running) -> None:
-    """Writes its configuration."""
-    gate.home.mkdir(parents=True, exist_ok=True)
-    gate.config.write_text(f'[service]\nport = {gate.port}\n[store]\npath = "gate.db"\n{gate.settings.toml}')

@@ -53,8 +53,10 @@ def test_an_owner_knows_itself_and_who_left(tmp_path: Path) -> None:
     assert one.id != two.id
     assert one.alive(one.id)
     assert one.alive(two.id)
+    assert (one.neighbours(), two.neighbours()) == ({two.id}, {one.id})
     two.close()
     assert not one.alive(two.id)
+    assert one.neighbours() == frozenset()
     one.close()
 
 
