@@ -31,7 +31,7 @@ _SECURITY: Mapping[Access, Json] = {
     "charge": [{BEARER: []}, {CHARGE_TOKEN: []}],
     "job": [{BEARER: []}],
 }
-_NOT_OF_A_PAID_CALL = (Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED)
+_NOT_OF_A_PAID_CALL = (Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED, Code.JOB_EXPIRED)
 _PAYMENT_STATUSES = (402, 412)
 
 

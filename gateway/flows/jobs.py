@@ -32,6 +32,8 @@ OnEnd = Callable[[Tx, Job, ChargeView], None]
 WATCH_S = 1.0
 """How often jobs that somebody waits for are looked at: other processes may have ended them."""
 WATCHED_AT_ONCE = 500
+WAITERS_MAX = 16
+"""Who wait for one job at a time: one poll bearer must not take every connection. More are answered at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +158,12 @@ class Jobs:
 
     async def tell(self, job_id: str, *, agent_id: str | None, token: str | None, wait_s: float = 0.0) -> JobView:
         """The job, for its agent or whoever has its poll bearer; with `wait_s`, as soon as it has ended or then.
-        Raises Problem JOB_NOT_FOUND: no such job, or not theirs."""
+        Raises Problem JOB_NOT_FOUND: no such job, or not theirs; JOB_EXPIRED: the bearer's time is over."""
         view = await self._theirs(job_id, agent_id, token)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
+        if len(self._waiting.get(job_id, ())) >= WAITERS_MAX:
+            return view
         while view.state not in ENDED and not self._closing and (left_s := until - loop.time()) > 0:
             await self._wait(job_id, left_s)
             view = await self._view(job_id)
@@ -171,7 +175,11 @@ class Jobs:
             hash = ids.token_hash(token) if token is not None else None
             opens = hash is not None and jobs.token_opens(tx, job_id, hash)
             owns = job is not None and agent_id is not None and job.agent_id == agent_id
-            return joined(tx, job) if job is not None and (opens or owns) else None
+            if job is None or not (opens or owns):
+                return None
+            if opens and job.expires_ms is not None and job.expires_ms <= tx.now_ms:
+                raise Problem(Code.JOB_EXPIRED, "this job ended long ago; its bearer and its result are gone")
+            return joined(tx, job)
 
         view = await self._db.read(look)
         if view is None:

@@ -397,3 +397,15 @@ async def test_fair_among_payers(tmp_path):
         for job in jobs:
             assert (await poll(gate, job)).json["status"] == "completed"
         assert [word for _, word in gate.upstream.journal] == ["first", "f1", "m1", "m2", "m3"]
+
+
+async def test_a_few_wait_for_one_job_and_more_are_answered_at_once(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["long"] = slow(1.0)
+        _, token = await gate.agent(10_000_000)
+        job = await submit(gate, "long", token=token)
+        answers = [asyncio.create_task(poll(gate, job, wait=30)) for _ in range(20)]
+        await asyncio.sleep(0.4)
+        assert [answer.result().json["status"] for answer in answers if answer.done()] == ["running"] * 4
+        told = [(await answer).json["status"] for answer in answers]
+        assert (told.count("completed"), told.count("running")) == (16, 4)
