@@ -1,13 +1,14 @@
 """`faregate jobs`: work that was handed over, and what became of it. Works beside a running gateway."""
 
 import json
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from gateway.cli import terminal
-from gateway.cli.agents import with_database
+from gateway.cli.agents import new_id, with_database
 
 if TYPE_CHECKING:
     from gateway.core.job import Job
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.store.database import Database, Tx
 
-app = typer.Typer(no_args_is_help=True, help="Work that was handed over: list, show, cancel.")
+app = typer.Typer(no_args_is_help=True, help="Work that was handed over: list, show, retry, cancel.")
 
 JobId = Annotated[str, typer.Argument(metavar="JOB")]
 
@@ -72,12 +73,54 @@ def show(job_id: JobId, config: terminal.Config = None) -> None:
     settlement = view.charge.settlement
     told = {
         **_row(view.job),
+        "retried_as": view.retried_as,
         "held_usd": format_usd(charge.held_micros),
         "charged_usd": format_usd(charge.captured_micros),
         "settlement": None if settlement is None else {"id": settlement.id, "state": settlement.state.value},
         "callback": None if callback is None else {"state": callback.state.value, "attempts": callback.attempts},
     }
     terminal.say(json.dumps(told, indent=2))
+
+
+@app.command("retry")
+def retry(job_id: JobId, config: terminal.Config = None, yes: terminal.Yes = False) -> None:
+    """Do a failed job again, as another job.
+
+    Its agent was told that it failed and cost nothing: now its ceiling is held from his balance again, and what the
+    work comes to is charged. What it had bought before it failed is not bought again. A job paid by a signature cannot
+    be done again here: its payment was given back, and only its payer can hand it in again.
+    """
+    from gateway.core import ids
+    from gateway.core.errors import Conflict
+    from gateway.flows import jobs as flow
+    from gateway.store import actions, jobs
+
+    async def known(settings: "Settings", db: "Database") -> "Job | None":
+        return await db.read(jobs.find, job_id)
+
+    async def work(settings: "Settings", db: "Database") -> tuple[str, str]:
+        bearer = ids.new_token(f"{settings.service.token_prefix}j_", os.urandom(ids.ENTROPY_TOKEN_BYTES))
+        new = flow.Retry(new_id("ej_"), new_id("chg_"), new_id("req_"), ids.token_hash(bearer), settings.jobs.time_s)
+
+        def write(tx: "Tx") -> None:
+            flow.retry(tx, job_id, new)
+            actions.note(tx, "retry_job", job_id, f"as {new.job_id}")
+
+        await db.write(write)
+        return new.job_id, bearer
+
+    job = with_database(config, known)
+    if job is None:
+        _unknown(job_id)
+    if not yes:
+        typer.confirm(f"Charge {job.party} for it after all, if it succeeds now?", abort=True, err=True)
+    try:
+        again, bearer = with_database(config, work)
+    except Conflict as conflict:
+        terminal.fail(f"not done again: {conflict}", 4)
+    terminal.say(f"job          {again}")
+    terminal.say(f"poll bearer  {bearer}")
+    terminal.note("A running gateway begins it within a second. Its agent can ask for it with his own bearer too.")
 
 
 @app.command("cancel")
@@ -137,5 +180,6 @@ def _row(job: "Job") -> dict[str, object]:
         "started": when(job.started_ms),
         "ended": when(job.ended_ms),
         "expires": when(job.expires_ms),
+        "retry_of": job.retry_of,
         "error": None if job.error_code is None else {"code": job.error_code, "message": job.error},
     }

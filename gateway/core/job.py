@@ -8,7 +8,8 @@
 
 A job has one charge, held when it was handed over. It ends in the very transaction that captures or releases that
 charge, so both tell the same story after any crash. A lease says who works on it; `attempt` counts the starts, and
-whoever ends a job names the attempt he ends: who was given up and comes back late changes nothing.
+whoever ends a job names the attempt he ends: who was given up and comes back late changes nothing. A job ends once: one
+that has failed is done again as another job, with another charge.
 """
 
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class Job:
     ended_ms: int | None = None
     expires_ms: int | None = None
     """When its tokens and its result are gone."""
+    retry_of: str | None = None
+    """The failed job that its operator has had done again by this one."""
 
 
 def advance(job: Job, event: Event) -> State:

@@ -297,7 +297,8 @@ def _known(view: JobView) -> dict[str, object]:
 
 
 def _told(view: JobView) -> Response:
-    """The poll's answer: {.., progress, matched, billed, billing, result, error}; `result` mirrors the sync answer."""
+    """The poll's answer: {.., progress, matched, billed, billing, result, error}; `result` mirrors the sync answer. A
+    failed job that is done again says as which, `retried_as`, for its agent to ask about."""
     asked, charge = view.job, view.charge.charge
     over = view.state in job.ENDED
     stored = None
@@ -323,6 +324,8 @@ def _told(view: JobView) -> Response:
         "error": _error(view),
         "callback": _callback(view),
     }
+    if view.retried_as is not None:
+        told["retried_as"] = view.retried_as
     headers = {"Cache-Control": "private, no-store"}
     if not over:
         headers["Retry-After"] = str(POLL_S)

@@ -3,22 +3,24 @@
     submit    authorize, as of any call, with the ceiling for its price; the job is written with the hold
     tell      what is known of it; the result comes out once it is paid for, never before
     cancel    from the queue at once and for nothing; running, at the worker's next safe point
+    retry     the operator's: a failed job is done again by another one, held anew from the same balance
 
 The money is that of a sync call: one charge, held here, captured or released by the worker (flows/worker.py).
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core import ids, webhook
-from gateway.core.charge import Charge, Disclosure, Event, disclosure
-from gateway.core.errors import Code, Problem
-from gateway.core.job import ENDED, Job, State
+from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
+from gateway.core.errors import Code, Conflict, Problem
+from gateway.core.job import ENDED, OWNER, Job, State
 from gateway.core.job import Event as JobEvent
+from gateway.core.money import format_usd
 from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import Answer, Purchase
+from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase
 from gateway.flows.webhooks import first_secret
 from gateway.store import charges, jobs, outbox
 from gateway.store.charges import ChargeView
@@ -40,6 +42,8 @@ class JobView:
     charge: ChargeView
     callback: outbox.Told | None = None
     """What became of its event, or will. None: nobody is called, or that is long past."""
+    retried_as: str | None = None
+    """The job that does this failed one again."""
 
     @property
     def disclosure(self) -> Disclosure:
@@ -252,6 +256,53 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: OnEnd) -> None:
     told(tx, ended, joined(tx, ended).charge)
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What a retry needs that is made before its transaction."""
+
+    job_id: str
+    charge_id: str
+    request_id: str
+    bearer_hash: bytes
+    """Of its poll bearer."""
+    work_s: int
+
+
+def retry(tx: Tx, job_id: str, new: Retry) -> None:
+    """A failed job is queued again, as another one: its ceiling is held from the same agent's balance, and what it has
+    bought it has. Raises Conflict with the reason where that cannot be, Problem for an agent that may not spend."""
+    failed = jobs.find(tx, job_id)
+    if failed is None or failed.state is not State.FAILED:
+        raise Conflict("only a job that has failed is done again" if failed else "there is no such job")
+    if (earlier := jobs.retried_as(tx, job_id)) is not None:
+        raise Conflict(f"it is done again already, as {earlier}")
+    view = joined(tx, failed).charge
+    if view.charge.source is not Source.BALANCE:
+        raise Conflict("it was paid by a signature, which was given back: only its payer can hand it in again")
+    payload = jobs.payload_of(tx, job_id)
+    if payload is None:
+        raise Conflict("it failed too long ago: what it had asked for is gone")
+    charge = Charge(
+        id=new.charge_id, operation=failed.operation, party=failed.party, source=Source.BALANCE,
+        held_micros=view.charge.held_micros, metered=view.charge.metered,
+    )  # fmt: skip
+    deadline_ms = tx.now_ms + new.work_s * 1000
+    work = charges.Work(
+        request_id=new.request_id, request_hash=view.request_hash, owner=OWNER, agent_id=failed.agent_id,
+        work_deadline_ms=deadline_ms + WORK_MARGIN_S * 1000,
+    )  # fmt: skip
+    outcome = charges.hold(tx, charge, work, None, None)
+    if isinstance(outcome, charges.Short):
+        available, wanted = format_usd(outcome.available_micros), format_usd(charge.held_micros)
+        raise Conflict(f"the agent's balance of {available} USD does not cover the {wanted} USD that it may cost")
+    again = replace(
+        failed, id=new.job_id, charge_id=charge.id, payload=payload, request_id=new.request_id,
+        deadline_ms=deadline_ms, retry_of=job_id,
+    )  # fmt: skip
+    jobs.add(tx, again, new.bearer_hash)
+    jobs.hand_down(tx, job_id, again.id)
+
+
 def joined(tx: Tx, job: Job) -> JobView:
     """The job with its charge and its callback."""
     charge = charges.find(tx, job.charge_id)
@@ -262,7 +313,7 @@ def joined(tx: Tx, job: Job) -> JobView:
         callback = outbox.of_subject(tx, job.id)
         if callback is None and (job.ended_ms is None or tx.now_ms - job.ended_ms < outbox.KEPT_MS):
             callback = outbox.Told(WebhookState.PENDING, 0)
-    return JobView(job, charge, callback)
+    return JobView(job, charge, callback, jobs.retried_as(tx, job.id) if job.state is State.FAILED else None)
 
 
 def _over(tx: Tx, job_ids: Sequence[str]) -> list[str]:

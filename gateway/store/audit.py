@@ -15,6 +15,7 @@ charges, settlements, refunds and credits, with its own arithmetic. A clean file
     proof       what is proven has one proof, nothing else has one
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
+    job         a job and its charge are open together and end together; whoever wants to be told of an end will be
 """
 # ruff: noqa: S608 every query is made of constants of this file
 
@@ -272,12 +273,23 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE a.network = n.network AND a.key = n.key AND a.nonce = n.nonce AND a.hash = n.mined_hash)"),
     ("key", "belongs to a charge that failed",
      f"SELECT k.key FROM idempotency_keys k JOIN charges c ON c.id = k.charge_id WHERE {_FAILED}"),
+    ("job", "and its charge tell different stories",
+     "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
+     " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"
+     f" WHEN {_FAILED} THEN j.state NOT IN ('failed', 'cancelled') ELSE j.state <> 'completed' END"),
+    ("job", "is held for a job that there is not",
+     "SELECT c.id FROM charges c WHERE c.owner = 'jobs'"
+     " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.charge_id = c.id)"),
+    ("job", "has ended, and its callback was never written",
+     "SELECT j.id FROM jobs j WHERE j.callback_url IS NOT NULL AND j.ended_ms IS NOT NULL AND j.untold = 0"
+     " AND j.ended_ms > :now_ms - 2592000000" # events are deleted a month after they were told
+     " AND NOT EXISTS (SELECT 1 FROM webhooks w WHERE w.subject = j.id)"),
 )  # fmt: skip
 
 
 def _questions(tx: Tx) -> Iterator[Finding]:
     for rule, message, sql in _QUESTIONS:
-        for row in tx.execute(sql):
+        for row in tx.execute(sql, {"now_ms": tx.now_ms}):
             yield Finding(rule, _text(row), message)
 
 

@@ -12,7 +12,7 @@ from gateway.store.database import Row, Tx
 
 COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
   j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
-  j.started_ms, j.ended_ms, j.expires_ms"""
+  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of"""
 TOKENS_MAX = 16
 """Poll bearers of one job."""
 LATE_MS = 10_000
@@ -27,19 +27,25 @@ SELECT w.id FROM (
 ) w ORDER BY w.place, coalesce(w.served_ms, 0), w.id LIMIT :limit
 """
 """Whoever has least under way comes first, then whose turn was longest ago; of one payer, the oldest."""
+KEEP = """
+INSERT INTO retries (job_id, payload, expires_ms)
+SELECT :id, :payload, :expires_ms FROM charges WHERE id = :charge_id AND source = 'balance' RETURNING job_id
+"""
+"""A signature that a failure gave back is its payer's alone to use again."""
 
 
 def add(tx: Tx, job: Job, token_hash: bytes) -> None:
     """A new job, for a charge that is held in the same transaction."""
     tx.execute(
         "INSERT INTO jobs (id, operation, charge_id, party, agent_id, payload, request_id, deadline_ms, callback_url,"
-        " resells, state, attempt, cancelling, phase, rounds, created_ms) VALUES (:id, :operation, :charge_id, :party,"
-        " :agent_id, :payload, :request_id, :deadline_ms, :callback_url, :resells, 'queued', 0, 0, '', 0, :now_ms)",
+        " resells, state, attempt, cancelling, phase, rounds, created_ms, retry_of) VALUES (:id, :operation,"
+        " :charge_id, :party, :agent_id, :payload, :request_id, :deadline_ms, :callback_url, :resells, 'queued', 0, 0,"
+        " '', 0, :now_ms, :retry_of)",
         {
             "id": job.id, "operation": job.operation, "charge_id": job.charge_id, "party": job.party,
             "agent_id": job.agent_id, "payload": job.payload, "request_id": job.request_id,
             "deadline_ms": job.deadline_ms, "callback_url": job.callback_url, "resells": job.resells,
-            "now_ms": tx.now_ms,
+            "retry_of": job.retry_of, "now_ms": tx.now_ms,
         },
     )  # fmt: skip
     add_token(tx, job.id, token_hash)
@@ -165,22 +171,59 @@ def hand_back(tx: Tx, job: Job, owner: str) -> bool:
 
 
 def end(tx: Tx, job: Job, event: Event, *, ttl_ms: int, error_code: str | None = None, error: str | None = None) -> Job:
-    """COMPLETED, FAILED or CANCELLED: of this attempt, or from the queue. What was asked is forgotten. Raises Conflict
-    when it has moved meanwhile."""
+    """COMPLETED, FAILED or CANCELLED: of this attempt, or from the queue. What was asked is forgotten, but where it may
+    be done again: then it is kept as long as a result would be. Raises Conflict when it has moved meanwhile."""
     after = core.advance(job, event)
+    expires_ms = tx.now_ms + ttl_ms
     rows = tx.execute(
         "UPDATE jobs SET state = :state, payload = x'', lease_owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,"
         " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done'"
         " WHERE id = :id AND state = :from_state AND attempt = :attempt RETURNING id",
         {
             "id": job.id, "state": after, "from_state": job.state, "attempt": job.attempt, "now_ms": tx.now_ms,
-            "expires_ms": tx.now_ms + ttl_ms, "error_code": error_code, "error": error,
+            "expires_ms": expires_ms, "error_code": error_code, "error": error,
         },
     )  # fmt: skip
     if not rows:
         raise Conflict(f"{job.id} was moved by somebody else")
-    tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job.id})
+    kept = {"id": job.id, "payload": job.payload, "expires_ms": expires_ms, "charge_id": job.charge_id}
+    if after is not State.FAILED or not tx.execute(KEEP, kept):
+        tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job.id})
     return _load(tx, job.id)
+
+
+# doing a failed one again
+
+
+def payload_of(tx: Tx, job_id: str) -> bytes | None:
+    """What a failed job had asked for. None: that is gone, or it was paid by a signature, or never failed."""
+    rows = tx.execute(
+        "SELECT payload FROM retries WHERE job_id = :id AND expires_ms > :now_ms", {"id": job_id, "now_ms": tx.now_ms}
+    )
+    return rows[0][0] if rows else None
+
+
+def retried_as(tx: Tx, job_id: str) -> str | None:
+    """The job that does this one again."""
+    rows = tx.execute("SELECT id FROM jobs WHERE retry_of = :id", {"id": job_id})
+    return rows[0][0] if rows else None
+
+
+def hand_down(tx: Tx, job_id: str, retry_id: str) -> None:
+    """What a failed job had asked for goes to the one that does it again, and with it what it has bought. A purchase
+    whose answer was lost is made again: that is what its operator wants."""
+    ids = {"id": job_id, "retry_id": retry_id}
+    tx.execute("DELETE FROM retries WHERE job_id = :id", {"id": job_id})
+    tx.execute("DELETE FROM job_hops WHERE job_id = :id AND outcome IS NULL", {"id": job_id})
+    tx.execute("UPDATE job_hops SET job_id = :retry_id WHERE job_id = :id", ids)
+
+
+def forget(tx: Tx) -> int:
+    """Deletes what failed jobs had asked for and bought, once nobody may have it done again. Answers how many."""
+    rows = tx.execute("DELETE FROM retries WHERE expires_ms <= :now_ms RETURNING job_id", {"now_ms": tx.now_ms})
+    for (job_id,) in rows:
+        tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job_id})
+    return len(rows)
 
 
 def ask_to_stop(tx: Tx, job_id: str) -> bool:

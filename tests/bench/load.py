@@ -18,6 +18,9 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
+    """Of a few, with their heads: to show what went wrong."""
+    answers: list[bytes] | None = None
+    """Of all, without them, where they are to be kept."""
 
     @property
     def rate(self) -> float:
@@ -68,6 +71,8 @@ class _Connection(asyncio.Protocol):
         self._load.statuses[status] = self._load.statuses.get(status, 0) + 1
         if len(self._load.bodies) < 3 or (status >= 400 and len(self._load.bodies) < 6):
             self._load.bodies.append(self._buffer[:2000])
+        if self._load.answers is not None:
+            self._load.answers.append(self._buffer[end + 4 :])
         self._buffer = b""
         self._next()
 
@@ -76,10 +81,10 @@ class _Connection(asyncio.Protocol):
             self._done.set_result(None)
 
 
-async def run(port: int, requests: Iterable[bytes], connections: int) -> Load:
-    """Sends all the requests over this many connections at once."""
+async def run(port: int, requests: Iterable[bytes], connections: int, *, keep: bool = False) -> Load:
+    """Sends all the requests over this many connections at once. `keep` the answers."""
     loop = asyncio.get_running_loop()
-    load, queue = Load(), iter(requests)
+    load, queue = Load(answers=[] if keep else None), iter(requests)
     ends = [loop.create_future() for _ in range(connections)]
     started = time.perf_counter()
     for end in ends:

@@ -42,7 +42,7 @@ async def balance(plan: Plan) -> dict[str, Figure]:
     async with AsyncExitStack() as stack:
         small = stack.enter_context(targets.upstream())
         target = await stack.enter_async_context(targets.ours(small, None))
-        token = _agent(target)
+        token = agent(target)
         request = load.http("GET", target.path, {"Authorization": f"Bearer {token}"})
         await load.run(target.port, load.during(0.5, request), IN_FLIGHT)
         for _ in range(plan.rounds(5)):
@@ -93,7 +93,7 @@ async def _both(stack: AsyncExitStack, plan: Plan) -> list[Target]:
     ]
 
 
-def _agent(target: Target) -> str:
+def agent(target: Target) -> str:
     """The token of an agent with money, made by the command line beside the running gateway."""
     assert target.home is not None
     said = _cli("agents", "create", "bench", "--credit", "1000000", "--config", str(target.home / "faregate.toml"))

@@ -73,8 +73,8 @@ async def answers(port: int, path: str, status: bytes, limit_s: float = 30) -> N
     raise SystemExit(f"nothing answers {status.decode()} at port {port}{path}")
 
 
-def configuration(home: Path, port: int, upstream_port: int, chain: Chain | None) -> Path:
-    """faregate.toml of ours: relayer settlement where there is a chain, else from balance only."""
+def configuration(home: Path, port: int, upstream_port: int, chain: Chain | None, more: str) -> Path:
+    """faregate.toml of ours: relayer settlement where there is a chain, else from balance only; and `more`."""
     settlement = "none"
     networks = ""
     if chain is not None:
@@ -103,24 +103,25 @@ url = "http://127.0.0.1:{upstream_port}/"
 private = true
 price = "0.001"
 description = "A small answer"
+{more}
 """)
     return file
 
 
 @contextlib.contextmanager
-def upstream() -> Iterator[int]:
-    """The API that ours sells: one fixed JSON answer, as cheap as a server can be."""
+def upstream(*how: object) -> Iterator[int]:
+    """The API that ours sells, as small.py has it: `how` late, and from when on."""
     port = free_port()
     script = Path(__file__).with_name("small.py")
-    with process(sys.executable, script, port):
+    with process(sys.executable, script, port, *how):
         yield port
 
 
 @contextlib.asynccontextmanager
-async def ours(upstream_port: int, chain: Chain | None) -> AsyncIterator[Target]:
+async def ours(upstream_port: int, chain: Chain | None, more: str = "") -> AsyncIterator[Target]:
     with tempfile.TemporaryDirectory() as folder:
         home, port = Path(folder), free_port()
-        file = configuration(home, port, upstream_port, chain)
+        file = configuration(home, port, upstream_port, chain, more)
         with process(FAREGATE, "serve", "--config", file) as running:
             await answers(port, "/api/v1/bench/small", b"402")
             yield Target("ours", port, running.pid, "/api/v1/bench/small", home)

@@ -4,6 +4,7 @@
     Forks()         one interpreter imports everything, and each process is a fork of it: up in a tenth of a second
 
     child = program.start(["serve", "--config", "faregate.toml"], env={}, cwd=home, out=home / "log")
+    forks.start(["neighbour", ...], ...)         `serve` that calls back next door: rigs/neighbour.py
     child.kill(signal.SIGKILL); child.ended() -> None while it runs, then its exit status, -9 when it was killed
 
 Whatever a program has started ends with it.
@@ -72,8 +73,9 @@ class _Started:
 class Forks:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        )  # fmt: skip
         self._ready = False
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: Path) -> Child:
@@ -154,8 +156,10 @@ def _fork(asked: dict[str, Any]) -> int:
     status = 70
     try:
         _become(asked)
-        from gateway.cli import main
-
+        if asked["argv"][0] == "neighbour":
+            from rigs.neighbour import main
+        else:
+            from gateway.cli import main
         main()
         status = 0
     except SystemExit as end:

@@ -134,6 +134,7 @@ class Running:
     settings: Configuration
     session: aiohttp.ClientSession
     name: str = "faregate"
+    command: str = "serve"
     child: Child | None = field(default=None, repr=False)
 
     @property
@@ -164,7 +165,7 @@ class Running:
         before = len(self.said())
         env = {"FAREGATE_CRASH_AT": crash_at}
         self.child = self.program.start(
-            ["serve", "--config", str(self.config), "--log", "json", "--log-level", level],
+            [self.command, "--config", str(self.config), "--log", "json", "--log-level", level],
             env=env, cwd=self.home, out=self.log,
         )  # fmt: skip
         until = time.monotonic() + within_s
@@ -334,15 +335,16 @@ async def running(
     settings: Configuration,
     *,
     name: str = "faregate",
+    command: str = "serve",
     started: bool = True,
     clean: bool = True,
     **start: Any,
 ) -> AsyncIterator[Running]:
-    """`name`: of another process on the same home. `started` false: not yet. `clean` false: its books may be in any
-    state at the end."""
+    """`name`: of another process on the same home. `command`: what serves, `neighbour` where callbacks stay here.
+    `started` false: not yet. `clean` false: its books may be in any state at the end."""
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
-        gate = Running(home, program, free_port(), settings, session, name)
+        gate = Running(home, program, free_port(), settings, session, name, command)
         _furnish(gate)
         if started:
             await gate.start(**start)

@@ -38,6 +38,10 @@ match  s4 300              -> captured  | bob.authorized 300, revenue 1400
 prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
 """
 
+JOB = """
+INSERT INTO jobs (id, operation, party, payload, request_id, deadline_ms, attempt, cancelling, phase, rounds,
+  created_ms, charge_id, state, ended_ms, expires_ms, callback_url, error_code, retry_of)
+VALUES ('j1', 'x', 'ann', x'', 'r', 9, 1, 0, '', 0, 1, '{charge}', {ended})"""
 BREAKAGES = [
     ("cache", "ann:available", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
     ("cache", "all accounts", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
@@ -89,6 +93,14 @@ BREAKAGES = [
      " FROM attempt_settlements WHERE settlement_id = 'stl_s2'"),
     ("attempt", "0xw", "UPDATE closed_nonces SET mined_hash = '0xw'"),
     ("key", "k", "UPDATE idempotency_keys SET charge_id = 'f1'"),
+    *(("job", "j1", JOB.format(charge=charge, ended=ended)) for charge, ended in (
+        ("h1", "'completed', 9, 9, NULL, NULL, NULL"), ("h1", "'failed', 9, 9, NULL, 'X', NULL"),
+        ("c1", "'queued', NULL, NULL, NULL, NULL, NULL"), ("c1", "'failed', 9, 9, NULL, 'X', NULL"),
+        ("f1", "'completed', 9, 9, NULL, NULL, NULL"), ("f1", "'queued', NULL, NULL, NULL, NULL, NULL"),
+        ("f1", "'failed', 9, 9, 'https://hook.example.com/', 'X', NULL"),
+        ("f1", "'cancelled', 9, 9, 'https://hook.example.com/', 'X', NULL"),
+    )),
+    ("job", "h1", "UPDATE charges SET owner = 'jobs' WHERE id = 'h1'"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip
 
