@@ -304,7 +304,7 @@ def _told(view: JobView) -> Response:
     stored = None
     if over and view.disclosure is Disclosure.RESULT and view.charge.result is not None:
         stored = answer.unpack(view.charge.result)
-    charged = answer.charged_micros(charge) if over else 0
+    charged = answer.charged_micros(charge) if over and view.disclosure is not Disclosure.WITHHELD else 0
     told: dict[str, object] = {
         **_known(view),
         "progress": {"rounds_used": asked.rounds, "phase": view.phase},
@@ -317,7 +317,7 @@ def _told(view: JobView) -> Response:
             "charge_id": charge.id,
             "bill_up_to_usd": format_usd(charge.held_micros),
             "charged_usd": format_usd(charged),
-            "released_usd": format_usd(charge.held_micros - charge.captured_micros) if over else format_usd(0),
+            "released_usd": format_usd(charge.held_micros - charged if over else 0),
             "settlement": _settlement(view),
         },
         "result": orjson.Fragment(answer.body(charge, asked.request_id, stored)) if stored else None,

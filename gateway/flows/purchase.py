@@ -252,6 +252,18 @@ class Purchase:
                     "allowance instead of adding to it: wait until that call has ended, or approve Permit2 once",
                     reason=Reason.PERMIT_IN_USE,
                 )
+            case charges.Owing(owed):
+                raise Problem(
+                    Code.PAYMENT_INVALID,
+                    f"an earlier result for this wallet, of {owed.operation}, was not paid for: send that very "
+                    "request again with a new payment and have it without new work, then other work is taken on again",
+                    reason=Reason.EARLIER_UNPAID,
+                    details={
+                        "charge_id": owed.id,
+                        "operation": owed.operation,
+                        "owed_usd": format_usd(owed.captured_micros),
+                    },
+                )
             case charges.Overcommitted(open_micros):
                 raise Problem(
                     Code.PAYMENT_INVALID,
@@ -470,10 +482,11 @@ def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
     withheld: ChargeView | None,
 ) -> (
-    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | KeyKnown | PaymentKnown"
+    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | charges.Owing"
+    " | KeyKnown | PaymentKnown"
 ):  # fmt: skip
     """The hold, and with it whatever rides on it: all or nothing."""
-    outcome = charges.hold(tx, charge, work, claim, key)
+    outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)
     if isinstance(outcome, charges.Held) and rider is not None:
         rider(tx, outcome.charge, withheld)
     return outcome

@@ -25,6 +25,7 @@ __all__ = [
     "KeyUse",
     "Late",
     "Overcommitted",
+    "Owing",
     "PaymentKnown",
     "PermitInUse",
     "Short",
@@ -35,6 +36,7 @@ __all__ = [
     "find_by_identity",
     "find_by_key",
     "find_by_payment",
+    "find_owed",
     "find_withheld",
     "held",
     "hold",
@@ -128,6 +130,13 @@ class PermitInUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Owing:
+    """An earlier result of this wallet was never paid for, and no further ceiling of its is taken until it is."""
+
+    owed: Charge
+
+
+@dataclass(frozen=True, slots=True)
 class KeyKnown:
     charge_id: str
     same_request: bool
@@ -184,10 +193,10 @@ class ChargeView:
 
 
 def hold(
-    tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None
-) -> Held | Short | Overcommitted | PermitInUse | KeyKnown | PaymentKnown:
+    tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, *, buys: str | None = None
+) -> Held | Short | Overcommitted | PermitInUse | Owing | KeyKnown | PaymentKnown:
     """Opens the charge, or says why not and writes nothing. From balance the split into own and bonus money is made
-    here. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
+    here. `buys`: the earlier charge whose withheld result it pays for. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     if (charge.source is Source.SIGNATURE) is (claim is None):
         raise IllegalMove(f"{charge.id}: a charge by signature has a claim, one from balance has none")
     if work.agent_id is not None and (claim is not None or key is not None):
@@ -196,7 +205,7 @@ def hold(
         return payment
     if key is not None and (known := find_by_key(tx, key)) is not None:
         return known
-    covered = _from_balance(tx, charge, work) if claim is None else _from_wallet(tx, charge, work, claim)
+    covered = _from_balance(tx, charge, work) if claim is None else _from_wallet(tx, charge, claim, buys)
     if isinstance(covered, Charge):
         _open(tx, covered, work, claim, key)
         return Held(covered)
@@ -231,9 +240,14 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
     return charge if from_bonus == charge.held_bonus_micros else replace(charge, held_bonus_micros=from_bonus)
 
 
-def _from_wallet(tx: Tx, charge: Charge, work: Work, claim: Claim) -> Charge | Overcommitted | PermitInUse:
+def _from_wallet(
+    tx: Tx, charge: Charge, claim: Claim, buys: str | None
+) -> Charge | Overcommitted | PermitInUse | Owing:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
+    # A ceiling is collected when the work is done: time enough to pull the payment, again and again.
+    if charge.metered and buys is None and (owed := find_owed(tx, claim.payer)) is not None:
+        return Owing(owed.charge)
     if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
         return PermitInUse()
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
@@ -452,6 +466,16 @@ def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> Ch
         " AND (c.state = 'unpaid' OR (c.state = 'captured' AND s.abandoned = 1)) ORDER BY c.id DESC LIMIT 1",
         {"payer": payer, "operation": operation, "request_hash": request_hash},
     )
+
+
+def find_owed(tx: Tx, payer: str) -> ChargeView | None:
+    """A result of this payer, for whatever request, that nothing came for, while it can still be bought."""
+    kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND r.body IS NOT NULL"
+    # The source and the IN are what SQLite knows its index by.
+    pulled = "c.source = 'signature' AND c.state IN ('held', 'captured') AND c.state = 'captured' AND s.abandoned = 1"
+    lost = "c.state = 'unpaid' AND s.state = 'lost'"  # of a shortfall something did come
+    found = (_one(tx, f"{kept} AND {owed} LIMIT 1", {"payer": payer}) for owed in (pulled, lost))
+    return next((view for view in found if view is not None), None)
 
 
 def listing(

@@ -2,18 +2,16 @@
 official clients sign a permit beside their payment, and the gateway's relayer takes both to the chain at once.
 """
 
-import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.test_official_clients import ADA, PATH, by_permit2
+from e2e.test_official_clients import ADA, PATH, by_node, by_permit2
 from eth_account import Account
 from eth_utils import function_signature_to_4byte_selector
-from rigs.chain import HERE, PERMIT2, USDC, Chain
+from rigs.chain import PERMIT2, USDC, Chain
 from rigs.payer import Payer, permit_arguments
 from rigs.program import Program
 from rigs.running import PRICE, Running, relayed, running
@@ -77,25 +75,16 @@ async def by_httpx(url: str, account: Any, chain: Chain) -> tuple[int, Any]:
     return response.status_code, response.json()
 
 
-def by_node(client: str) -> Any:
+def node(client: str) -> Any:
     async def pay(url: str, account: Any, chain: Chain) -> tuple[int, Any]:
-        asked = {
-            "client": client, "url": url, "body": ADA, "key": "0x" + account.key.hex(), "permit2": True,
-            "rpc": chain.url,
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            "node", "pay.mjs", cwd=HERE, env={"PATH": os.environ["PATH"]},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        said, complaint = await process.communicate(json.dumps(asked).encode())
-        assert process.returncode == 0, complaint.decode()
-        told = json.loads(said)
+        key = "0x" + account.key.hex()
+        told = await by_node(client=client, url=url, body=ADA, key=key, permit2=True, rpc=chain.url)
         return told["status"], told["body"]
 
     return pay
 
 
-@pytest.mark.parametrize("pay", [by_httpx, by_node("fetch"), by_node("axios")], ids=["httpx", "fetch", "axios"])
+@pytest.mark.parametrize("pay", [by_httpx, node("fetch"), node("axios")], ids=["httpx", "fetch", "axios"])
 async def test_official_clients_pay_without_gas_and_without_an_approval(gate: Running, chain: Chain, pay: Any) -> None:
     """Twice: the permit covers one payment, the second needs the next one."""
     account = poor(chain)

@@ -15,6 +15,7 @@ from rigs.gate import Reply
 from rigs.payer import Payer, echoing
 from rigs.program import Program
 from rigs.running import GONE, Running, eventually, relayed, running
+from rigs.settled import settled_up, usd
 from rigs.upstream import ScriptedUpstream, reply
 
 from gateway.core import crash
@@ -71,30 +72,41 @@ def runs(shop: ScriptedUpstream, word: str) -> int:
 LEASE = "\n[jobs]\nlease_s = 1\n"
 
 
-@pytest.mark.parametrize("by", ["upto", "balance"])
-@pytest.mark.parametrize("cost", [0.5, 40.0, None])
-async def test_a_job_is_paid_for_what_it_came_to(
-    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path, by: str, cost: float | None
+async def balance(gate: Running, token: str) -> tuple[int, int]:
+    """(available, held), in micro-dollars."""
+    told = (await gate.send("GET", "/api/v1/agents/balance", headers={"Authorization": f"Bearer {token}"})).json
+    return usd(told["available_usd"]), usd(told["held_usd"])
+
+
+async def test_from_a_balance_the_ceiling_is_held_then_charged_or_released(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    """Less than the ceiling, all of it, and nothing where nothing is found."""
-    shop.default = reply({"cost_usd": 0.1} if cost is None else {"found": "canary-2f7a", "cost_usd": cost})
-    charged = {0.5: CHARGED, 40.0: 1_500_000, None: 0}[cost]
-    settings = relayed(chain, upstream=shop.port)
-    async with running(tmp_path, program, settings) as gate:
-        means = {"payment": await signed(gate)} if by == "upto" else {"token": await gate.agent("5.00")}
-        before = chain.balance(PAYER.address)
-        accepted = await submit(gate, "word", **means)
-        assert accepted.status == 202, accepted.body
-        told = await ended(gate, accepted)
-        assert (told["status"], told["matched"], told["billed"]) == ("completed", cost is not None, bool(charged))
-        assert int(float(told["billing"]["charged_usd"]) * 1e6 + 0.5) == charged
-        if by == "upto":
-            assert before - chain.balance(PAYER.address) == charged == chain.balance(settings.pay_to)
-        else:
-            balance = (
-                await gate.send("GET", "/api/v1/agents/balance", headers={"Authorization": f"Bearer {means['token']}"})
-            ).json
-            assert (balance["held_usd"], float(balance["available_usd"])) == ("0.000", 5 - charged / 1e6)
+    """Less than the ceiling, all of it, nothing where nothing is found, where the vendor fails, where it is cancelled.
+    By x402 official clients are charged so: see test_official_clients_jobs.py."""
+    async with running(tmp_path, program, relayed(chain, upstream=shop.port, more=LEASE)) as gate:
+        token = await gate.agent("10.00")
+        available = 10_000_000
+        for vendor, state, charged in (
+            (reply({"found": "canary-2f7a", "cost_usd": 0.123401}, delay_s=0.2), "completed", 185_102),
+            (reply({"found": "canary-2f7a", "cost_usd": 40.0}, delay_s=0.2), "completed", 1_500_000),
+            (reply({"cost_usd": 0.1}, delay_s=0.2), "completed", 0),
+            (reply({"found": "canary-2f7a", "cost_usd": 0.5}, delay_s=9), "cancelled", 0),
+            (reply({}, status=500, delay_s=0.2), "failed", 0),
+        ):
+            shop.default = vendor
+            accepted = await submit(gate, secrets.token_hex(4), token=token)
+            assert (accepted.status, usd(accepted.json["held_usd"])) == (202, 1_500_000)
+            assert await balance(gate, token) == (available - 1_500_000, 1_500_000)
+            if state == "cancelled":
+                await gate.send("DELETE", accepted.json["poll_url"], headers={"Authorization": f"Bearer {token}"})
+            told = await ended(gate, accepted)
+            settled_up(told)
+            assert (told["status"], usd(told["billing"]["charged_usd"])) == (state, charged)
+            assert told["billing"]["mode"] == "virtual_balance"
+            available -= charged
+            assert await balance(gate, token) == (available, 0)
+        charges = await gate.charges()
+        assert [charge["state"] for charge in charges] == ["captured", "captured", "released", "released", "released"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import apsw
+import httpx
 import pytest
 import requests
 from eth_account import Account
@@ -64,7 +65,7 @@ async def httpx_client(url: str, body: Any, key: bytes, permit2: bool) -> Paid:
     client = register_exact_evm_client(x402Client(), Account.from_key(key), policies=[by_permit2] if permit2 else None)
     async with wrapHttpxWithPayment(client, trust_env=False) as http:
         response = await http.post(url, json=body)
-    return _paid(response.status_code, response.json(), response.headers.get("PAYMENT-RESPONSE"))
+    return told(response)
 
 
 async def requests_client(url: str, body: Any, key: bytes, permit2: bool) -> Paid:
@@ -78,27 +79,32 @@ async def requests_client(url: str, body: Any, key: bytes, permit2: bool) -> Pai
             return wrapRequestsWithPayment(session, client).post(url, json=body)
 
     response = await asyncio.to_thread(post)
-    return _paid(response.status_code, response.json(), response.headers.get("PAYMENT-RESPONSE"))
+    return told(response)
 
 
-def _paid(status: int, body: Any, receipt: str | None) -> Paid:
-    told = decode_payment_response_header(receipt).model_dump(by_alias=True, exclude_none=True) if receipt else None
-    return Paid(status, body, told)
+def told(response: httpx.Response | requests.Response) -> Paid:
+    receipt = response.headers.get("PAYMENT-RESPONSE")
+    decoded = decode_payment_response_header(receipt).model_dump(by_alias=True, exclude_none=True) if receipt else None
+    return Paid(response.status_code, response.json(), decoded)
 
 
 def node(client: str) -> Customer:
     async def pay(url: str, body: Any, key: bytes, permit2: bool) -> Paid:
-        asked = {"client": client, "url": url, "body": body, "key": "0x" + key.hex(), "permit2": permit2}
-        process = await asyncio.create_subprocess_exec(
-            "node", "pay.mjs", cwd=HERE, env={"PATH": os.environ["PATH"]},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        said, complaint = await process.communicate(json.dumps(asked).encode())
-        assert process.returncode == 0, complaint.decode()
-        return Paid(**json.loads(said))
+        return Paid(**await by_node(client=client, url=url, body=body, key="0x" + key.hex(), permit2=permit2))
 
     pay.__name__ = client
     return pay
+
+
+async def by_node(**asked: Any) -> Any:
+    """What tests/chain/pay.mjs says."""
+    process = await asyncio.create_subprocess_exec(
+        "node", "pay.mjs", cwd=HERE, env={"PATH": os.environ["PATH"]},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complaint = await process.communicate(json.dumps(asked).encode())
+    assert process.returncode == 0, complaint.decode()
+    return json.loads(said)
 
 
 def moved(chain: Chain, transaction: str, payer: str) -> int:

@@ -20,6 +20,7 @@ import aiohttp
 import orjson
 from rigs.payer import Payer, echoing
 from rigs.scripted import Scripted
+from rigs.settled import looked_at
 
 from gateway.assemble import Gateway, assemble
 from gateway.core import ids
@@ -95,7 +96,7 @@ class Gate:
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Reply:
         async with self.session.request(method, self.url + path, headers=headers, data=body) as response:
-            return Reply(response.status, response.headers, await response.read())
+            return looked_at(path, Reply(response.status, response.headers, await response.read()))
 
     async def call(
         self,

@@ -30,6 +30,7 @@ from rigs.chain import CHAIN_ID, Chain
 from rigs.gate import Reply, header
 from rigs.payer import Payer, echoing
 from rigs.program import Child, Program
+from rigs.settled import looked_at
 
 Json = Any
 T = TypeVar("T")
@@ -227,7 +228,7 @@ class Running:
     ) -> Reply:
         """Raises one of GONE when there is nobody to answer."""
         async with self.session.request(method, self.url + path, data=body, headers=headers) as response:
-            return Reply(response.status, response.headers, await response.read())
+            return looked_at(path, Reply(response.status, response.headers, await response.read()))
 
     async def call(
         self,

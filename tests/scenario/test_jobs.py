@@ -387,6 +387,34 @@ async def test_a_pulled_payment_withholds_the_result_until_it_is_paid_for(tmp_pa
         assert (gate.upstream.runs("word"), paid.receipt["amount"]) == (1, "750000")
 
 
+async def test_a_wallet_that_owes_for_a_result_signs_for_no_other_ceiling(tmp_path):
+    """Others do, and it buys at a fixed price; once the result is gone there is nothing left to pay for."""
+    async with Gate.open(tmp_path) as gate:
+
+        async def paid(word, key=0):
+            refused = await submit(gate, word)
+            (offer,) = refused.offer["accepts"]
+            return await submit(gate, word, payment=gate.paying(Payer(KEYS[key]).permit2(offer), refused.offer))
+
+        gate.upstream.script["pulled"] = slow(0.3, taking(500_000))
+        accepted = await paid("pulled")
+        gate.sandbox.fund(PAYER, 0)
+        assert (await poll(gate, accepted, wait=10)).json["error"]["code"] == "SETTLEMENT_FAILED"
+        gate.sandbox.fund(PAYER, 10_000_000)
+        refused = await paid("other")
+        assert (refused.status, refused.json["code"], refused.json["owed_usd"]) == (402, "PAYMENT_INVALID", "0.750")
+        assert refused.offer["error"] == "earlier_result_unpaid"
+        metered = await gate.call("other", operation="test/metered", payment=await gate.sign(
+            operation="test/metered", method="upto"
+        ))  # fmt: skip
+        assert (metered.status, metered.offer["error"]) == (402, "earlier_result_unpaid")
+        assert gate.upstream.runs("other") == 0
+        assert (await gate.pay("other")).status == 200
+        assert (await poll(gate, await paid("other", key=1))).json["billed"] is True
+        await gate.gateway.db.write(lambda tx: tx.execute("DELETE FROM results"))
+        assert (await poll(gate, await paid("other"))).json["billed"] is True
+
+
 async def test_fair_among_payers(tmp_path):
     async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\n") as gate:
         _, many = await gate.agent(100_000_000)

@@ -50,6 +50,7 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "find": lambda tx: charges.find(tx, "c1"),
     "identity": lambda tx: charges.find_by_identity(tx, books.claim("c1", 5).identity),
     "withheld": lambda tx: charges.find_withheld(tx, "bob", "enrich/phone", b"x"),
+    "owed": lambda tx: charges.find_owed(tx, "bob"),
     "token": lambda tx: charges.token_matches(tx, "c1", b"x"),
     "held": charges.held,
     "listing": lambda tx: charges.listing(tx, 5, "c2"),

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     PERMIT_SIGNATURE = "invalid_eip2612_signature"
     PERMIT_NONCE = "eip2612_nonce_mismatch"
     PERMIT_IN_USE = "eip2612_permit_in_use"
+    EARLIER_UNPAID = "earlier_result_unpaid"
 
     NONCE_USED = "invalid_exact_evm_nonce_already_used"
 
