@@ -62,12 +62,14 @@ _JOB = _object(
         charge_id=_TEXT,
         bill_up_to_usd=_USD,
         charged_usd=_USD,
+        refunded_usd=_USD,
         released_usd=_USD,
         settlement=_OBJECT_OR_NONE,
     ),
     result=_OBJECT_OR_NONE,
     error=_OBJECT_OR_NONE,
     callback=_OBJECT_OR_NONE,
+    retried_as=_TEXT,
 )
 
 ROUTES: tuple[Free, ...] = (
@@ -151,7 +153,7 @@ ROUTES: tuple[Free, ...] = (
             _JOB_ID,
             ("wait", "query", False, "Seconds to wait for its end before answering, 0 to 60."),
         ),
-        problems=(401, 404, 422),
+        problems=(401, 404, 410, 422),
     ),
     Free(
         "job_cancel",
@@ -162,7 +164,7 @@ ROUTES: tuple[Free, ...] = (
         method="delete",
         of="enrich/jobs",
         parameters=(_JOB_ID,),
-        problems=(401, 404, 409),
+        problems=(401, 404, 409, 410),
     ),
     Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
     Free(

@@ -23,7 +23,7 @@ from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
-from gateway.edge.paid import idempotency_key, payment_of, receipt, refusal
+from gateway.edge.paid import idempotency_key, payment_of, receipt, refusal, settlement_status
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call, Handover
@@ -304,20 +304,21 @@ def _told(view: JobView) -> Response:
     stored = None
     if over and view.disclosure is Disclosure.RESULT and view.charge.result is not None:
         stored = answer.unpack(view.charge.result)
-    charged = answer.charged_micros(charge) if over and view.disclosure is not Disclosure.WITHHELD else 0
+    kept = charge.captured_micros if over and view.disclosure is not Disclosure.WITHHELD else 0
     told: dict[str, object] = {
         **_known(view),
         "progress": {"rounds_used": asked.rounds, "phase": view.phase},
         "started_at": answer.iso(asked.started_ms) if asked.started_ms else None,
         "finished_at": answer.iso(asked.ended_ms) if over and asked.ended_ms else None,
         "matched": stored.matched if stored else None,
-        "billed": over and charge.captured_micros > 0 and view.disclosure is not Disclosure.WITHHELD,
+        "billed": kept > 0,
         "billing": {
             "mode": answer.mode(charge),
             "charge_id": charge.id,
             "bill_up_to_usd": format_usd(charge.held_micros),
-            "charged_usd": format_usd(charged),
-            "released_usd": format_usd(charge.held_micros - charged if over else 0),
+            "charged_usd": format_usd(kept - charge.refunded_micros),
+            "refunded_usd": format_usd(charge.refunded_micros),
+            "released_usd": format_usd(charge.held_micros - kept if over else 0),
             "settlement": _settlement(view),
         },
         "result": orjson.Fragment(answer.body(charge, asked.request_id, stored)) if stored else None,
@@ -336,14 +337,8 @@ def _told(view: JobView) -> Response:
 
 def _settlement(view: JobView) -> dict[str, object] | None:
     settlement = view.charge.settlement
-    if settlement is None:
-        return None
-    return {
-        "network": settlement.network,
-        "transaction": view.charge.transaction,
-        "state": settlement.state.value,
-        "amount": str(settlement.amount_atomic),
-    }
+    told = settlement_status(settlement, view.charge.transaction)
+    return None if settlement is None or told is None else {**told, "amount": str(settlement.amount_atomic)}
 
 
 def _callback(view: JobView) -> dict[str, object] | None:

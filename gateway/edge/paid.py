@@ -261,11 +261,12 @@ def status(view: ChargeView) -> dict[str, object]:
         "refunded_usd": format_usd(charge.refunded_micros),
         "billed": charge.captured_micros > 0 and collectible,
         "payer": view.payer or charge.party,
-        "settlement": _settlement_status(settlement, view.transaction),
+        "settlement": settlement_status(settlement, view.transaction),
     }
 
 
-def _settlement_status(settlement: Settlement | None, transaction: str | None) -> dict[str, object] | None:
+def settlement_status(settlement: Settlement | None, transaction: str | None) -> dict[str, object] | None:
+    """{network, transaction, state}. None: nothing is to be settled."""
     if settlement is None:
         return None
     state = "abandoned" if settlement.abandoned and settlement.state.value != "proven" else settlement.state.value

@@ -219,7 +219,10 @@ class Purchase:
                 return await self._known_payment(call, payment, verified.identity, earlier)
             case KeyKnown():
                 return await self._known_key(call, earlier)
-        self._require_awake(call)
+            case charges.Owing(owed):
+                raise _owing(owed)
+        if earlier is None:
+            self._require_awake(call)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
         agent_id = call.principal.agent_id if call.principal else None
@@ -230,6 +233,8 @@ class Purchase:
         # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
         affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
         withheld = earlier if affordable else None
+        if withheld is None:
+            self._require_awake(call)
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent_id or verified.payer,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
@@ -253,17 +258,7 @@ class Purchase:
                     reason=Reason.PERMIT_IN_USE,
                 )
             case charges.Owing(owed):
-                raise Problem(
-                    Code.PAYMENT_INVALID,
-                    f"an earlier result for this wallet, of {owed.operation}, was not paid for: send that very "
-                    "request again with a new payment and have it without new work, then other work is taken on again",
-                    reason=Reason.EARLIER_UNPAID,
-                    details={
-                        "charge_id": owed.id,
-                        "operation": owed.operation,
-                        "owed_usd": format_usd(owed.captured_micros),
-                    },
-                )
+                raise _owing(owed)
             case charges.Overcommitted(open_micros):
                 raise Problem(
                     Code.PAYMENT_INVALID,
@@ -494,9 +489,9 @@ def _hold(
 
 def _earlier(
     tx: Tx, /, call: Call, verified: Verified, key: KeyUse | None
-) -> PaymentKnown | KeyKnown | ChargeView | None:
-    """What this very payment or its identifier was used for before; else a withheld result it could buy, if any.
-    Raises Problem for an agent that may not spend any more."""
+) -> PaymentKnown | KeyKnown | charges.Owing | ChargeView | None:
+    """What this very payment or its identifier was used for before; else a withheld result it could buy, or one that
+    it does not buy and that stands in its way. Raises Problem for an agent that may not spend any more."""
     if call.principal is not None:
         charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
     known = charges.find_by_identity(tx, verified.identity)
@@ -510,7 +505,25 @@ def _earlier(
         )
     if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
         return known_key
-    return charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
+    withheld = charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
+    if withheld is None and verified.requirements.scheme == "upto":
+        owed = charges.find_owed(tx, verified.payer)
+        return charges.Owing(owed.charge) if owed else None
+    return withheld
+
+
+def _owing(owed: Charge) -> Problem:
+    return Problem(
+        Code.PAYMENT_INVALID,
+        f"an earlier result for this wallet, of {owed.operation}, was not paid for: send that very request again with "
+        "a new payment and have it without new work, then other work is taken on again",
+        reason=Reason.EARLIER_UNPAID,
+        details={
+            "charge_id": owed.id,
+            "operation": owed.operation,
+            "owed_usd": format_usd(owed.captured_micros),
+        },
+    )
 
 
 def _admitted(tx: Tx, /, call: Call, payment: Payment) -> tuple[str, PaymentKnown] | None:

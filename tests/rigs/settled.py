@@ -1,6 +1,6 @@
 """What every poll of an ended job must say of the money, whoever asks: both rigs, Gate and Running, look at each one.
 
-charged + released = held       to the micro-dollar, however the job has ended
+charged + released = held       to the micro-dollar, however the job has ended; what was refunded counts as charged
 nothing is shown unpaid         where there is a charge by signature, the result comes with its settlement
 """
 
@@ -20,7 +20,9 @@ def usd(text: str) -> int:
 def settled_up(told: Any) -> None:
     """`told` is the poll of a job that has ended."""
     billing = told["billing"]
-    held, charged, released = (usd(billing[name]) for name in ("bill_up_to_usd", "charged_usd", "released_usd"))
+    names = ("bill_up_to_usd", "charged_usd", "refunded_usd", "released_usd")
+    held, charged, refunded, released = (usd(billing[name]) for name in names)
+    charged += refunded
     assert charged + released == held, told
     assert told["billed"] is (charged > 0), told
     if charged and billing["mode"] != "virtual_balance":

@@ -15,6 +15,7 @@ from rigs.scripted import CANARY, METERED, failure, hang, miss, slow, taking
 from gateway.core.job import State
 from gateway.settings.tables import SANDBOX_PAY_TO
 from gateway.settlement.protocol import Refused
+from gateway.store import charges
 from gateway.store import jobs as jobs_store
 
 
@@ -63,7 +64,7 @@ async def test_from_a_balance_the_ceiling_is_held_and_the_rest_released(tmp_path
         assert (done.json["status"], done.json["matched"], done.json["billed"]) == ("completed", True, True)
         assert done.json["billing"] | {"charge_id": ""} == {
             "mode": "virtual_balance", "charge_id": "", "bill_up_to_usd": "1.500", "charged_usd": "0.750",
-            "released_usd": "0.750", "settlement": None,
+            "refunded_usd": "0.000", "released_usd": "0.750", "settlement": None,
         }  # fmt: skip
         assert done.json["result"]["data"]["found"] == CANARY
         balance = await gate.balance(agent)
@@ -380,7 +381,9 @@ async def test_a_pulled_payment_withholds_the_result_until_it_is_paid_for(tmp_pa
         ended = await poll(gate, accepted, wait=10)
         assert (ended.json["status"], ended.json["result"], ended.json["billed"]) == ("completed", None, False)
         assert ended.json["error"]["code"] == "SETTLEMENT_FAILED"
+        assert ended.json["billing"]["settlement"]["state"] == "abandoned"
         gate.sandbox.fund(PAYER, 10_000_000)
+        gate.upstream.rests["test/metered"] = 30  # no new work is needed
         again = await submit(gate, "word", payment=gate.paying(Payer(KEYS[0]).permit2(offer), refused.offer))
         paid = await poll(gate, again)
         assert (paid.json["status"], paid.json["result"]["data"]["found"]) == ("completed", CANARY)
@@ -388,8 +391,10 @@ async def test_a_pulled_payment_withholds_the_result_until_it_is_paid_for(tmp_pa
 
 
 async def test_a_wallet_that_owes_for_a_result_signs_for_no_other_ceiling(tmp_path):
-    """Others do, and it buys at a fixed price; once the result is gone there is nothing left to pay for."""
-    async with Gate.open(tmp_path) as gate:
+    """Others do, and it buys at a fixed price; once the result is gone there is nothing left to pay for. The chain is
+    not asked."""
+    settler = Fickle(pay_to=SANDBOX_PAY_TO, clock=time.time)
+    async with Gate.open(tmp_path, settler=settler) as gate:
 
         async def paid(word, key=0):
             refused = await submit(gate, word)
@@ -401,6 +406,7 @@ async def test_a_wallet_that_owes_for_a_result_signs_for_no_other_ceiling(tmp_pa
         gate.sandbox.fund(PAYER, 0)
         assert (await poll(gate, accepted, wait=10)).json["error"]["code"] == "SETTLEMENT_FAILED"
         gate.sandbox.fund(PAYER, 10_000_000)
+        asked = len(settler.checks)
         refused = await paid("other")
         assert (refused.status, refused.json["code"], refused.json["owed_usd"]) == (402, "PAYMENT_INVALID", "0.750")
         assert refused.offer["error"] == "earlier_result_unpaid"
@@ -408,6 +414,7 @@ async def test_a_wallet_that_owes_for_a_result_signs_for_no_other_ceiling(tmp_pa
             operation="test/metered", method="upto"
         ))  # fmt: skip
         assert (metered.status, metered.offer["error"]) == (402, "earlier_result_unpaid")
+        assert len(settler.checks) == asked
         assert gate.upstream.runs("other") == 0
         assert (await gate.pay("other")).status == 200
         assert (await poll(gate, await paid("other", key=1))).json["billed"] is True
@@ -437,3 +444,56 @@ async def test_a_few_wait_for_one_job_and_more_are_answered_at_once(tmp_path):
         assert [answer.result().json["status"] for answer in answers if answer.done()] == ["running"] * 4
         told = [(await answer).json["status"] for answer in answers]
         assert (told.count("completed"), told.count("running")) == (16, 4)
+
+
+async def test_a_poll_bearer_dies_with_the_result_and_its_agent_still_hears_how_it_ended(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        job = await submit(gate, "hello", token=token)
+        assert (await poll(gate, job)).json["status"] == "completed"
+        stranger = await submit(gate, "other", token=token)
+
+        def pass_time(tx):
+            tx.execute("UPDATE jobs SET expires_ms = :now_ms WHERE ended_ms IS NOT NULL", {"now_ms": tx.now_ms})
+            tx.execute("DELETE FROM results")
+
+        await gate.gateway.db.write(pass_time)
+        for method in ("GET", "DELETE"):
+            late = await poll(gate, job, wait=0, method=method)
+            assert (late.status, late.json["code"]) == (410, "JOB_EXPIRED")
+        foreign = {"Authorization": f"Bearer {stranger.json['poll_bearer']}"}
+        assert (await gate.send("GET", job.json["poll_url"], headers=foreign)).json["code"] == "JOB_NOT_FOUND"
+        told = (await gate.send("GET", job.json["poll_url"], headers={"Authorization": f"Bearer {token}"})).json
+        assert (told["status"], told["result"], told["error"]["code"]) == ("completed", None, "RESULT_EXPIRED")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"facilitator": "0x00000000000000000000000000000000005742a9"}, 402, "upto_facilitator_mismatch"),
+        ({"amount": 1_499_999}, 402, "permit2_amount_mismatch"),
+        ({"amount": 1_500_001}, 402, "permit2_amount_mismatch"),
+        ({"to": "0x00000000000000000000000000000000005742a9"}, 402, "invalid_permit2_recipient_mismatch"),
+    ],
+)
+async def test_a_signature_for_something_else_is_refused_and_uses_nothing_up(tmp_path, changes, status, reason):
+    settler = Fickle(pay_to=SANDBOX_PAY_TO, clock=time.time)
+    async with Gate.open(tmp_path, settler=settler) as gate:
+        refused = await submit(gate, "word")
+        (offer,) = refused.offer["accepts"]
+        payment = gate.paying(Payer(KEYS[0]).permit2(offer, nonce=5, **changes), refused.offer)
+        reply = await submit(gate, "word", payment=payment)
+        assert (reply.status, reply.offer["error"]) == (status, reason)
+        assert (await gate.charges(), settler.checks) == ([], [])
+        right = gate.paying(Payer(KEYS[0]).permit2(offer, nonce=5), refused.offer)
+        assert (await poll(gate, await submit(gate, "word", payment=right))).json["status"] == "completed"
+
+
+async def test_a_refund_of_a_job_is_told(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        job = await submit(gate, "hello", token=token)
+        billing = (await poll(gate, job)).json["billing"]
+        await gate.gateway.db.write(charges.refund, billing["charge_id"], 40_000, "rfd_1", "kindness")
+        told = (await poll(gate, job, wait=0)).json["billing"]
+        assert told == {**billing, "charged_usd": "0.060", "refunded_usd": "0.040"}
