@@ -117,7 +117,7 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
         "parameters": [
             *_parameters("path", schemas.get("pathParams"), example.get("pathParams", {})),
             *_parameters("query", schemas.get("queryParams"), example.get("queryParams", {})),
-            *({"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS),
+            *({"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS if _has(operation, name)),
         ],
     }
     if operation.takes_body:
@@ -129,6 +129,11 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
         **_problems(_statuses(set(TABLE) - set(_NOT_OF_A_PAID_CALL))),
     }
     return described
+
+
+def _has(operation: Operation, parameter: str) -> bool:
+    """Of a job the body says what it may cost."""
+    return parameter != "X-Bill-Up-To-Usd" or (operation.price.metered and not operation.by_body)
 
 
 def _description(operation: Operation, identity: Identity) -> str:
@@ -251,6 +256,13 @@ _PARAMETERS = {
         "required": False,
         "schema": {"type": "string", "maxLength": 130},
         "description": "For calls paid from a balance: the same key and request get the first answer again.",
+    },
+    "X-Bill-Up-To-Usd": {
+        "name": "X-Bill-Up-To-Usd",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+        "description": "The most that this call may cost, from the base price on: so much is held of a balance.",
     },
 }
 

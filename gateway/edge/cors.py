@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ALLOW_HEADERS = (
     "PAYMENT-SIGNATURE, X-PAYMENT, Content-Type, Authorization, Payment-Authorization, Idempotency-Key, "
-    "SIGN-IN-WITH-X, X-Charge-Token, X-Request-Id, "
+    "X-Bill-Up-To-Usd, SIGN-IN-WITH-X, X-Charge-Token, X-Request-Id, "
     # The official clients send this response header as a request header on their paid retry.
     "Access-Control-Expose-Headers"
 )

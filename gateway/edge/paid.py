@@ -19,7 +19,7 @@ from gateway.core.agent import Status
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Disclosure, Source, State, disclosure
 from gateway.core.errors import Code, Problem
-from gateway.core.money import format_usd
+from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.core.settlement import Settlement
 from gateway.core.x402 import headers
 from gateway.core.x402.challenge import Challenge
@@ -85,6 +85,7 @@ class Paid:
             principal=principal,
             payment=payment,
             idempotency_key=idempotency_key(request),
+            budget_micros=budget_micros(request, operation),
         )
 
     async def _query(self, request: Request, operation: Operation) -> BaseModel:
@@ -175,6 +176,27 @@ def idempotency_key(request: Request) -> str | None:
             Code.IDEMPOTENCY_KEY_INVALID, f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"
         )
     return value
+
+
+def budget_micros(request: Request, operation: Operation) -> int | None:
+    """`X-Bill-Up-To-Usd`: the most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
+    found = request.headers.getlist("x-bill-up-to-usd")
+    if not found:
+        return None
+    try:
+        budget = parse_usd(found[0]) if len(found) == 1 else -1
+    except MoneyError:
+        budget = -1
+    if budget < 0:
+        raise Problem(Code.VALIDATION_ERROR, 'X-Bill-Up-To-Usd is one amount, as "0.50"')
+    base = operation.price.base_micros
+    if budget < base:
+        raise Problem(
+            Code.CEILING_BELOW_PRICE,
+            f"this costs {format_usd(base)} USD at least",
+            details={"least_usd": format_usd(base)},
+        )
+    return budget
 
 
 def refusal(challenge: Challenge, problem: Problem) -> Response:

@@ -56,12 +56,16 @@ class Call:
     payment: Payment | None = None
     idempotency_key: str | None = None
     handover: Handover | None = None
+    budget_micros: int | None = None
+    """The most that its caller wants it to cost; at least the base price."""
 
     @property
     def request_hash(self) -> bytes:
         """The canonical request: the operation and its validated input, whatever the client's spelling was; of a job
         also what it may cost and whom to tell."""
         asked = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
+        if self.budget_micros is not None and self.metered:
+            asked = f"budget {self.budget_micros}\n{asked}"
         if self.handover is not None:
             asked = f"job {self.handover.ceiling_micros} {self.handover.callback_url or ''}\n{asked}"
         return hashlib.sha256(asked.encode()).digest()
@@ -80,6 +84,11 @@ class Call:
     def ceiling_micros(self) -> int:
         """The most it may cost, but by `exact`."""
         return self.handover.ceiling_micros if self.handover else self.operation.price.ceiling_micros
+
+    @property
+    def from_balance_micros(self) -> int:
+        """What is held of a balance for it."""
+        return self.ceiling_micros if self.budget_micros is None else min(self.ceiling_micros, self.budget_micros)
 
     @property
     def metered(self) -> bool:

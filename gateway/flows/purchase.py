@@ -171,7 +171,7 @@ class Purchase:
             if known is None:
                 raise
             return await self._known_key(call, known)
-        at_most, metered = call.ceiling_micros, call.metered
+        at_most, metered = call.from_balance_micros, call.metered
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
             source=Source.BALANCE, held_micros=at_most, metered=metered,
@@ -210,6 +210,7 @@ class Purchase:
             if admitted_once is None:
                 raise
             return await self._known_payment(call, payment, *admitted_once)
+        self._require_within_budget(call, verified)
         key = self._payment_key(call, verified)
         # Asked of the writer, though nothing is written: what it needs is still in the writer's memory, while a reader
         # reads it anew after each commit.
@@ -289,6 +290,17 @@ class Purchase:
         if isinstance(verdict, Refused):
             raise Problem(verdict.code, verdict.message, reason=verdict.reason)
         return verdict
+
+    @staticmethod
+    def _require_within_budget(call: Call, verified: Verified) -> None:
+        """Of a ceiling that is signed all may be taken."""
+        signs_ceiling = verified.requirements.scheme == "upto"
+        if signs_ceiling and call.budget_micros is not None and call.budget_micros < call.ceiling_micros:
+            raise Problem(
+                Code.VALIDATION_ERROR,
+                f"the payment signs for up to {format_usd(call.ceiling_micros)} USD, and the call may cost "
+                f"{format_usd(call.budget_micros)} USD at most: pay it from a balance, or allow what is signed for",
+            )
 
     def _require_time(self, call: Call, verified: Verified, chain_time_s: int) -> None:
         """That the signature is good by both clocks, for as long as work and settlement may take."""

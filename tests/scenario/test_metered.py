@@ -152,3 +152,44 @@ async def test_a_withheld_result_is_sold_again_for_what_it_came_to(tmp_path):
         assert (again.status, again.receipt["amount"]) == (200, "1500000")
         assert gate.upstream.runs("dear") == 2
         assert {view.charge.source for view in await gate.charges()} == {Source.SIGNATURE}
+
+
+async def test_a_caller_says_how_much_it_may_cost(tmp_path):
+    """So much is held of his balance, and so much the vendor may take; less than the base buys nothing."""
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script |= {"dear": slow(0.1, taking(9_000_000)), "cheap": taking(100_000)}
+        agent, token = await gate.agent(600_000)
+
+        async def call(word, budget, **means):
+            return await gate.call(
+                word, operation="test/metered", headers={"X-Bill-Up-To-Usd": budget} if budget else {}, **means
+            )
+
+        assert (await call("cheap", None, token=token)).json["code"] == "PAYMENT_REQUIRED", "the ceiling is $2"
+        under_way = asyncio.create_task(call("dear", "0.40", token=token))
+        await asyncio.sleep(0.05)
+        assert (await gate.balance(agent)).held == 400_000
+        dear = (await under_way).json
+        assert (dear["billing"]["charged_usd"], dear["data"]["budget"]) == ("0.400", 266_666)
+        assert (await call("cheap", "0.200", token=token)).json["billing"]["charged_usd"] == "0.150"
+        assert (await gate.balance(agent)).available == 50_000
+        charged = await gate.charges()
+        for budget, code in (
+            ("0.099", "CEILING_BELOW_PRICE"), ("0", "CEILING_BELOW_PRICE"), ("-1", "VALIDATION_ERROR"),
+            ("much", "VALIDATION_ERROR"), ("1e3", "VALIDATION_ERROR"), ("", None),
+        ):  # fmt: skip
+            refused = await call("cheap", budget, token=token)
+            assert (refused.status, refused.json["code"]) == (422, code) if code else refused.status == 402
+        signed = await call("cheap", "1.99", payment=await gate.sign(operation="test/metered", method="upto"))
+        assert (signed.status, signed.json["code"]) == (422, "VALIDATION_ERROR")
+        assert await gate.charges() == charged
+        for budget, method in (("2.00", "upto"), ("0.10", "eip3009")):
+            payment = await gate.sign(operation="test/metered", method=method)
+            assert (await call("cheap", budget, payment=payment)).status == 200
+        fixed = await gate.call("hello", token=token, headers={"X-Bill-Up-To-Usd": "0.329"})
+        assert fixed.json["code"] == "CEILING_BELOW_PRICE"
+        key = {"Idempotency-Key": "k"}
+        _, token = await gate.agent(5_000_000)
+        for budget, status in (("1.00", 200), ("1.00", 200), ("1.50", 409)):
+            sent = {"X-Bill-Up-To-Usd": budget, **key}
+            assert (await gate.call("cheap", operation="test/metered", token=token, headers=sent)).status == status
