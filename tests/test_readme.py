@@ -89,7 +89,12 @@ def test_no_file_that_is_not_there() -> None:
 
 
 def test_every_example_of_a_configuration_is_one() -> None:
-    environ = {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com", "WEATHER_KEY": "a-key-of-mine"}
+    environ = {
+        "RELAYER_KEY": "0b" * 32,
+        "BASE_RPC_URL": "https://rpc.example.com",
+        "WEATHER_KEY": "a-key-of-mine",
+        "RESEARCH_KEY": "a-key-of-mine",
+    }
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
         own = block.replace('"0x..."', '"0x52908400098527886E0F7030069857D2E4169EE7"')
