@@ -109,36 +109,34 @@ class Jobs:
 
         agent_id = call.principal.agent_id if call.principal else None
         secret_entropy = self._entropy(webhook.ENTROPY_SECRET_BYTES)
-        made: list[str] = []
+        made: list[Submitted] = []
 
         def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
-            made.clear()
+            secret, new = None, False
             if handover.callback_url is not None:
                 secret, new = first_secret(tx, agent_id or job_id, secret_entropy)
-                made.extend([secret] if new else [])
-            jobs.add(
-                tx,
-                Job(
-                    id=job_id,
-                    operation=call.operation.id,
-                    charge_id=charge.id,
-                    party=charge.party,
-                    agent_id=agent_id,
-                    payload=call.query.model_dump_json(by_alias=True, exclude_unset=True).encode(),
-                    request_id=call.request_id,
-                    deadline_ms=tx.now_ms + handover.work_s * 1000,
-                    callback_url=handover.callback_url,
-                    resells=withheld.charge.id if withheld else None,
-                ),
-                ids.token_hash(bearer),
+            job = Job(
+                id=job_id,
+                operation=call.operation.id,
+                charge_id=charge.id,
+                party=charge.party,
+                agent_id=agent_id,
+                payload=call.query.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+                request_id=call.request_id,
+                deadline_ms=tx.now_ms + handover.work_s * 1000,
+                callback_url=handover.callback_url,
+                resells=withheld.charge.id if withheld else None,
+                created_ms=tx.now_ms,
             )
+            jobs.add(tx, job, ids.token_hash(bearer))
+            made[:] = [Submitted(joined(tx, job), bearer, repeated=False, webhook_secret=secret if new else None)]
 
         ticket = await self._purchase.hand_over(call, rider)
         if isinstance(ticket, Answer):
             return await self._again(ticket.view.charge.id, bearer)
         self._queued()
-        view = await self._view(job_id)
-        return Submitted(view, bearer, repeated=False, webhook_secret=made[0] if made else None)
+        (submitted,) = made
+        return submitted
 
     async def _again(self, charge_id: str, bearer: str) -> Submitted:
         """The job of an earlier submission, with a new bearer: only hashes are kept, and its answer may be lost. So may
