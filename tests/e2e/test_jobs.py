@@ -18,7 +18,7 @@ from rigs.payer import Payer, echoing
 from rigs.program import Program
 from rigs.running import GONE, Running, eventually, relayed, running
 from rigs.settled import settled_up, usd
-from rigs.upstream import ScriptedUpstream, Seen, Wire, reply
+from rigs.upstream import ScriptedUpstream, Seen, Wire, reply, status
 
 from gateway.core import crash
 
@@ -173,6 +173,34 @@ async def test_the_operator_sees_and_stops_jobs(
         for command in ("show", "cancel"):
             await gate.run("jobs", command, "ej_nothing", status=2)
         await gate.run("jobs", "list", "--state", "lost", status=2)
+
+
+async def test_the_operator_has_a_failed_job_done_again(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
+) -> None:
+    shop.default = status(500)
+    async with running(tmp_path, program, relayed(chain, upstream=shop.port)) as gate:
+        token = await gate.agent("1.60")
+        failed = await submit(gate, "word", token=token)
+        assert (await ended(gate, failed))["status"] == "failed"
+        signed_for = await submit(gate, "word", payment=await signed(gate))
+        assert (await ended(gate, signed_for))["status"] == "failed"
+        shop.default = reply({"found": "canary-2f7a", "cost_usd": 0.5})
+        job = failed.json["job_id"]
+        asked = await gate.run("jobs", "retry", job, status=1)  # nobody says yes
+        assert "after all" in asked
+        assert "only its payer" in await gate.run("jobs", "retry", "--yes", signed_for.json["job_id"], status=4)
+        said = dict(
+            line.rsplit(maxsplit=1) for line in (await gate.run("jobs", "retry", "--yes", job)).splitlines()[:2]
+        )
+        again = {"job_id": said["job"], "poll_bearer": said["poll bearer"], "poll_url": f"{JOBS}/{said['job']}"}
+        told = await ended(gate, Reply(202, {}, json.dumps(again).encode()))
+        assert (told["status"], told["billing"]["charged_usd"]) == ("completed", "0.750")
+        shown = json.loads(await gate.run("jobs", "show", job))
+        assert (shown["state"], shown["retried_as"]) == ("failed", again["job_id"])
+        assert json.loads(await gate.run("jobs", "show", again["job_id"]))["retry_of"] == job
+        assert again["job_id"] in await gate.run("jobs", "retry", "--yes", job, status=4)
+        await gate.run("jobs", "retry", "--yes", "ej_nothing", status=2)
 
 
 async def test_f066_what_may_not_be_asked_twice_is_not(
