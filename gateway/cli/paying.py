@@ -5,21 +5,33 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import orjson
 import typer
 
-from gateway.cli import terminal
+from gateway.cli import following, terminal
 
 if TYPE_CHECKING:
     from gateway.core.http import HttpResponse
     from gateway.core.keys import Key
-    from gateway.flows.paying import Call, Offer, Quote, Reply
+    from gateway.flows.paying import Call, Offer, Payer, Quote, Reply
 
 KEY_VARIABLE = "FAREGATE_PAY_KEY"
-MONEY, NO_ANSWER = 3, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the user of this command allows, and by what means."""
+
+    cap_micros: int
+    network: str | None
+    by: str | None
+    rpc: str | None
+    key_file: Path | None
+    yes: bool
 
 
 def pay(
@@ -29,9 +41,9 @@ def pay(
     header: Annotated[
         list[str] | None, typer.Option("--header", "-H", help="A further header, as 'Name: value'.")
     ] = None,
-    most: Annotated[str, typer.Option("--max", metavar="USD", help="The most to pay.")] = "1.00",
+    most: Annotated[str, typer.Option("--max", metavar="USD", help="The most to pay, or to sign for.")] = "1.00",
     network: Annotated[str | None, typer.Option(help="Only on this network, as eip155:8453.")] = None,
-    by: Annotated[Literal["eip3009", "permit2"] | None, typer.Option(help="Only in this way.")] = None,
+    by: Annotated[Literal["eip3009", "permit2", "upto"] | None, typer.Option(help="Only in this way.")] = None,
     rpc: Annotated[
         str | None,
         typer.Option(metavar="URL", help="A node of the network: to see whether this wallet has approved Permit2."),
@@ -40,11 +52,15 @@ def pay(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help=f"A private key or a keystore; {KEY_VARIABLE} otherwise."),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option(" /--no-follow", help="Print how to ask about a job, instead of following it to its end.")
+    ] = True,
     yes: terminal.Yes = False,
 ) -> None:
     """Call a URL and pay for it by x402.
 
-    Shows the offer, asks, signs, pays, prints the answer and the receipt.
+    Shows the offer, asks, signs, pays, prints the answer and the receipt. A job is followed to its end; what is
+    printed then is what came of it.
     """
     from gateway.cli.agents import micros
     from gateway.core.http import HttpFailure
@@ -60,53 +76,68 @@ def pay(
         _headers(header or ()),
     )
     try:
-        asyncio.run(_pay(call, cap, network, by, rpc, key_file, yes))
+        asyncio.run(_pay(call, Terms(cap, network, by, rpc, key_file, yes), follow))
     except CannotPay as error:
-        terminal.fail(f"Nothing was paid: {error}", MONEY)
+        terminal.fail(f"Nothing was paid: {terminal.plain(str(error))}", terminal.MONEY)
     except HttpFailure as failure:
-        terminal.fail(str(failure), NO_ANSWER)
+        terminal.fail(str(failure), terminal.NO_ANSWER)
 
 
-async def _pay(
-    call: "Call", cap: int, network: str | None, by: str | None, rpc: str | None, key_file: Path | None, yes: bool
-) -> None:
-    from gateway.flows import paying
+async def _pay(call: "Call", terms: Terms, follow: bool) -> None:
+    from gateway.flows.following import handed_over
+    from gateway.flows.paying import Payer
     from gateway.outbound import OutboundClient
 
     async with OutboundClient() as http:
-        payer = paying.Payer(http)
+        payer = Payer(http)
         response = await payer.ask(call)
-        if response.status not in (402, 412):
+        reply = await _buy(payer, call, response, terms) if response.status in (402, 412) else None
+        if reply is not None:
+            response = reply.response
+        job = handed_over(response, call.url)
+        if job is not None and follow:
+            await following.follow(http, job)
+        elif job is not None:
+            terminal.say_body(response.body)
+            following.show_secret(job)
+            following.show_how_to_ask(job)
+        elif reply is not None:
+            _tell(call, reply)
+        else:
             terminal.note(f"{response.status}: nothing to pay")
-            _print_body(response)
+            terminal.say_body(response.body)
             raise typer.Exit(0 if response.status < 400 else terminal.WRONG)
-        quote = paying.quote(response)
-        offer = paying.choose(quote, cap_micros=cap, network=network, method=by)
-        key = read_key(key_file)
-        sponsored = paying.sponsors(offer, quote)
-        standing = await payer.standing(rpc, offer.token, key.address) if rpc and sponsored else None
-        short = standing is not None and standing.allowance < offer.amount_atomic
-        _show(offer, quote, key)
-        if short:
-            _show_permit(offer)
-        if not yes:
-            typer.confirm("Pay?", abort=True, err=True)
-        payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
-        nonce = standing.permit_nonce if standing is not None else 0
-        if short:
-            payment = paying.approve(payment, offer, quote, key, nonce=nonce)
-        reply = await payer.pay(call, payment)
-        if reply.response.status == 412 and sponsored and not short:
-            # Only now is it known, and nothing was taken: the same payment goes again, with the permit.
-            _show_permit(offer)
-            if standing is None:
-                terminal.note(
-                    "          as the first permit of this wallet; if it has signed others, name a node by --rpc"
-                )
-            if not yes:
-                typer.confirm("Approve and pay?", abort=True, err=True)
-            reply = await payer.pay(call, paying.approve(payment, offer, quote, key, nonce=nonce))
-    _tell(call, reply)
+
+
+async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Terms) -> "Reply":
+    """Pays what a 402 asks for, as far as its user agrees."""
+    from gateway.flows import paying
+
+    quote = paying.quote(response)
+    offer = paying.choose(quote, cap_micros=terms.cap_micros, network=terms.network, method=terms.by)
+    key = read_key(terms.key_file)
+    sponsored = paying.sponsors(offer, quote)
+    standing = await payer.standing(terms.rpc, offer.token, key.address) if terms.rpc and sponsored else None
+    short = standing is not None and standing.allowance < offer.amount_atomic
+    _show(offer, quote, key)
+    if short:
+        _show_permit(offer)
+    if not terms.yes:
+        typer.confirm("Pay?", abort=True, err=True)
+    payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
+    nonce = standing.permit_nonce if standing is not None else 0
+    if short:
+        payment = paying.approve(payment, offer, quote, key, nonce=nonce)
+    reply = await payer.pay(call, payment)
+    if reply.response.status == 412 and sponsored and not short:
+        # Only now is it known, and nothing was taken: the same payment goes again, with the permit.
+        _show_permit(offer)
+        if standing is None:
+            terminal.note("          as the first permit of this wallet; if it has signed others, name a node by --rpc")
+        if not terms.yes:
+            typer.confirm("Approve and pay?", abort=True, err=True)
+        reply = await payer.pay(call, paying.approve(payment, offer, quote, key, nonce=nonce))
+    return reply
 
 
 def read_key(key_file: Path | None) -> "Key":
@@ -153,11 +184,13 @@ def _show(offer: "Offer", quote: "Quote", key: "Key") -> None:
     resource = quote.resource if isinstance(quote.resource, dict) else {}
     description = resource.get("description")
     if isinstance(description, str):
-        terminal.note(f"Offer     {_plain(description)}")
+        terminal.note(f"Offer     {terminal.plain(description)}")
     network = NETWORKS[offer.token.network]
-    terminal.note(f"Price     ${format_usd(offer.price_micros)} in {offer.token.symbol}, by {offer.method}")
+    price = f"${format_usd(offer.price_micros)} in {offer.token.symbol}, by {offer.method}"
+    upto = offer.facilitator is not None
+    terminal.note(f"Price     {f'at most {price}: you pay what it comes to' if upto else price}")
     terminal.note(f"Network   {network.name} ({network.id}){', play money' if network.testnet else ''}")
-    terminal.note(f"To        {_plain(str(offer.accepted['payTo']))}")
+    terminal.note(f"To        {terminal.plain(str(offer.accepted['payTo']))}")
     terminal.note(f"From      {key.address}")
 
 
@@ -173,7 +206,7 @@ def _tell(call: "Call", reply: "Reply") -> None:
     from gateway.flows.paying import status_url
 
     response = reply.response
-    _print_body(response)
+    terminal.say_body(response.body)
     terminal.note(f"Status    {response.status}")
     if reply.receipt is not None:
         terminal.note(f"Receipt   {json.dumps(reply.receipt)}")
@@ -181,17 +214,19 @@ def _tell(call: "Call", reply: "Reply") -> None:
         terminal.note("Receipt   none: nothing was settled, nothing was charged")
     token = response.headers.get("x-charge-token")
     if reply.charge_id:
-        again = f", to be fetched again with X-Charge-Token: {_plain(token)}" if token and not reply.pending else ""
-        terminal.note(f"Charge    {_plain(reply.charge_id)}{again}")
+        again = (
+            f", to be fetched again with X-Charge-Token: {terminal.plain(token)}" if token and not reply.pending else ""
+        )
+        terminal.note(f"Charge    {terminal.plain(reply.charge_id)}{again}")
     if reply.pending:
-        terminal.note(f"Still under way; ask {_plain(status_url(call, reply) or call.url)}")
-        terminal.note(f"with the header X-Charge-Token: {_plain(token)}" if token else "with the same payment")
-        raise typer.Exit(4)
+        terminal.note(f"Still under way; ask {terminal.plain(status_url(call, reply) or call.url)}")
+        terminal.note(f"with the header X-Charge-Token: {terminal.plain(token)}" if token else "with the same payment")
+        raise typer.Exit(terminal.UNDER_WAY)
     if response.status in (402, 412):
-        terminal.note(f"Refused   {_plain(_reason(response))}")
-        raise typer.Exit(MONEY)
+        terminal.note(f"Refused   {terminal.plain(_reason(response))}")
+        raise typer.Exit(terminal.MONEY)
     if response.status >= 400:
-        raise typer.Exit(NO_ANSWER if response.status >= 500 else terminal.MISUSED)
+        raise typer.Exit(terminal.NO_ANSWER if response.status >= 500 else terminal.MISUSED)
 
 
 def _reason(response: "HttpResponse") -> str:
@@ -203,16 +238,3 @@ def _reason(response: "HttpResponse") -> str:
     if error == "permit2_allowance_required":
         return "this wallet has not approved Permit2 for this token yet; approve it once, or pay --by eip3009"
     return f"{error}: {message}" if isinstance(message, str) else str(error)
-
-
-def _print_body(response: "HttpResponse") -> None:
-    try:
-        text = orjson.dumps(orjson.loads(response.body), option=orjson.OPT_INDENT_2).decode()
-    except ValueError:
-        text = response.body.decode("utf-8", "replace")
-    terminal.say(_plain(text, keep="\n"))
-
-
-def _plain(text: str, keep: str = "") -> str:
-    """What another server wrote, without what would steer a terminal."""
-    return "".join(char if char.isprintable() or char in keep else "?" for char in text)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import orjson
 import typer
 
 from gateway.core.errors import TABLE, Problem, SettingsError
@@ -29,7 +30,9 @@ Config = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
-WRONG, MISUSED, OURS = 1, 2, 5
+WRONG, MISUSED, MONEY, UNDER_WAY, OURS = 1, 2, 3, 4, 5
+NO_ANSWER = OURS
+"""Of somebody else's server."""
 
 
 def read_settings(config: Path | None, *, whole: bool = False) -> "Settings":
@@ -50,6 +53,20 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def say_body(body: bytes) -> None:
+    """What another server answered: JSON over lines, anything else as text."""
+    try:
+        text = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    except ValueError:
+        text = body.decode("utf-8", "replace")
+    say(plain(text, keep="\n"))
+
+
+def plain(text: str, keep: str = "") -> str:
+    """What another server wrote, without what would steer a terminal."""
+    return "".join(char if char.isprintable() or char in keep else "?" for char in text)
 
 
 def fail(text: str, status: int = WRONG) -> NoReturn:

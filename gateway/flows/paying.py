@@ -2,18 +2,22 @@
 
     ask       the call without money; a 402 brings the offers
     choose    the first offer we can sign, whose token we know and whose price is within the cap
-    sign      EIP-3009 or Permit2 `exact`, over our own reading of the offer
+    sign      EIP-3009 or Permit2 `exact`, or Permit2 `upto`, over our own reading of the offer
     approve   by Permit2, where the wallet has not approved it and the offer takes a permit for that: beside the payment
     pay       the call again with the payment, until there is an answer
 
-A signed payment is an open cheque for one price. Once it has left this process nothing is ever signed anew for the
-same call: a lost answer or a 202 is followed up with the very same bytes, which the other side charges once. After a
-412 the same cheque goes out with the permit beside it.
+A signed payment is an open cheque for one price, or by `upto` for what the work comes to within a ceiling: the cap is
+held against the ceiling, since that is what is signed, and only the one whom the offer names can cash it. Once it has
+left this process nothing is ever signed anew for the same call: a lost answer or a 202 is followed up with the very
+same bytes, which the other side charges once. After a 412 the same cheque goes out with the permit beside it.
+
+A 202 that tells of a job is an answer: the work was handed over. It is asked about by its poll bearer
+(flows/following.py), and the payment does not go out again.
 """
 
 import asyncio
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
@@ -23,10 +27,20 @@ import orjson
 from gateway.core.http import HttpClient, HttpFailure, HttpResponse
 from gateway.core.keys import Key
 from gateway.core.money import MICROS_PER_USD, format_usd
-from gateway.core.networks import EXACT_PERMIT2_PROXY, NETWORKS, PERMIT2, Token, chain_id, parse_address
+from gateway.core.networks import (
+    EXACT_PERMIT2_PROXY,
+    NETWORKS,
+    PERMIT2,
+    UPTO_PERMIT2_PROXY,
+    ZERO_ADDRESS,
+    Token,
+    chain_id,
+    parse_address,
+)
 from gateway.core.x402.headers import decode_payment, encode
 from gateway.core.x402.messages import GAS_SPONSORING, VERSION, Eip2612, Eip3009, Json, Permit2
 from gateway.core.x402.typed_data import eip2612_digest, eip3009_digest, permit2_digest
+from gateway.flows.following import Job, Sleep, handed_over, retry_after_s
 from gateway.settlement import calldata
 
 ASK_TIMEOUT_S = 60.0
@@ -35,13 +49,10 @@ BYTES_MAX = 16 * 1024 * 1024
 RPC_TIMEOUT_S = 10.0
 RPC_BYTES_MAX = 64 * 1024
 FOLLOW_UPS_MAX = 30
-RETRY_S_MAX = 30
 CLOCK_SKEW_S = 600
 """A signature is valid from this long ago: chains and servers have clocks of their own."""
 VALID_S_MAX = 3600
 """Whatever the offer asks for, no signature of ours lives longer."""
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 class CannotPay(Exception):
@@ -65,11 +76,14 @@ class Offer:
     accepted: Mapping[str, Json]
     """As the server sent it: a payment echoes it."""
     method: str
-    """`eip3009` or `permit2`."""
+    """`eip3009`, `permit2` or `upto`."""
     token: Token
     amount_atomic: int
+    """The price; by `upto` the most that may be taken."""
     pay_to: str
     valid_s: int
+    facilitator: str | None = None
+    """By `upto` who alone may settle it, EIP-55."""
 
     @property
     def price_micros(self) -> int:
@@ -107,6 +121,8 @@ class Reply:
     response: HttpResponse
     receipt: Mapping[str, Any] | None
     """PAYMENT-RESPONSE, decoded; None when nothing was settled, as after a miss."""
+    job: Job | None = None
+    """What the call was handed over as."""
 
     @property
     def charge_id(self) -> str | None:
@@ -114,7 +130,8 @@ class Reply:
 
     @property
     def pending(self) -> bool:
-        return self.response.status == 202
+        """Whether the payment is still on its way."""
+        return self.response.status == 202 and self.job is None
 
 
 def quote(response: HttpResponse) -> Quote:
@@ -153,7 +170,7 @@ def choose(quote: Quote, *, cap_micros: int, network: str | None = None, method:
 
 def sign(offer: Offer, quote: Quote, key: Key, *, now_s: int, entropy: Callable[[int], bytes]) -> str:
     """The PAYMENT-SIGNATURE header that pays this offer."""
-    signed = _permit2(offer, key, now_s, entropy) if offer.method == "permit2" else _eip3009(offer, key, now_s, entropy)
+    signed = _eip3009(offer, key, now_s, entropy) if offer.method == "eip3009" else _permit2(offer, key, now_s, entropy)
     payment: dict[str, Json] = {"x402Version": VERSION, "accepted": offer.accepted, "payload": signed}
     if quote.resource is not None:
         payment["resource"] = quote.resource
@@ -176,7 +193,7 @@ def _echo(extensions: Mapping[str, Json], entropy: Callable[[int], bytes]) -> di
 
 def sponsors(offer: Offer, quote: Quote) -> bool:
     """Whether this offer can be paid by a wallet that has not approved Permit2, with a permit and without gas."""
-    return offer.method == "permit2" and offer.token.eip2612 and GAS_SPONSORING in quote.extensions
+    return offer.method != "eip3009" and offer.token.eip2612 and GAS_SPONSORING in quote.extensions
 
 
 def approve(payment: str, offer: Offer, quote: Quote, key: Key, *, nonce: int) -> str:
@@ -265,6 +282,7 @@ class Payer:
         """
         paying = {"PAYMENT-SIGNATURE": payment}
         response: HttpResponse | None = None
+        job: Job | None = None
         for _ in range(FOLLOW_UPS_MAX):
             try:
                 response = await self._send(call, paying, PAY_TIMEOUT_S)
@@ -273,13 +291,14 @@ class Payer:
                     raise
                 await self.sleep(1)
                 continue
-            if response.status != 202:
+            job = handed_over(response, call.url)
+            if response.status != 202 or job is not None:
                 break
-            await self.sleep(_retry_after_s(response))
+            await self.sleep(retry_after_s(response))
         if response is None:
             raise HttpFailure("timeout", "no answer to the payment; it may have been taken", sent=True)
         receipt = decoded(response.headers.get("payment-response", ""))
-        return Reply(response, receipt if isinstance(receipt, Mapping) else None)
+        return Reply(response, receipt if isinstance(receipt, Mapping) else None, job)
 
     async def _send(self, call: Call, more: Mapping[str, str], timeout_s: float) -> HttpResponse:
         media = {"Content-Type": "application/json"} if call.body is not None else {}
@@ -305,8 +324,8 @@ def _offer(accepted: Json) -> Offer | str:
     if not isinstance(accepted, Mapping):
         return "an offer is no JSON object"
     scheme, network, asset = (accepted.get(name) for name in ("scheme", "network", "asset"))
-    if scheme != "exact":
-        return f"scheme {scheme} is not exact"
+    if scheme not in ("exact", "upto"):
+        return f"scheme {scheme} is neither exact nor upto"
     token = _token(network, asset)
     if token is None:
         return f"the token {asset} on {network} is unknown here, so nobody can say what it is worth"
@@ -318,10 +337,18 @@ def _offer(accepted: Json) -> Offer | str:
         return "an offer's payTo is no address"
     if type(valid_s) is not int or not valid_s > 0 or not isinstance(extra, Mapping):
         return "an offer lacks maxTimeoutSeconds or extra"
-    method = extra.get("assetTransferMethod") or "eip3009"
-    if method not in ("eip3009", "permit2"):
-        return f"{method} cannot be signed here"
-    return Offer(accepted, str(method), token, int(amount), pay_to.lower(), min(valid_s, VALID_S_MAX))
+    upto = scheme == "upto"
+    transfer = extra.get("assetTransferMethod") or ("permit2" if upto else "eip3009")
+    if transfer != "permit2" and (upto or transfer != "eip3009"):
+        return f"{scheme} by {transfer} cannot be signed here"
+    facilitator = None
+    if upto:
+        named = extra.get("facilitatorAddress")
+        facilitator = parse_address(named) if isinstance(named, str) else None
+        if facilitator in (None, ZERO_ADDRESS):
+            return "an offer by upto has no address for its facilitatorAddress, so nobody could settle it"
+    method = "upto" if upto else str(transfer)
+    return Offer(accepted, method, token, int(amount), pay_to.lower(), min(valid_s, VALID_S_MAX), facilitator)
 
 
 def _token(network: Json, asset: Json) -> Token | None:
@@ -357,27 +384,30 @@ def _eip3009(offer: Offer, key: Key, now_s: int, entropy: Callable[[int], bytes]
 
 
 def _permit2(offer: Offer, key: Key, now_s: int, entropy: Callable[[int], bytes]) -> dict[str, Json]:
-    token = offer.token
+    """`exact` or `upto`: the witness of `upto` names who may settle it."""
+    token, facilitator = offer.token, offer.facilitator
+    spender = EXACT_PERMIT2_PROXY if facilitator is None else UPTO_PERMIT2_PROXY
+    named: dict[str, Json] = {} if facilitator is None else {"facilitator": facilitator}
     signed = Permit2(
         token=token.address.lower(),
         from_=key.address.lower(),
-        spender=EXACT_PERMIT2_PROXY.lower(),
+        spender=spender.lower(),
         to=offer.pay_to,
         amount=offer.amount_atomic,
         nonce=int.from_bytes(entropy(32), "big"),
         deadline=now_s + offer.valid_s,
         valid_after=now_s - CLOCK_SKEW_S,
-        facilitator=None,
+        facilitator=facilitator and facilitator.lower(),
     )
     return {
         "signature": "0x" + key.sign(permit2_digest(signed, chain_id=chain_id(token.network))).hex(),
         "permit2Authorization": {
             "permitted": {"token": token.address, "amount": str(signed.amount)},
             "from": key.address,
-            "spender": EXACT_PERMIT2_PROXY,
+            "spender": spender,
             "nonce": str(signed.nonce),
             "deadline": str(signed.deadline),
-            "witness": {"to": offer.accepted["payTo"], "validAfter": str(signed.valid_after)},
+            "witness": {"to": offer.accepted["payTo"], **named, "validAfter": str(signed.valid_after)},
         },
     }
 
@@ -389,8 +419,3 @@ def decoded(header: str) -> Json:
     except ValueError:
         return None
     return value
-
-
-def _retry_after_s(response: HttpResponse) -> float:
-    text = response.headers.get("retry-after", "")
-    return min(int(text), RETRY_S_MAX) if text.isascii() and text.isdigit() and len(text) < 6 else 2

@@ -2,10 +2,23 @@
 
 import binascii
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from eth_account import Account
+from eth_utils import to_checksum_address
+from x402.mechanisms.evm.constants import X402_UPTO_PERMIT2_PROXY_ADDRESS
+from x402.mechanisms.evm.signers import EthAccountSigner
+from x402.mechanisms.evm.types import (
+    ExactPermit2TokenPermissions,
+    UptoPermit2Authorization,
+    UptoPermit2Payload,
+    UptoPermit2Witness,
+)
+from x402.mechanisms.evm.upto.client import _sign_upto_permit2_authorization
+from x402.schemas import PaymentRequirements
 
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.keys import Key
@@ -14,7 +27,7 @@ from gateway.core.x402 import eip2612
 from gateway.core.x402.bazaar import repeat_key_extension
 from gateway.core.x402.headers import decode_payment, encode
 from gateway.core.x402.offers import Terms, offers
-from gateway.core.x402.verify import Verified, verify
+from gateway.core.x402.verify import Refused, Verified, verify
 from gateway.flows.paying import (
     Call,
     CannotPay,
@@ -36,6 +49,8 @@ NOW = 1_700_000_000
 CALL = Call("POST", "https://api.example.com/api/v1/enrich/phone", b"{}")
 TERMS = Terms(BASE, NETWORKS[BASE].tokens[0], PAY_TO, ("eip3009", "permit2"), None, False)
 ASKED = offers(330_000, 120, [TERMS])
+SETTLER = "0x8617E340B3D01FA5F11F306F4090FD50E238070D"
+(UPTO,) = offers(0, 1200, [replace(TERMS, methods=("permit2",), facilitator=SETTLER)], upto_micros=1_500_000)[1:]
 
 
 def entropy(count: int) -> bytes:
@@ -51,6 +66,10 @@ def wire(**changes: Any) -> dict[str, Any]:
     return {**ASKED[0].to_json(), **changes}
 
 
+def ceiling(**extra: Any) -> dict[str, Any]:
+    return {**UPTO.to_json(), "extra": {**UPTO.extra, **extra}}
+
+
 @pytest.mark.parametrize("method", ["eip3009", "permit2"])
 def test_what_it_signs_is_verified(method: str) -> None:
     found = quote(challenge([asked.to_json() for asked in ASKED]))
@@ -61,6 +80,52 @@ def test_what_it_signs_is_verified(method: str) -> None:
     assert (verdict.payer, verdict.value_atomic, verdict.method) == (KEY.address.lower(), 330_000, method)
     assert verdict.recovered
     assert verdict.valid_before_s <= NOW + 121
+
+
+def test_a_ceiling_that_it_signs_is_verified() -> None:
+    """By our own verifier: the whole ceiling, to be settled by the one who was offered and by nobody else."""
+    found = quote(challenge([*(asked.to_json() for asked in ASKED), UPTO.to_json()]))
+    offer = choose(found, cap_micros=1_500_000, method="upto")
+    payment = decode_payment(sign(offer, found, KEY, now_s=NOW, entropy=entropy))
+    asked = {"now_s": NOW, "work_s": 900, "settle_margin_s": 120}
+    verdict = verify(payment, [*ASKED, UPTO], settlers=[SETTLER], **asked)
+    assert isinstance(verdict, Verified), verdict
+    assert (verdict.payer, verdict.value_atomic, verdict.method) == (KEY.address.lower(), 1_500_000, "permit2")
+    assert verdict.requirements == UPTO
+    assert verdict.recovered
+    assert isinstance(verify(payment, [UPTO], settlers=[KEY.address], **asked), Refused)
+
+
+def test_a_ceiling_is_signed_to_the_digit_as_the_official_client_signs_it() -> None:
+    found = quote(challenge([UPTO.to_json()]))
+    payment = orjson.loads(binascii.a2b_base64(sign(found.offers[0], found, KEY, now_s=NOW, entropy=entropy)))[
+        "payload"
+    ]
+    signed = payment["permit2Authorization"]
+    theirs = UptoPermit2Authorization(
+        from_address=signed["from"],
+        permitted=ExactPermit2TokenPermissions(**signed["permitted"]),
+        spender=X402_UPTO_PERMIT2_PROXY_ADDRESS,
+        nonce=signed["nonce"],
+        deadline=signed["deadline"],
+        witness=UptoPermit2Witness(
+            to=PAY_TO, facilitator=to_checksum_address(SETTLER), valid_after=signed["witness"]["validAfter"]
+        ),
+    )
+    official = PaymentRequirements.model_validate(UPTO.to_json())
+    signer = EthAccountSigner(Account.from_key(b"\x0b" * 32))
+    assert payment["signature"] == _sign_upto_permit2_authorization(signer, theirs, official)
+    payload = UptoPermit2Payload(permit2_authorization=theirs, signature=payment["signature"]).to_dict()
+    assert payload == payment
+
+
+def test_the_price_of_a_ceiling_is_the_ceiling() -> None:
+    found = quote(challenge([UPTO.to_json()]))
+    with pytest.raises(CannotPay, match=r"\$1\.500 is above the cap of \$1\.000"):
+        choose(found, cap_micros=1_000_000)
+    assert choose(found, cap_micros=1_500_000).price_micros == 1_500_000
+    with pytest.raises(CannotPay, match="upto is not permit2"):
+        choose(found, cap_micros=1_500_000, method="permit2")
 
 
 def test_a_payment_identifier_is_sent_where_it_is_asked_for() -> None:
@@ -91,7 +156,7 @@ def test_odd_extensions_are_paid_all_the_same(extensions: Any) -> None:
 
 
 REFUSED = {
-    "upto": (wire(scheme="upto"), "scheme upto"),
+    "another scheme": (wire(scheme="deferred"), "scheme deferred"),
     "unknown token": (wire(asset="0x" + "12" * 20), "is unknown here"),
     "unknown network": (wire(network="eip155:999999"), "is unknown here"),
     "other chains": (wire(network="solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"), "is unknown here"),
@@ -101,6 +166,13 @@ REFUSED = {
     "bad address": (wire(payTo="0x1234"), "no address"),
     "no time": (wire(maxTimeoutSeconds="60"), "maxTimeoutSeconds"),
     "strange method": (wire(extra={"assetTransferMethod": "erc7710"}), "cannot be signed"),
+    "upto by eip3009": (ceiling(assetTransferMethod="eip3009"), "upto by eip3009 cannot be signed"),
+    "upto, settled by nobody": (ceiling(facilitatorAddress=None), "nobody could settle it"),
+    "upto, settled by no address": (ceiling(facilitatorAddress="0x1234"), "nobody could settle it"),
+    "upto, a mistyped address": (ceiling(facilitatorAddress=SETTLER.replace("F", "f")), "nobody could settle it"),
+    "upto, the zero address": (ceiling(facilitatorAddress="0x" + "0" * 40), "nobody could settle it"),
+    "upto, a strange address": (ceiling(facilitatorAddress=[SETTLER]), "nobody could settle it"),
+    "upto, too high a ceiling": (UPTO.to_json(), r"\$1.500 is above the cap of \$0.330"),
     "no object": ("free", "no JSON object"),
 }
 
@@ -177,6 +249,25 @@ async def test_a_lost_answer_and_a_202_are_followed_up_with_the_very_same_paymen
     assert (reply.receipt, reply.charge_id, reply.pending) == ({"success": True}, "chg_1", False)
 
 
+HANDED_OVER = {"job_id": "ej_1", "poll_url": "/api/v1/enrich/jobs/ej_1", "poll_bearer": "411j_secret"}
+
+
+async def test_a_job_is_an_answer_and_its_payment_does_not_go_out_again() -> None:
+    accepted = HttpResponse(202, {"retry-after": "5"}, orjson.dumps(HANDED_OVER))
+    shop, slept, reply = await paid(LOST, PENDING, accepted, DONE)
+    assert (len(shop.payments), slept) == (3, [1, 2])
+    assert not reply.pending
+    assert reply.job.poll_url == "https://api.example.com/api/v1/enrich/jobs/ej_1"
+
+
+@pytest.mark.parametrize("missing", HANDED_OVER)
+async def test_what_only_looks_like_a_job_is_followed_up_as_ever(missing: str) -> None:
+    for odd in (None, 7):
+        body = orjson.dumps({**HANDED_OVER, missing: odd})
+        shop, _, reply = await paid(HttpResponse(202, {"retry-after": "2"}, body), DONE)
+        assert (len(shop.payments), reply.job) == (2, None)
+
+
 async def test_what_is_pending_for_ever_is_told_as_pending() -> None:
     shop, _, reply = await paid(*[PENDING] * 100)
     assert reply.pending
@@ -212,12 +303,13 @@ def test_the_first_offer_that_fits_is_chosen() -> None:
 
 def sponsoring() -> Quote:
     extensions = {"eip2612GasSponsoring": eip2612.extension(), "payment-identifier": {"info": {"required": False}}}
-    return quote(challenge([asked.to_json() for asked in ASKED], extensions=extensions))
+    return quote(challenge([asked.to_json() for asked in (*ASKED, UPTO)], extensions=extensions))
 
 
-def test_with_a_permit_it_is_the_same_cheque() -> None:
+@pytest.mark.parametrize(("method", "amount"), [("permit2", 330_000), ("upto", 1_500_000)])
+def test_with_a_permit_it_is_the_same_cheque(method: str, amount: int) -> None:
     found = sponsoring()
-    offer = choose(found, cap_micros=330_000, method="permit2")
+    offer = choose(found, cap_micros=amount, method=method)
     assert sponsors(offer, found)
     bare = sign(offer, found, KEY, now_s=NOW, entropy=entropy)
     payment = decode_payment(approve(bare, offer, found, KEY, nonce=5))
@@ -225,11 +317,12 @@ def test_with_a_permit_it_is_the_same_cheque() -> None:
     assert (payment.authorization, payment.signature) == (before.authorization, before.signature)
     assert payment.payment_identifier == before.payment_identifier
     verdict = verify(
-        payment, ASKED, now_s=NOW, work_s=30, settle_margin_s=10, sponsored=(NETWORKS[BASE].tokens[0].asset,)
-    )
+        payment, [*ASKED, UPTO], now_s=NOW, work_s=30, settle_margin_s=10, settlers=[SETTLER],
+        sponsored=(NETWORKS[BASE].tokens[0].asset,),
+    )  # fmt: skip
     assert isinstance(verdict, Verified), verdict
     assert verdict.permit is not None
-    assert (verdict.permit.nonce, verdict.permit.value) == (5, 330_000)
+    assert (verdict.permit.nonce, verdict.permit.value) == (5, amount)
 
 
 def test_no_permit_where_none_is_taken() -> None:

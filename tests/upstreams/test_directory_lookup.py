@@ -142,7 +142,24 @@ def test_no_text_breaks_a_question(directory: Directory, first: str, last: str, 
 
 
 @pytest.mark.parametrize(
-    "word", ['"', "*", "OR", "AND", "NEAR", "last : x", "')--", "\ud800", "NOT dana", "(", "^a", "\0"]
+    "word",
+    [
+        '"',
+        "*",
+        "\u19c80",
+        "0\u19c80",
+        "\u19c8",
+        "OR",
+        "AND",
+        "NEAR",
+        "last : x",
+        "')--",
+        "\ud800",
+        "NOT dana",
+        "(",
+        "^a",
+        "\0",
+    ],
 )
 def test_the_words_of_a_question_are_never_syntax(directory: Directory, word: str) -> None:
     assert found(directory, phone="", name=f"Lee {word} Fictner", city="Seattle") in ([], ["Lee Fictner"])

@@ -38,6 +38,7 @@ class Directory:
 
     def __init__(self, path: Path, rules: Rules) -> None:
         self._connection = open_reader(path)
+        self._tokenizer = self._connection.fts5_tokenizer("unicode61")
         self._rules = rules
 
     def close(self) -> None:
@@ -83,33 +84,46 @@ class Directory:
 
     def _expressions(self, query: Query) -> Iterator[str]:
         """FTS5 expressions, from narrow to wide. Their words are quoted, and hold letters and digits only."""
-        first = _first_name(query.name)
+        first = self._first_name(query.name)
         last = [word for word in names.fold(query.name.last).split(" ") if word]
         joined = "".join(last)
-        lasts = _any("last", {joined, *(word for word in last if len(word) > 2)})
+        lasts = self._any("last", {joined, *(word for word in last if len(word) > 2)})
         narrow, wide = _areas(query)
         if narrow:
-            yield f"{lasts} AND {first} AND {_any('area', narrow)}"
-        around = f" AND {_any('area', wide)}" if wide else ""
+            yield f"{lasts} AND {first} AND {self._any('area', narrow)}"
+        around = f" AND {self._any('area', wide)}" if wide else ""
         yield f"{lasts} AND {first}{around}"
         if query.rule == "name_address" and len(joined) > 3:
             alike = self._alike(joined)
             if alike:
-                yield f"{_any('last', alike)} AND {first}{around}"
+                yield f"{self._any('last', alike)} AND {first}{around}"
+
+    def _first_name(self, name: Name) -> str:
+        """Rows whose first name may be this one: itself, its short and long forms, its initial."""
+        first = names.fold(name.first).split(" ")[0]
+        if len(first) == 1:
+            return f"first : {self._term(first)} *" if first.isascii() else self._any("first", {first})
+        return self._any("first", {*names.variants(first), first[:1]})
+
+    def _any(self, column: str, words: set[str]) -> str:
+        """A condition that one of some folded words is in a column."""
+        return f"{column} : ({' OR '.join(map(self._term, sorted(words)))})"
+
+    def _term(self, word: str) -> str:
+        """A folded word as the index has it. What is a letter is told by each Unicode for itself, and SQLite's is older
+        than Python's: a word of ours may be several of the index, which then are all wanted."""
+        if word.isascii():
+            return f'"{word}"'
+        tokens = self._tokenizer(
+            word.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False
+        )
+        return "(" + " AND ".join(f'"{token}"' for token in tokens) + ")" if tokens else '""'
 
     def _alike(self, last: str) -> set[str]:
         """Last names in the directory that begin with the same two letters and differ little."""
         bounds = (last[:2], last[:2] + "\U0010ffff")
         words = [word for (word,) in self._connection.execute(_LAST_NAMES, bounds) if word != last]
         return names.likest(last, words, self._rules.last_name_min, _ALIKE_MAX)
-
-
-def _first_name(name: Name) -> str:
-    """Rows whose first name may be this one: itself, its short and long forms, its initial."""
-    first = names.fold(name.first).split(" ")[0]
-    if len(first) == 1:
-        return f'first : "{first}" *'
-    return _any("first", {*names.variants(first), first[:1]})
 
 
 def _areas(query: Query) -> tuple[set[str], set[str]]:
@@ -123,11 +137,6 @@ def _areas(query: Query) -> tuple[set[str], set[str]]:
     if query.state:
         wide.add("s" + query.state.lower())
     return narrow, wide
-
-
-def _any(column: str, words: set[str]) -> str:
-    """A condition that one of some folded words is in a column."""
-    return column + " : (" + " OR ".join(f'"{word}"' for word in sorted(words)) + ")"
 
 
 def _row(columns: tuple[Any, ...]) -> Row:
