@@ -128,7 +128,7 @@ async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Te
     nonce = standing.permit_nonce if standing is not None else 0
     if short:
         payment = paying.approve(payment, offer, quote, key, nonce=nonce)
-    reply = await payer.pay(call, payment)
+    reply = await _send(payer, call, payment)
     if reply.response.status == 412 and sponsored and not short:
         # Only now is it known, and nothing was taken: the same payment goes again, with the permit.
         _show_permit(offer)
@@ -136,8 +136,28 @@ async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Te
             terminal.note("          as the first permit of this wallet; if it has signed others, name a node by --rpc")
         if not terms.yes:
             typer.confirm("Approve and pay?", abort=True, err=True)
-        reply = await payer.pay(call, paying.approve(payment, offer, quote, key, nonce=nonce))
+        reply = await _send(payer, call, paying.approve(payment, offer, quote, key, nonce=nonce))
     return reply
+
+
+async def _send(payer: "Payer", call: "Call", payment: str) -> "Reply":
+    """Whoever pays and hears no answer must not pay again: the payment that has left is shown."""
+    from gateway.core.http import HttpFailure
+
+    try:
+        return await payer.pay(call, payment)
+    except asyncio.CancelledError:
+        _show_sent(payment)
+        raise typer.Exit(following.INTERRUPTED) from None
+    except HttpFailure as failure:
+        if failure.sent:
+            _show_sent(payment)
+        raise
+
+
+def _show_sent(payment: str) -> None:
+    terminal.note("The payment has left and may have been taken. The same call with the very same payment tells")
+    terminal.note(f"what became of it, and is charged once: PAYMENT-SIGNATURE: {payment}")
 
 
 def read_key(key_file: Path | None) -> "Key":

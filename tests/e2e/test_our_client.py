@@ -125,3 +125,27 @@ async def test_interrupted_it_says_how_to_go_on(gate: Running, chain: Chain, sho
     ended = await gate.send("GET", path + "?wait=10", headers=bearer)
     assert ended.json["status"] == "cancelled"
     assert chain.balance(PAYER.address) == had
+
+
+async def test_interrupted_while_it_pays_it_shows_the_payment(
+    gate: Running, chain: Chain, shop: ScriptedUpstream
+) -> None:
+    """Whoever calls again with it hears what became of it, and is charged once."""
+    shop.default = reply({"found": "canary-2f7a"}, delay_s=1.0)
+    had = chain.balance(PAYER.address)
+    said = gate.home / "said"
+    argv = ["pay", f"{gate.url}/api/v1/shop/find", "-d", '{"word": "hello"}', "--yes"]
+    child = gate.program.start(argv, env=KEY, cwd=gate.home, out=said)
+    await shop.arrived(1)
+    child.kill(signal.SIGINT)
+    assert await end_of(child) == 130
+    shown = re.search(r"PAYMENT-SIGNATURE: (\S+)$", said.read_text(), re.MULTILINE)
+    assert shown is not None, said.read_text()
+    sent = {"Content-Type": "application/json", "PAYMENT-SIGNATURE": shown[1]}
+
+    async def answered() -> bool:
+        answer = await gate.send("POST", "/api/v1/shop/find", body=b'{"word": "hello"}', headers=sent)
+        return answer.status == 200 and answer.json["billed"]
+
+    await eventually(answered)
+    assert (had - chain.balance(PAYER.address), len(shop.seen)) == (330_000, 1)
