@@ -256,5 +256,7 @@ def _reason(response: "HttpResponse") -> str:
     except (ValueError, AttributeError):
         return "without a reason"
     if error == "permit2_allowance_required":
-        return "this wallet has not approved Permit2 for this token yet; approve it once, or pay --by eip3009"
+        return (
+            "this wallet has not approved Permit2 for this token yet; approve it once, or pay --by eip3009 if offered"
+        )
     return f"{error}: {message}" if isinstance(message, str) else str(error)

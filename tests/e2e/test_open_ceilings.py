@@ -1,5 +1,5 @@
 """Ceilings that were signed for while a job goes on: the key that they were signed for is replaced, their time ends
-before anybody could collect them, and two processes want to.
+before anybody could collect them, two processes want to, or somebody else does it for us.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from e2e.test_jobs import CHARGED, ended, polled, signed, submit
 from eth_account import Account
 from rigs import rpc
 from rigs.chain import PAYER_KEYS, Chain
+from rigs.facilitator import ADDRESS, FacilitatorServer
 from rigs.payer import Payer, echoing
 from rigs.program import Program
 from rigs.rpc import RpcProxy
-from rigs.running import eventually, relayed, running
+from rigs.running import eventually, facilitated, relayed, running
 from rigs.upstream import ScriptedUpstream, reply
 
 pytestmark = pytest.mark.chain
@@ -147,3 +148,22 @@ async def test_f065_two_processes_come_to_settle_one_job(
         (charge,) = await two.charges()
         assert (charge["state"], charge["charged_usd"]) == ("settled", "0.750")
         assert len(shop.seen) == 1
+
+
+async def test_somebody_else_settles_what_a_job_came_to(
+    chain: Chain, program: Program, shop: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A remote facilitator whose address was signed for; what it says is proven on chain."""
+    payer = Payer(PAYER_KEYS[3])
+    had = chain.balance(payer.address)
+    async with FacilitatorServer(chain) as remote:
+        settings = facilitated(chain, remote.url, upstream=shop.port)
+        async with running(tmp_path, program, settings) as gate:
+            await gate.until_ready()
+            assert await facilitator(gate) == ADDRESS
+            paid = await ended(gate, await submit(gate, "word", payment=await signed(gate, payer)))
+            assert (paid["result"]["data"], paid["billing"]["charged_usd"]) == (FOUND, "0.750")
+            shop.default = reply({"cost_usd": 0.5})
+            missed = await ended(gate, await submit(gate, "none", payment=await signed(gate, payer)))
+            assert (missed["matched"], missed["billed"]) == (False, False)
+            assert had - chain.balance(payer.address) == chain.balance(settings.pay_to) == CHARGED
