@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+UNKNOWN_TOKEN = "this bearer token is not known, or was revoked"
+"""What the holder of a token that opens nothing is told, in these words wherever that is found out (F-162)."""
+
 
 class Status(StrEnum):
     ACTIVE = "active"

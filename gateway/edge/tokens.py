@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from gateway.core import ids
-from gateway.core.agent import Principal
+from gateway.core.agent import UNKNOWN_TOKEN, Principal
 from gateway.core.errors import Code, Problem
 from gateway.store import agents
 from gateway.store.database import Database
@@ -56,7 +56,7 @@ class Tokens:
 
 
 def _unknown() -> Problem:
-    return Problem(Code.INVALID_TOKEN, "this bearer token is not known, or was revoked")
+    return Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
 
 
 def bearer(request: Request) -> str | None:
