@@ -44,6 +44,7 @@ from gateway.edge.bodies import Limits
 from gateway.edge.charges import Charges
 from gateway.edge.health import Fact
 from gateway.edge.jobs import JobDoor, JobTerms
+from gateway.edge.limiter import Limiter
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
 from gateway.edge.tokens import Tokens
@@ -110,6 +111,7 @@ async def assemble(
     settings: Settings,
     *,
     clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
     entropy: Callable[[int], bytes] | None = None,
     http: HttpClient | None = None,
     settler: Settler | None = None,
@@ -149,6 +151,12 @@ async def assemble(
         decimals = {terms.token.asset: terms.token.decimals for terms in accepted}
 
         metrics = Metrics()
+        limiter = Limiter(
+            settings.rate_limits.by_kind,
+            monotonic=monotonic,
+            network_times=settings.rate_limits.network_times,
+            refused=metrics.rate_limited,
+        )
         alarms = Alarms(db=db, settler=settler, clock=clock)
         collecting = None
         if settler is not None:
@@ -194,6 +202,8 @@ async def assemble(
             entropy=entropy,
             available=resting(sold, offerings),
             captured=metrics.charged,
+            require_probe=limiter.require_probe,
+            missed=limiter.missed,
         )
 
         told = partial(job_ended, origin=settings.service.origin)
@@ -215,6 +225,7 @@ async def assemble(
             told=told,
             changed=changed,
             captured=metrics.charged,
+            missed=limiter.missed,
             alarm=alarms.tell,
         )
         jobs = Jobs(
@@ -226,12 +237,12 @@ async def assemble(
             result_ttl_ms=result_ttl_ms,
             queued=worker.queued,
             told=told,
+            waiters_of_party_max=settings.rate_limits.long_polls,
         )
-        app = build_app(
-            edge_parts(
-                settings, catalogue, identity, offers, db, purchase, jobs, metrics, alarms, settler, clock, entropy
-            )
+        parts = edge_parts(
+            settings, catalogue, identity, offers, db, purchase, jobs, metrics, limiter, alarms, settler, clock, entropy
         )
+        app = build_app(parts)
 
         await recovery.orphans()
         turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch())
@@ -463,6 +474,7 @@ def edge_parts(
     purchase: Purchase,
     jobs: Jobs,
     metrics: Metrics,
+    limiter: Limiter,
     alarms: Alarms,
     settler: Settler | None,
     clock: Callable[[], float],
@@ -496,7 +508,7 @@ def edge_parts(
 
     door = JobDoor(
         jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
-        metrics.call,
+        limiter, metrics.call,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
 
@@ -526,11 +538,12 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, entropy).routes(),
-            *Charges(db, tokens).routes(),
+            *Agents(db, tokens, catalogue, limits, entropy, limiter).routes(),
+            *Charges(db, tokens, limiter).routes(),
             *door.routes(),
         ],
         limits=limits,
+        limiter=limiter,
         origins=settings.service.allowed_origins,
         trusted_proxies=settings.service.trusted_proxies,
         operator_token_hash=ids.token_hash(token.get_secret_value()) if token else None,

@@ -87,7 +87,7 @@ ROUTES: tuple[Free, ...] = (
             routes={"type": "object"},
         ),
         access="agent",
-        problems=(401,),
+        problems=(401, 429),
     ),
     Free(
         "agent_balance",
@@ -95,7 +95,7 @@ ROUTES: tuple[Free, ...] = (
         "The agent's balance, and what open calls hold of it",
         _object(agent_id=_TEXT, currency={"const": "USD"}, key_cap=_OBJECT_OR_NONE, **_AMOUNTS),
         access="agent",
-        problems=(401,),
+        problems=(401, 429),
     ),
     Free(
         "webhook_secret",
@@ -105,7 +105,7 @@ ROUTES: tuple[Free, ...] = (
             agent_id=_TEXT, webhook_secret=_TEXT, replaced={"type": "boolean"}, overlap_seconds={"type": "integer"}
         ),
         access="agent",
-        problems=(400, 401, 408, 413, 415, 422),
+        problems=(400, 401, 408, 413, 415, 422, 429),
         method="post",
         body={
             "type": "object",
@@ -140,7 +140,7 @@ ROUTES: tuple[Free, ...] = (
         ),
         access="charge",
         parameters=(("charge_id", "path", True, "From X-Charge-Id, or from the answer's `billing`."),),
-        problems=(401, 404),
+        problems=(401, 404, 429),
     ),
     Free(
         "job",
@@ -153,7 +153,7 @@ ROUTES: tuple[Free, ...] = (
             _JOB_ID,
             ("wait", "query", False, "Seconds to wait for its end before answering, 0 to 60."),
         ),
-        problems=(401, 404, 410, 422),
+        problems=(401, 404, 410, 422, 429),
     ),
     Free(
         "job_cancel",
@@ -164,14 +164,15 @@ ROUTES: tuple[Free, ...] = (
         method="delete",
         of="enrich/jobs",
         parameters=(_JOB_ID,),
-        problems=(401, 404, 409, 410),
+        problems=(401, 404, 409, 410, 429),
     ),
-    Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
+    Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"}), problems=(429,)),
     Free(
         "ready",
         "/readyz",
         "Whether it should get calls; 503 says which part is not well",
         _object(ready={"type": "boolean"}, checks={"type": "object"}),
         statuses=(200, 503),
+        problems=(429,),
     ),
 )

@@ -16,6 +16,7 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.tokens import Tokens
 from gateway.store import agents, outbox
 from gateway.store.agents import Balance
@@ -33,6 +34,7 @@ class Agents:
     catalogue: Catalogue
     limits: Limits
     entropy: Callable[[int], bytes]
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [
@@ -89,9 +91,10 @@ class Agents:
         return overlap_s
 
     async def _principal(self, request: Request) -> Principal:
-        principal = await self.tokens.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+        with self.limiter.asking("balance", request):
+            principal = await self.tokens.principal(request)
+            if principal is None:
+                raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
         return principal
 
 

@@ -15,6 +15,7 @@ from gateway.core import answer, ids
 from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
+from gateway.edge.limiter import Limiter
 from gateway.edge.tokens import Tokens, bearer
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -25,12 +26,14 @@ from gateway.store.database import Database
 class Charges:
     db: Database
     tokens: Tokens
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [Route("/api/v1/charges/{charge_id}", self.charge, methods=["GET"])]
 
     async def charge(self, request: Request) -> Response:
-        view = await self._mine(request)
+        with self.limiter.asking("polls", request):
+            view = await self._mine(request)
         told = paid.status(view)
         settlement = view.settlement
         may_have = disclosure(view.charge, abandoned=settlement is not None and settlement.abandoned)

@@ -23,6 +23,7 @@ from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.paid import idempotency_key, payment_of, receipt, refusal, settlement_status
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
@@ -131,6 +132,7 @@ class JobDoor:
     limits: Limits
     refuse_callback: Callable[[str], str | None]
     """Why this url may not be called back; None: it may."""
+    limiter: Limiter
     count: Callable[[str, str], None] = lambda operation, outcome: None
 
     def routes(self) -> list[Route]:
@@ -259,15 +261,18 @@ class JobDoor:
     # asking and cancelling
 
     async def poll(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        view = await self.jobs.tell(
-            request.path_params["job_id"], agent_id=agent_id, token=token, wait_s=_wait_s(request)
-        )
+        with self.limiter.asking("polls", request):
+            agent_id, token = await self._who(request)
+            view = await self.jobs.tell(
+                request.path_params["job_id"], agent_id=agent_id, token=token, wait_s=_wait_s(request)
+            )
         return _told(view)
 
     async def cancel(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        return _told(await self.jobs.cancel(request.path_params["job_id"], agent_id=agent_id, token=token))
+        with self.limiter.asking("polls", request):
+            agent_id, token = await self._who(request)
+            view = await self.jobs.cancel(request.path_params["job_id"], agent_id=agent_id, token=token)
+        return _told(view)
 
     async def _who(self, request: Request) -> tuple[str | None, str | None]:
         """(agent, poll bearer): one of them, or neither."""
