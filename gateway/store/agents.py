@@ -6,7 +6,7 @@ from gateway.core.agent import Principal, Status, TokenKind
 from gateway.core.errors import Conflict
 from gateway.core.transfer import GRANTS, OPERATOR, Kind, Part, Transfer, account
 from gateway.store import actions, ledger
-from gateway.store.database import Tx
+from gateway.store.database import Row, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,14 @@ def create(tx: Tx, agent_id: str, label: str) -> None:
     actions.note(tx, "create_agent", agent_id, label)
 
 
-def set_status(tx: Tx, agent_id: str, status: Status) -> bool:
-    """A frozen agent opens no new charge; what is open ends as it would. False: no such agent."""
+def set_status(tx: Tx, agent_id: str, status: Status, note: str = "") -> bool:
+    """A frozen agent opens no new charge and none of its queued jobs is begun; what is under way ends as it would, and
+    whatever it may ask about it may ask. `note` says why. False: no such agent."""
     rows = tx.execute(
         "UPDATE agents SET status = :status WHERE id = :id RETURNING id", {"id": agent_id, "status": status}
     )
     if rows:
-        actions.note(tx, "set_status", agent_id, status)
+        actions.note(tx, "set_status", agent_id, f"{status}: {note}" if note else status)
     return bool(rows)
 
 
@@ -113,11 +114,23 @@ def balance(tx: Tx, party: str) -> Balance:
     )
 
 
+_SELECT = """
+SELECT a.id, a.label, a.status, a.created_ms,
+  (SELECT count(*) FROM tokens t WHERE t.agent_id = a.id AND t.revoked_ms IS NULL)
+FROM agents a
+"""
+
+
+def find(tx: Tx, agent_id: str) -> Agent | None:
+    rows = tx.execute(_SELECT + "WHERE a.id = :id", {"id": agent_id})
+    return _agent(tx, rows[0]) if rows else None
+
+
 def listing(tx: Tx) -> list[Agent]:
     """Oldest first."""
-    rows = tx.execute(
-        "SELECT a.id, a.label, a.status, a.created_ms,"
-        " (SELECT count(*) FROM tokens t WHERE t.agent_id = a.id AND t.revoked_ms IS NULL)"
-        " FROM agents a ORDER BY a.id"
-    )
-    return [Agent(id, label, Status(status), at, tokens, balance(tx, id)) for id, label, status, at, tokens in rows]
+    return [_agent(tx, row) for row in tx.execute(_SELECT + "ORDER BY a.id")]
+
+
+def _agent(tx: Tx, row: Row) -> Agent:
+    id, label, status, at, tokens = row
+    return Agent(id, label, Status(status), at, tokens, balance(tx, id))
