@@ -359,6 +359,13 @@ def test_check_of_the_defaults(faregate: Run) -> None:
     assert "only agents with a balance can pay" in done.out
 
 
+def test_check_tells_that_callers_behind_a_proxy_have_no_address(faregate: Run) -> None:
+    Path("faregate.toml").write_text('[service]\npublic_url = "https://api.example.com"')
+    assert "trusted_proxies is empty" in faregate("check").out
+    Path("faregate.toml").write_text('[service]\npublic_url = "https://api.example.com"\ntrusted_proxies = "10.0.0.5"')
+    assert "trusted_proxies" not in faregate("check").out
+
+
 def test_check_tells_a_ledger_that_cannot_be_used(faregate: Run) -> None:
     """F-105 and friends: whatever is wrong with the file is a line with its mend, not a trace."""
     Path("data").mkdir()

@@ -156,8 +156,13 @@ def counted_as(client: str) -> tuple[str, str] | None:
     if address is None or address.is_loopback:
         return None
     narrow, wide = (32, 24) if isinstance(address, IPv4Address) else (64, 48)
-    bare = type(address)(int(address))  # without the zone that a link-local address may have
-    return str(ip_network(f"{bare}/{narrow}", strict=False)), str(ip_network(f"{bare}/{wide}", strict=False))
+    return _network(address, narrow), _network(address, wide)
+
+
+def _network(address: IPv4Address | IPv6Address, length: int) -> str:
+    """By hand: `ip_network` takes five times as long, and a flood has many addresses."""
+    rest = address.max_prefixlen - length
+    return f"{type(address)(int(address) >> rest << rest)}/{length}"
 
 
 def is_loopback(text: str) -> bool:

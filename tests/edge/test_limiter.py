@@ -131,8 +131,8 @@ def test_this_machine_is_not_counted() -> None:
 
 def test_a_flood_of_addresses_is_bounded() -> None:
     limits = limiter(documents="5 per minute")
-    for number in range(100_000):
-        turned_away(limits, "documents", f"{1 + number % 200}.{number // 51_200}.{number // 200 % 256}.1")
+    for number in range(50_000):
+        turned_away(limits, "documents", f"{1 + number % 200}.1.{number // 200}.1")
     assert limits.windows == 2 * WINDOWS_MAX
 
 
@@ -236,35 +236,38 @@ async def test_refusals_are_counted_and_not_written_down(counter: Counter, capsy
         for _ in range(10):
             await ask(url, "GET", "/pricing", of(ANN))
         page = (await ask(url, "GET", "/metrics")).body.decode()
-    assert capsys.readouterr().out.count("/pricing") == 2
+    told = capsys.readouterr().out
+    assert (told.count("status=200"), told.count("status=429")) == (3, 0)  # the page of the metrics, too
     assert 'faregate_requests_total{route="unknown",status="429"} 8.0' in page
 
 
 # F-158
 
 
-async def test_f158_ten_thousand_forged_addresses_from_one_host_are_one(counter: Counter) -> None:
-    async def status(limits: Limiter, trusted: tuple[str, ...], peer: str, forwarded: str) -> int:
-        sent: list[dict] = []
+@pytest.mark.parametrize(
+    ("trusted", "peer", "behind"),
+    [((), ANN, ""), (("10.0.0.1",), ANN, ""), (("10.0.0.2",), "10.0.0.2", f", {ANN}")],
+)
+async def test_f158_ten_thousand_forged_addresses_from_one_host_are_one(
+    counter: Counter, trusted: tuple[str, ...], peer: str, behind: str
+) -> None:
+    limits = limiter(unpaid="100 per minute")
+    app = build_app(counter.parts(limiter=limits, trusted_proxies=trusted))
+    statuses: list[int] = []
 
-        async def send(message: dict) -> None:
-            sent.append(message)
+    async def send(message: dict) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
 
-        async def receive() -> dict:
-            raise AssertionError("nothing is read")
+    async def receive() -> dict:
+        raise AssertionError("nothing is read")
 
+    for number in range(10_000):
+        forged = f"{number % 200 + 1}.{number // 200}.0.1{behind}".encode()
         scope = {
             "type": "http", "method": "GET", "path": PHONE, "query_string": b"", "client": (peer, 4711),
-            "headers": [(b"x-forwarded-for", forwarded.encode()), (b"forwarded", b"for=" + forwarded.encode())],
+            "headers": [(b"x-forwarded-for", forged), (b"forwarded", b"for=" + forged)],
         }  # fmt: skip
-        app = apps.setdefault(trusted, build_app(counter.parts(limiter=limits, trusted_proxies=trusted)))
         await app(scope, receive, send)
-        return int(sent[0]["status"])
-
-    apps: dict = {}
-    for trusted, peer, behind in (((), ANN, ""), (("10.0.0.1",), ANN, ""), (("10.0.0.2",), "10.0.0.2", f", {ANN}")):
-        limits = limiter(unpaid="100 per minute")
-        forged = [f"{i % 200 + 1}.{i // 200}.0.1{behind}" for i in range(10_000)]
-        statuses = [await status(limits, trusted, peer, each) for each in forged]
-        assert (statuses.count(402), statuses.count(429)) == (100, 9_900)
-        assert limits.windows == 2
+    assert (statuses.count(402), statuses.count(429)) == (100, 9_900)
+    assert limits.windows == 2
