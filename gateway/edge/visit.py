@@ -43,7 +43,7 @@ SECURITY_HEADERS = (
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where a caller stands with a limit, as the headers RateLimit-Policy and RateLimit tell it
-    (draft-ietf-httpapi-ratelimit-headers-10)."""
+    (draft-ietf-httpapi-ratelimit-headers-11)."""
 
     policy: str
     quota: int

@@ -170,7 +170,7 @@ def of(client: str) -> tuple[str, str]:
 
 
 def limited(reply: Reply, policy: str, *, reset_s: int = 60) -> None:
-    """The refusal and its headers, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    """The refusal and its headers, as draft-ietf-httpapi-ratelimit-headers-11 has them."""
     quota, window = reply.json()["details"]["quota"], reply.json()["details"]["window_seconds"]
     assert (reply.status, reply.json()["code"]) == (429, "RATE_LIMITED")
     assert set(reply.json()) == {"error", "code", "request_id", "details", "docs"}
