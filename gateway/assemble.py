@@ -225,6 +225,7 @@ async def assemble(
             token_prefix=settings.service.token_prefix,
             result_ttl_ms=result_ttl_ms,
             queued=worker.queued,
+            cancelled=worker.cancelled,
             told=told,
         )
         app = build_app(

@@ -53,6 +53,7 @@ _JOB = _object(
     created_at=_TEXT,
     expires_at=_TEXT_OR_NONE,
     progress=_object(rounds_used={"type": "integer"}, phase=_TEXT),
+    cancelling={"type": "boolean"},
     started_at=_TEXT_OR_NONE,
     finished_at=_TEXT_OR_NONE,
     matched={"type": ["boolean", "null"]},

@@ -83,10 +83,11 @@ class Jobs:
         token_prefix: str,
         result_ttl_ms: int,
         queued: Callable[[], None] = lambda: None,
+        cancelled: Callable[[str], None] = lambda job_id: None,
         told: OnEnd = lambda tx, job, charge: None,
     ) -> None:
-        """`queued()` is told that there is work; `told` is written with the end of a job; `result_ttl_ms` is how long
-        one can be asked about after that."""
+        """`queued()` is told that there is work, `cancelled(job_id)` of what is to stop; `told` is written with the
+        end of a job; `result_ttl_ms` is how long one can be asked about after that."""
         self._db = db
         self._purchase = purchase
         self._clock = clock
@@ -94,6 +95,7 @@ class Jobs:
         self._token_prefix = f"{token_prefix}j_"
         self._result_ttl_ms = result_ttl_ms
         self._queued = queued
+        self._cancelled = cancelled
         self._told = told
         self._closing = False
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -200,7 +202,7 @@ class Jobs:
         await self._theirs(job_id, agent_id, token)
         await self._db.write(stop, job_id, self._result_ttl_ms, self._told)
         self.changed(job_id)
-        self._queued()
+        self._cancelled(job_id)
         return await self._view(job_id)
 
     # waiting

@@ -10,6 +10,7 @@ Whoever loses his lease stops and writes nothing. A worker that shuts down finis
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -102,6 +103,8 @@ class Worker:
         self._captured = captured
         self._alarm = alarm
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beats: dict[str, asyncio.Event] = {}
+        """By job: set to have its heart beat at once."""
         self._aside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closing = False
@@ -110,6 +113,11 @@ class Worker:
     def queued(self) -> None:
         """There is work."""
         self._wake.set()
+
+    def cancelled(self, job_id: str) -> None:
+        """Somebody wants it to stop: where it is worked on here, that need not wait for its next heartbeat."""
+        if (beat := self._beats.get(job_id)) is not None:
+            beat.set()
 
     async def run(self) -> None:
         """Forever; cancelled at shutdown, after `drain`. A round that fails ends nothing but itself."""
@@ -205,6 +213,7 @@ class Worker:
             else:
                 log.warning("lease_lost", job=job.id)
         finally:
+            self._beats.pop(job.id, None)
             heart.cancel()
             await _stopped(work)
 
@@ -228,8 +237,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         lease_s = self._lease_ms / 1000
         until = loop.time() + lease_s
+        early = self._beats[job.id] = asyncio.Event()
         while True:
-            await asyncio.sleep(lease_s / BEATS_A_LEASE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(lease_s / BEATS_A_LEASE):
+                    await early.wait()
+            early.clear()
             asked_at = loop.time()
             try:
                 now = await self._db.write(
@@ -272,6 +285,9 @@ class Worker:
         now = jobs.find(tx, job.id)
         if now is None or now.state is not State.RUNNING or now.attempt != job.attempt:
             return None
+        if now.cancelling:  # whoever was told that it will stop pays nothing and gets nothing, however near its end
+            event, outcome = Event.CANCELLED, CANCELLED.outcome
+            ending = Ending(ChargeEvent.FAILED, cost_micros=ending.cost_micros)
         view = recorded(tx, job.charge_id, ending)
         if view is None:
             event, outcome = Event.FAILED, Failure("its charge was ended by somebody else")

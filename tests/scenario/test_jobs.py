@@ -147,7 +147,7 @@ async def test_f072_nobody_else_hears_of_a_job(tmp_path):
 
 
 async def test_cancelled_in_the_queue_or_at_work(tmp_path):
-    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\nlease_s = 1\n") as gate:
+    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 1\nlease_s = 600\n") as gate:
         gate.upstream.script |= {"long": hang}
         agent, token = await gate.agent(10_000_000)
         running, waiting = await submit(gate, "long", token=token), await submit(gate, "next", token=token)
@@ -155,9 +155,11 @@ async def test_cancelled_in_the_queue_or_at_work(tmp_path):
         ended = await poll(gate, waiting, wait=0, method="DELETE")
         assert (ended.json["status"], ended.json["error"]["code"]) == ("cancelled", "JOB_CANCELLED")
         assert (await gate.balance(agent)).held == 1_500_000
-        assert (await poll(gate, running, wait=0, method="DELETE")).json["status"] == "running"
+        assert (await poll(gate, running, wait=0)).json["cancelling"] is False
+        said = (await poll(gate, running, wait=0, method="DELETE")).json
+        assert (said["status"], said["cancelling"]) in (("running", True), ("cancelled", False))
         ended = await poll(gate, running)
-        assert (ended.json["status"], ended.json["billed"]) == ("cancelled", False)
+        assert (ended.json["status"], ended.json["billed"], ended.json["cancelling"]) == ("cancelled", False, False)
         assert (await gate.balance(agent)).available == 10_000_000
         again = await poll(gate, running, wait=0, method="DELETE")
         assert (again.status, again.json["code"]) == (409, "JOB_ENDED")
@@ -212,7 +214,7 @@ async def test_the_documents_tell_of_handing_over_as_the_live_402_does(tmp_path)
         assert [(offer["scheme"], offer["amount"]) for offer in item["accepts"]] == [("upto", "1500000")]
         described = (await gate.send("GET", "/openapi.json")).json["paths"]
         assert described[JOBS]["post"]["x-payment-info"]["price"] == {
-            "mode": "dynamic", "currency": "USD", "min": "0.050", "max": "50.000",
+            "mode": "dynamic", "currency": "USD", "min": "0.100", "max": "2.000",
         }  # fmt: skip
         assert set(described[f"{JOBS}/{{job_id}}"]) == {"get", "delete"}
 
@@ -221,7 +223,8 @@ async def test_the_documents_tell_of_handing_over_as_the_live_402_does(tmp_path)
     ("method", "body", "amount"),
     [
         ("POST", b"", 1_500_000), ("POST", b"{}", 1_500_000), ("POST", b"not JSON", 1_500_000),
-        ("POST", b'{"bill_up_to_usd": "2.25"}', 2_250_000), ("POST", b'{"bill_up_to_usd": 3}', 3_000_000),
+        ("POST", b'{"bill_up_to_usd": "1.75"}', 1_750_000), ("POST", b'{"bill_up_to_usd": 3}', 2_000_000),
+        ("POST", b'{"route": "test/metered"}', 1_500_000), ("POST", b'{"route": "test/alpha"}', 330_000),
         ("POST", b'{"bill_up_to_usd": "51"}', 1_500_000), ("POST", b'{"bill_up_to_usd": "0.01"}', 1_500_000),
         ("GET", b"", 1_500_000), ("HEAD", b"", 1_500_000), ("PUT", b'{"bill_up_to_usd": "2"}', 1_500_000),
     ],

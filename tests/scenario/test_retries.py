@@ -103,13 +103,14 @@ async def test_what_cannot_be_done_again_is_said(tmp_path):
                 await retry(gate, job.json["job_id"])
         assert (await submit(gate, "broken", payment=payment)).status == 202, "as he can"
 
-        failed = await submit(gate, "broken", token=token, bill_up_to_usd="4.50")
+        failed = await submit(gate, "broken", token=token, bill_up_to_usd="2.00")
         assert (await poll(gate, failed)).json["status"] == "failed"
-        blocking = await submit(gate, "long", token=token)
-        with pytest.raises(Conflict, match=r"balance of .* does not cover the 4\.500"):
+        blocking = [await submit(gate, "long", token=token, bill_up_to_usd="2.00") for _ in range(2)]
+        with pytest.raises(Conflict, match=r"balance of .* does not cover the 2\.000"):
             await retry(gate, failed.json["job_id"])
-        await poll(gate, blocking, wait=0, method="DELETE")
-        await poll(gate, blocking)
+        for each in blocking:
+            await poll(gate, each, wait=0, method="DELETE")
+            await poll(gate, each)
         await gate.gateway.db.write(agents.set_status, agent, Status.FROZEN)
         with pytest.raises(Problem, match="frozen"):
             await retry(gate, failed.json["job_id"])
