@@ -72,6 +72,7 @@ _JOB = _object(
     callback=_OBJECT_OR_NONE,
     retried_as=_TEXT,
 )
+_JOB["required"].remove("retried_as")  # of a failed job alone
 
 ROUTES: tuple[Free, ...] = (
     Free(

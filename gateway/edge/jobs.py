@@ -185,8 +185,7 @@ class JobDoor:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{PATH}/{{job_id}}", self.poll, methods=["GET"]),
-            Route(f"{PATH}/{{job_id}}", self.cancel, methods=["DELETE"]),
+            Route(f"{PATH}/{{job_id}}", self.job, methods=["GET", "DELETE"]),
         ]
 
     # handing over
@@ -315,6 +314,9 @@ class JobDoor:
         return Response(orjson.dumps(told), 202, headers, media_type="application/json")
 
     # asking and cancelling
+
+    async def job(self, request: Request) -> Response:
+        return await (self.cancel if request.method == "DELETE" else self.poll)(request)
 
     async def poll(self, request: Request) -> Response:
         agent_id, token = await self._who(request)

@@ -36,29 +36,31 @@ CANCELLED = Done(Failure("cancelled; nothing was charged"), None)
 PAUSE_S = 1.0
 """How often the queue is looked at when nobody tells that there is work."""
 BEATS_A_LEASE = 4
+SPARE_FROM = 4
+"""From so many places on, one is kept for payers who have nothing under way: long jobs of one must not keep all others
+waiting."""
 SETTLE_WAIT_S = 60.0
 
 
 class StoredHops:
     """gateway.core.upstream.Journal of one job, over the store."""
 
-    def __init__(self, db: Database, job_id: str) -> None:
+    def __init__(self, db: Database, job: Job, owner: str) -> None:
         self._db = db
-        self._job_id = job_id
+        self._job = job
+        self._owner = owner
 
     async def recall(self, key: str) -> Json | None:
-        stored = await self._db.read(jobs.recall, self._job_id, key)
+        stored = await self._db.read(jobs.recall, self._job.id, key)
         return None if stored is None else orjson.loads(stored)
 
     async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        before = await self._db.read(jobs.asked, self._job_id, key)
-        if before and not repeatable:
+        if not await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable):
             raise AnswerLost(key)
-        await self._db.write(jobs.asking, self._job_id, key)
         crash.point("job.asked")
 
     async def remember(self, key: str, outcome: Json) -> None:
-        await self._db.write(jobs.remember, self._job_id, key, orjson.dumps(outcome))
+        await self._db.write(jobs.remember, self._job, self._owner, key, orjson.dumps(outcome))
         crash.point("job.worked")
 
 
@@ -145,7 +147,8 @@ class Worker:
         free = self._at_once - len(self._tasks)
         if free <= 0:
             return 0
-        claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free)
+        spare = self._at_once >= SPARE_FROM
+        claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free, spare=spare)
         if claimed:
             crash.point("job.claimed")
         if self._closing:
@@ -198,7 +201,7 @@ class Worker:
             await self._end(job, Event.CANCELLED, CANCELLED, held)
             return
         progress = _Progress()
-        bench = Bench(StoredHops(self._db, job.id), progress, job.deadline_ms / 1000)
+        bench = Bench(StoredHops(self._db, job, self._owner), progress, job.deadline_ms / 1000)
         work = asyncio.create_task(self._fulfilling.work(held, bench))
         heart = asyncio.create_task(self._beat(job, progress))
         try:

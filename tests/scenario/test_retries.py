@@ -154,3 +154,39 @@ async def test_what_it_had_bought_it_has_and_what_was_lost_is_bought_again(tmp_p
         assert bought == ["one", "two", "two"]
         left = await gate.gateway.db.read(lambda tx: tx.execute("SELECT job_id FROM job_hops"))
         assert left == [], "nothing is kept of a job that has succeeded"
+
+
+@pytest.mark.parametrize("operator_first", [True, False])
+async def test_under_one_idempotency_key_there_is_one_charge(tmp_path, operator_first):
+    """Its agent was told that it failed, and hands it in again as he should."""
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = failure
+        agent, token = await gate.agent(10_000_000)
+        first = await submit(gate, "word", token=token, key="order-1")
+        assert (await poll(gate, first)).json["status"] == "failed"
+        gate.upstream.script["word"] = taking(500_000)
+        if operator_first:
+            again = await retry(gate, first.json["job_id"])
+            mine = await submit(gate, "word", token=token, key="order-1")
+            assert mine.json["job_id"] == again.json["job_id"]
+        else:
+            mine = await submit(gate, "word", token=token, key="order-1")
+            with pytest.raises(Conflict, match="handed it in again"):
+                await retry(gate, first.json["job_id"])
+        assert (await poll(gate, mine)).json["billing"]["charged_usd"] == "0.750"
+        assert ((await gate.balance(agent)).available, gate.upstream.runs("word")) == (9_250_000, 2)
+
+
+async def test_what_its_agent_has_asked_for_again_is_not_done_once_more(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = failure
+        _, token = await gate.agent(10_000_000)
+        first = await submit(gate, "word", token=token)
+        assert (await poll(gate, first)).json["status"] == "failed"
+        assert (await poll(gate, await submit(gate, "word", token=token))).json["status"] == "failed"
+        gate.upstream.script["word"] = match
+        await poll(gate, await submit(gate, "other", token=token))
+        mine = await submit(gate, "word", token=token, bill_up_to_usd="1.00")
+        assert (await poll(gate, mine)).json["status"] == "completed"
+        with pytest.raises(Conflict, match="asked for the same again"):
+            await retry(gate, first.json["job_id"])
