@@ -67,6 +67,7 @@ from gateway.settlement.relayer import Relayer
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
 from gateway.settlement.several import Several
+from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
 from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
@@ -514,7 +515,8 @@ def edge_parts(
 
     async def watch() -> Vitals:
         counts = await db.read(settlements.counts)
-        return Vitals(await alarms.levels(), {state.value: counts.get(state, 0) for state in State})
+        by_state = {state.value: counts.get(state, 0) for state in State}
+        return Vitals(await alarms.levels(), by_state, await db.read(stored_jobs.open_counts))
 
     return EdgeParts(
         catalogue=catalogue,

@@ -209,10 +209,10 @@ class Worker:
             if work.done():
                 done = work.result()
                 event = Event.FAILED if isinstance(done.outcome, Failure) else Event.COMPLETED
-                await self._end(job, event, done, held)
+                await self._end(job, event, done, held, progress.rounds)
             elif heart.result():
                 await _stopped(work)
-                await self._end(job, Event.CANCELLED, CANCELLED, held)
+                await self._end(job, Event.CANCELLED, CANCELLED, held, progress.rounds)
             else:
                 log.warning("lease_lost", job=job.id)
         finally:
@@ -261,10 +261,10 @@ class Worker:
                 return True
             until = asked_at + lease_s
 
-    async def _end(self, job: Job, event: Event, done: Done, held: Held | None) -> None:
+    async def _end(self, job: Job, event: Event, done: Done, held: Held | None, rounds: int = 0) -> None:
         ending = self._fulfilling.ending(held, done, self._result_ttl_ms) if held else Ending(ChargeEvent.FAILED)
         crash.point("job.before_end")
-        view = await self._db.write(self._ended, job, event, ending, done.outcome)
+        view = await self._db.write(self._ended, job, event, ending, done.outcome, rounds)
         crash.point("job.after_end")
         if view is None:
             log.warning("ended_elsewhere", job=job.id)
@@ -283,7 +283,9 @@ class Worker:
         await collecting.collect(view.settlement, wait_s=SETTLE_WAIT_S)
         self._changed(job_id)
 
-    def _ended(self, tx: Tx, job: Job, event: Event, ending: Ending, outcome: Outcome) -> ChargeView | None:
+    def _ended(
+        self, tx: Tx, job: Job, event: Event, ending: Ending, outcome: Outcome, rounds: int
+    ) -> ChargeView | None:
         """The one write that ends a job. None: this attempt has nothing to say any more."""
         now = jobs.find(tx, job.id)
         if now is None or now.state is not State.RUNNING or now.attempt != job.attempt:
@@ -296,7 +298,9 @@ class Worker:
             event, outcome = Event.FAILED, Failure("its charge was ended by somebody else")
             view = _charge_of(tx, job)
         code, message = _error(event, outcome)
-        ended = jobs.end(tx, now, event, ttl_ms=self._result_ttl_ms, error_code=code, error=message)
+        ended = jobs.end(
+            tx, now, event, ttl_ms=self._result_ttl_ms, error_code=code, error=message, rounds=rounds
+        )  # fmt: skip
         self._told(tx, ended, view)
         return view
 

@@ -116,6 +116,14 @@ def states(tx: Tx, job_ids: list[str]) -> dict[str, State]:
     return {job_id: State(state) for job_id, state in rows}
 
 
+def open_counts(tx: Tx) -> dict[str, int]:
+    """{queued, running}: how many."""
+    ((queued, running),) = tx.execute(
+        "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'), (SELECT count(*) FROM jobs WHERE state = 'running')"
+    )
+    return {State.QUEUED.value: queued, State.RUNNING.value: running}
+
+
 # working
 
 
@@ -170,18 +178,28 @@ def hand_back(tx: Tx, job: Job, owner: str) -> bool:
     return bool(rows)
 
 
-def end(tx: Tx, job: Job, event: Event, *, ttl_ms: int, error_code: str | None = None, error: str | None = None) -> Job:
+def end(
+    tx: Tx,
+    job: Job,
+    event: Event,
+    *,
+    ttl_ms: int,
+    error_code: str | None = None,
+    error: str | None = None,
+    rounds: int | None = None,
+) -> Job:
     """COMPLETED, FAILED or CANCELLED: of this attempt, or from the queue. What was asked is forgotten, but where it may
     be done again: then it is kept as long as a result would be. Raises Conflict when it has moved meanwhile."""
     after = core.advance(job, event)
     expires_ms = tx.now_ms + ttl_ms
     rows = tx.execute(
         "UPDATE jobs SET state = :state, payload = x'', lease_owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,"
-        " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done'"
+        " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done',"
+        " rounds = coalesce(:rounds, rounds)"
         " WHERE id = :id AND state = :from_state AND attempt = :attempt RETURNING id",
         {
             "id": job.id, "state": after, "from_state": job.state, "attempt": job.attempt, "now_ms": tx.now_ms,
-            "expires_ms": expires_ms, "error_code": error_code, "error": error,
+            "expires_ms": expires_ms, "error_code": error_code, "error": error, "rounds": rounds,
         },
     )  # fmt: skip
     if not rows:

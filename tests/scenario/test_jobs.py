@@ -705,3 +705,17 @@ async def test_what_the_documents_say_of_jobs_fits_what_is_answered(tmp_path):
         for item in (await gate.send("GET", "/discovery/resources")).json["items"]:
             block = item["extensions"]["bazaar"]
             validate(block["info"], block["schema"])
+
+
+async def test_the_metrics_tell_what_waits_and_what_is_worked_on(tmp_path):
+    async with Gate.open(tmp_path, toml="[jobs]\nat_once = 2\n") as gate:
+        gate.upstream.script["long"] = hang
+        _, token = await gate.agent(10_000_000)
+        long = [await submit(gate, "long", token=token) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        page = (await gate.send("GET", "/metrics")).body.decode()
+        assert 'faregate_jobs{state="queued"} 1.0' in page
+        assert 'faregate_jobs{state="running"} 2.0' in page
+        for job in long:
+            await poll(gate, job, wait=0, method="DELETE")
+            assert (await poll(gate, job)).json["progress"] == {"rounds_used": 0, "phase": "done"}
