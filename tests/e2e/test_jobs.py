@@ -129,11 +129,16 @@ async def test_f066_killed_at_every_point_of_a_job(
 ) -> None:
     """It ends once and is charged once; what the vendor has answered and we have kept is not asked again."""
     settings = relayed(chain, upstream=shop.port, more=LEASE)
-    async with running(tmp_path, program, settings, started=False) as gate:
-        for number in range(times):
+    async with running(tmp_path, program, settings) as gate:
+        # Signed before: what a life has left to be looked after may end the next one at its start.
+        ready = [
+            {"payment": await signed(gate)} if by == "upto" else {"token": await gate.agent("1.50")}
+            for _ in range(times)
+        ]
+        await gate.kill()
+        for number, means in enumerate(ready):
             word = secrets.token_hex(4)
-            await gate.start(crash_at=point)
-            means = {"payment": await signed(gate)} if by == "upto" else {"token": await gate.agent("1.50")}
+            await gate.start(crash_at=point, ready=False)
             accepted = None
             with suppress(*GONE):  # it died before we heard: the same submission again is the same job
                 accepted = await submit(gate, word, **means, key=f"k{number}")
