@@ -67,6 +67,7 @@ from gateway.settlement.relayer import Relayer
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
 from gateway.settlement.several import Several
+from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
 from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
@@ -225,6 +226,7 @@ async def assemble(
             token_prefix=settings.service.token_prefix,
             result_ttl_ms=result_ttl_ms,
             queued=worker.queued,
+            cancelled=worker.cancelled,
             told=told,
         )
         app = build_app(
@@ -513,7 +515,8 @@ def edge_parts(
 
     async def watch() -> Vitals:
         counts = await db.read(settlements.counts)
-        return Vitals(await alarms.levels(), {state.value: counts.get(state, 0) for state in State})
+        by_state = {state.value: counts.get(state, 0) for state in State}
+        return Vitals(await alarms.levels(), by_state, await db.read(stored_jobs.open_counts))
 
     return EdgeParts(
         catalogue=catalogue,

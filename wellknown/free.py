@@ -53,6 +53,7 @@ _JOB = _object(
     created_at=_TEXT,
     expires_at=_TEXT_OR_NONE,
     progress=_object(rounds_used={"type": "integer"}, phase=_TEXT),
+    cancelling={"type": "boolean"},
     started_at=_TEXT_OR_NONE,
     finished_at=_TEXT_OR_NONE,
     matched={"type": ["boolean", "null"]},
@@ -71,6 +72,7 @@ _JOB = _object(
     callback=_OBJECT_OR_NONE,
     retried_as=_TEXT,
 )
+_JOB["required"].remove("retried_as")  # of a failed job alone
 
 ROUTES: tuple[Free, ...] = (
     Free(

@@ -153,7 +153,7 @@ def outcome_of(bought: Answer) -> str:
 
 def payment_of(request: Request) -> Payment | None:
     """The payment in PAYMENT-SIGNATURE, or in the older X-PAYMENT. Raises Problem PAYMENT_MALFORMED."""
-    found = request.headers.getlist("payment-signature") or request.headers.getlist("x-payment")
+    found = request.headers.getlist("payment-signature") + request.headers.getlist("x-payment")
     if not found:
         return None
     if len(found) > 1:
@@ -179,24 +179,28 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def budget_micros(request: Request, operation: Operation) -> int | None:
-    """`X-Bill-Up-To-Usd`: the most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
-    found = request.headers.getlist("x-bill-up-to-usd")
-    if not found:
-        return None
-    try:
-        budget = parse_usd(found[0]) if len(found) == 1 else -1
-    except MoneyError:
-        budget = -1
-    if budget < 0:
-        raise Problem(Code.VALIDATION_ERROR, 'X-Bill-Up-To-Usd is one amount, as "0.50"')
-    base = operation.price.base_micros
-    if budget < base:
+    """The most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
+    budget, base = bill_up_to_micros(request), operation.price.base_micros
+    if budget is not None and budget < base:
         raise Problem(
             Code.CEILING_BELOW_PRICE,
             f"this costs {format_usd(base)} USD at least",
             details={"least_usd": format_usd(base)},
         )
     return budget
+
+
+def bill_up_to_micros(request: Request) -> int | None:
+    """`X-Bill-Up-To-Usd`. Raises Problem VALIDATION_ERROR."""
+    found = request.headers.getlist("x-bill-up-to-usd")
+    if not found:
+        return None
+    try:
+        if len(found) == 1:
+            return parse_usd(found[0])
+    except MoneyError:
+        pass
+    raise Problem(Code.VALIDATION_ERROR, 'X-Bill-Up-To-Usd is one amount, as "0.50"')
 
 
 def refusal(challenge: Challenge, problem: Problem) -> Response:

@@ -19,7 +19,7 @@ from gateway.core.job import ENDED, OWNER, Job, State
 from gateway.core.job import Event as JobEvent
 from gateway.core.money import format_usd
 from gateway.core.webhook import WebhookState
-from gateway.flows.fulfilling import Call
+from gateway.flows.fulfilling import Call, job_fingerprint
 from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase
 from gateway.flows.webhooks import first_secret
 from gateway.store import charges, jobs, outbox
@@ -83,10 +83,11 @@ class Jobs:
         token_prefix: str,
         result_ttl_ms: int,
         queued: Callable[[], None] = lambda: None,
+        cancelled: Callable[[str], None] = lambda job_id: None,
         told: OnEnd = lambda tx, job, charge: None,
     ) -> None:
-        """`queued()` is told that there is work; `told` is written with the end of a job; `result_ttl_ms` is how long
-        one can be asked about after that."""
+        """`queued()` is told that there is work, `cancelled(job_id)` of what is to stop; `told` is written with the
+        end of a job; `result_ttl_ms` is how long one can be asked about after that."""
         self._db = db
         self._purchase = purchase
         self._clock = clock
@@ -94,6 +95,7 @@ class Jobs:
         self._token_prefix = f"{token_prefix}j_"
         self._result_ttl_ms = result_ttl_ms
         self._queued = queued
+        self._cancelled = cancelled
         self._told = told
         self._closing = False
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -101,7 +103,8 @@ class Jobs:
     # submit
 
     async def submit(self, call: Call) -> Submitted:
-        """Raises Problem; then nothing was held and there is no job. The same call again gives the same job."""
+        """Raises Problem; then nothing was held and there is no job. With the same payment or idempotency key the same
+        call again gives the same job, until that has failed."""
         handover = call.handover
         if handover is None:
             raise AssertionError("a job is handed over on terms")
@@ -127,6 +130,7 @@ class Jobs:
                 callback_url=handover.callback_url,
                 resells=withheld.charge.id if withheld else None,
                 created_ms=tx.now_ms,
+                idempotency_key=call.idempotency_key if call.payment is None else None,
             )
             jobs.add(tx, job, ids.token_hash(bearer))
             made[:] = [Submitted(joined(tx, job), bearer, repeated=False, webhook_secret=secret if new else None)]
@@ -200,7 +204,7 @@ class Jobs:
         await self._theirs(job_id, agent_id, token)
         await self._db.write(stop, job_id, self._result_ttl_ms, self._told)
         self.changed(job_id)
-        self._queued()
+        self._cancelled(job_id)
         return await self._view(job_id)
 
     # waiting
@@ -250,7 +254,7 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: OnEnd) -> None:
     """A queued job ends here, and its hold with it; a running one is marked. Raises Problem JOB_ENDED."""
     job = jobs.find(tx, job_id)
     if job is None or job.state in ENDED:
-        raise Problem(Code.JOB_ENDED, "this job has ended already; ask for its result")
+        raise Problem(Code.JOB_ENDED, "its work has ended already; ask for its result")
     if job.state is State.RUNNING:
         jobs.ask_to_stop(tx, job_id)
         return
@@ -275,8 +279,9 @@ class Retry:
 
 
 def retry(tx: Tx, job_id: str, new: Retry) -> None:
-    """A failed job is queued again, as another one: its ceiling is held from the same agent's balance, and what it has
-    bought it has. Raises Conflict with the reason where that cannot be, Problem for an agent that may not spend."""
+    """A failed job is queued again, as another one: its ceiling is held from the same agent's balance, under the same
+    idempotency key, and what it has bought it has. Raises Conflict with the reason where that cannot be, Problem for
+    an agent that may not spend."""
     failed = jobs.find(tx, job_id)
     if failed is None or failed.state is not State.FAILED:
         raise Conflict("only a job that has failed is done again" if failed else "there is no such job")
@@ -297,7 +302,15 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
         request_id=new.request_id, request_hash=view.request_hash, owner=OWNER, agent_id=failed.agent_id,
         work_deadline_ms=deadline_ms + WORK_MARGIN_S * 1000,
     )  # fmt: skip
-    outcome = charges.hold(tx, charge, work, None, None)
+    key = None
+    if failed.idempotency_key is not None:
+        terms = job_fingerprint(view.request_hash, charge.held_micros, failed.callback_url)
+        key = charges.KeyUse(failed.party, failed.idempotency_key, terms)
+    elif (alike := charges.find_alike(tx, view.charge, view.request_hash)) is not None:
+        raise Conflict(f"its agent has asked for the same again since, as {alike}")
+    outcome = charges.hold(tx, charge, work, None, key)
+    if isinstance(outcome, charges.KeyKnown):
+        raise Conflict(f"its agent has handed it in again by the same Idempotency-Key, as {outcome.charge_id}")
     if isinstance(outcome, charges.Short):
         available, wanted = format_usd(outcome.available_micros), format_usd(charge.held_micros)
         raise Conflict(f"the agent's balance of {available} USD does not cover the {wanted} USD that it may cost")

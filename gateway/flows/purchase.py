@@ -20,6 +20,7 @@ import structlog
 
 from gateway.core import crash, ids, job
 from gateway.core.agent import Principal
+from gateway.core.answer import iso
 from gateway.core.charge import Charge, Disclosure, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
@@ -163,7 +164,7 @@ class Purchase:
             )
 
     async def _authorize_balance(self, call: Call, agent: Principal, rider: Rider | None) -> Held | Answer:
-        key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
+        key = KeyUse(agent.agent_id, call.idempotency_key, call.fingerprint) if call.idempotency_key else None
         try:
             self._require_awake(call)
         except Problem:
@@ -415,11 +416,11 @@ class Purchase:
 
     def _payment_key(self, call: Call, verified: Verified) -> KeyUse | None:
         if call.principal is not None and call.idempotency_key:
-            return KeyUse(call.principal.agent_id, call.idempotency_key, call.request_hash)
+            return KeyUse(call.principal.agent_id, call.idempotency_key, call.fingerprint)
         identifier = verified.payment.payment_identifier
         if identifier is None:
             return None
-        fingerprint = hashlib.sha256(call.request_hash + verified.payment.payment_hash).digest()
+        fingerprint = hashlib.sha256(call.fingerprint + verified.payment.payment_hash).digest()
         return KeyUse(verified.payer, identifier, fingerprint)
 
     # fulfil
@@ -520,20 +521,21 @@ def _earlier(
     withheld = charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
     if withheld is None and verified.requirements.scheme == "upto":
         owed = charges.find_owed(tx, verified.payer)
-        return charges.Owing(owed.charge) if owed else None
+        return charges.Owing(owed) if owed else None
     return withheld
 
 
-def _owing(owed: Charge) -> Problem:
+def _owing(owed: ChargeView) -> Problem:
     return Problem(
         Code.PAYMENT_INVALID,
-        f"an earlier result for this wallet, of {owed.operation}, was not paid for: send that very request again with "
-        "a new payment and have it without new work, then other work is taken on again",
+        f"an earlier result for this wallet, of {owed.charge.operation}, was not paid for: send that request again "
+        "with a new payment and have it without new work, then other work is taken on again",
         reason=Reason.EARLIER_UNPAID,
         details={
-            "charge_id": owed.id,
-            "operation": owed.operation,
-            "owed_usd": format_usd(owed.captured_micros),
+            "charge_id": owed.charge.id,
+            "operation": owed.charge.operation,
+            "owed_usd": format_usd(owed.charge.captured_micros),
+            "until": iso(owed.result_expires_ms or 0),
         },
     )
 

@@ -410,14 +410,21 @@ class Directory(Table):
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
-    at_once: Whole = Field(8, ge=1, le=1000, description="jobs worked on at once by this process")
+    at_once: Whole = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="jobs worked on at once by this process; of 4 or more, one place is for payers with none under way",
+    )
     time_s: Whole = Field(900, ge=10, le=1000, description="seconds a job may take, its time in the queue included")
     lease_s: Seconds = Field(
         20, ge=1, le=600, description="seconds after which the jobs of a process that died are taken over"
     )
     bill_up_to: UsdText = Field("1.50", description="USD a job may cost when its submitter says nothing")
     bill_up_to_max: UsdText = Field("50", description="the most USD that a submitter may allow")
-    result_ttl_hours: Whole = Field(168, ge=1, le=8760, description="hours a job can be asked about after its end")
+    result_ttl_hours: Whole = Field(
+        168, ge=25, le=8760, description="hours a job can be asked about after its end: longer than a signature lives"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

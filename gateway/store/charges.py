@@ -13,6 +13,7 @@ from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
+from gateway.core.x402.verdict import Reason
 from gateway.store import actions, charge_row, ledger, payments, settlements
 from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
@@ -33,6 +34,7 @@ __all__ = [
     "add_token",
     "expire_results",
     "find",
+    "find_alike",
     "find_by_identity",
     "find_by_key",
     "find_by_payment",
@@ -133,7 +135,7 @@ class PermitInUse:
 class Owing:
     """An earlier result of this wallet was never paid for, and no further ceiling of its is taken until it is."""
 
-    owed: Charge
+    owed: "ChargeView"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ def _from_wallet(
         raise IllegalMove(f"{charge.id} and its payment differ")
     # A ceiling is collected when the work is done: time enough to pull the payment, again and again.
     if charge.metered and buys is None and (owed := find_owed(tx, claim.payer)) is not None:
-        return Owing(owed.charge)
+        return Owing(owed)
     if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
         return PermitInUse()
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
@@ -473,9 +475,20 @@ def find_owed(tx: Tx, payer: str) -> ChargeView | None:
     kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND r.body IS NOT NULL"
     # The source and the IN are what SQLite knows its index by.
     pulled = "c.source = 'signature' AND c.state IN ('held', 'captured') AND c.state = 'captured' AND s.abandoned = 1"
-    lost = "c.state = 'unpaid' AND s.state = 'lost'"  # of a shortfall something did come
+    # Of a shortfall something did come. What expired without ever being refused was our own delay.
+    lost = f"c.state = 'unpaid' AND s.state = 'lost' AND (s.abandoned = 1 OR s.reason = '{Reason.NONCE_USED}')"
     found = (_one(tx, f"{kept} AND {owed} LIMIT 1", {"payer": payer}) for owed in (pulled, lost))
     return next((view for view in found if view is not None), None)
+
+
+def find_alike(tx: Tx, charge: Charge, request_hash: bytes) -> str | None:
+    """A later charge of the same party for the same request that has not failed."""
+    rows = tx.execute(
+        "SELECT id FROM charges WHERE party = :party AND id > :id AND operation = :operation"
+        " AND request_hash = :request_hash AND NOT (state = 'released' AND reason IN ('failed', 'expired')) LIMIT 1",
+        {"party": charge.party, "id": charge.id, "operation": charge.operation, "request_hash": request_hash},
+    )
+    return rows[0][0] if rows else None
 
 
 def listing(
