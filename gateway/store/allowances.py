@@ -1,6 +1,6 @@
 """What a wallet's owner has stated to spend here by x402 at most: a limit of his own, which we keep for him.
 
-How much of it is drawn is kept by triggers of the schema, beside each charge that moves.
+A hold draws all that it may come to; what its end leaves over is given back by a trigger of the schema.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,15 @@ def find(tx: Tx, address: str) -> Allowance | None:
         "SELECT limit_micros, drawn_micros, since_ms FROM allowances WHERE address = :address", {"address": address}
     )
     return Allowance(*rows[0]) if rows else None
+
+
+def draw(tx: Tx, address: str, micros: int) -> None:
+    """For a charge of this transaction; nothing where the wallet has stated none. More than is left violates the
+    schema and raises the database's own error."""
+    tx.execute(
+        "UPDATE allowances SET drawn_micros = drawn_micros + :micros WHERE address = :address AND since_ms < :now_ms",
+        {"address": address, "micros": micros, "now_ms": tx.now_ms},
+    )
 
 
 def state(tx: Tx, address: str, limit_micros: int, nonce: str, signature: bytes) -> None:

@@ -306,6 +306,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
     ledger.post(tx, core.hold(charge), charge_id=charge.id)
     if claim is not None:
         payments.claim(tx, claim, charge)
+        allowances.draw(tx, claim.payer, charge.held_micros)
     if key is not None:
         tx.execute(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, charge_id, at_ms)"

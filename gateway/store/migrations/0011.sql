@@ -39,8 +39,9 @@ CREATE TRIGGER registrations_are_history BEFORE UPDATE ON registrations
 BEGIN SELECT RAISE(ABORT, 'registrations are history'); END;
 
 -- What a wallet has stated to spend by x402 at most, and what was drawn of it since: everything signed for charges that
--- are open or were captured. The triggers bring it along, so that a hold has one row to look at; the CHECK makes drawing
--- more than was stated impossible. Stated anew, it begins anew: charges from before count for what was stated then.
+-- are open or were captured. A hold draws (gateway/store/charges.py: a trigger there would slow down every hold, from
+-- balance too), the trigger gives back what an end leaves over; the CHECK makes drawing more than was stated impossible.
+-- Stated anew, it begins anew: charges from before count for what was stated then.
 CREATE TABLE allowances (
   address TEXT PRIMARY KEY REFERENCES wallets (address),
   limit_micros INTEGER NOT NULL CHECK (limit_micros BETWEEN 1 AND 1000000000000000),
@@ -52,14 +53,6 @@ CREATE TABLE allowances (
 
 CREATE TRIGGER allowances_stay BEFORE DELETE ON allowances
 BEGIN SELECT RAISE(ABORT, 'an allowance is stated anew, not dropped'); END;
--- A new charge moves something beside itself now, and SQLite then wants to see whether an earlier one refers to it.
-CREATE INDEX charges_resold ON charges (resold_by) WHERE resold_by IS NOT NULL;
-
-CREATE TRIGGER allowances_of_new_charges AFTER INSERT ON charges WHEN NEW.source = 'signature'
-BEGIN
-  UPDATE allowances SET drawn_micros = drawn_micros + NEW.held_micros
-    WHERE address = NEW.payer AND since_ms < NEW.created_ms;
-END;
 CREATE TRIGGER allowances_of_ended_charges AFTER UPDATE OF state ON charges
 WHEN NEW.source = 'signature' AND NEW.state <> OLD.state AND NEW.state IN ('captured', 'released', 'unpaid')
 BEGIN
