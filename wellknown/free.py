@@ -33,6 +33,7 @@ class Free:
     """Those that are answered with the error envelope."""
     body: Mapping[str, Json] | None = None
     """The schema of a JSON body, which may be left out."""
+    body_required: bool = False
 
 
 def _object(**properties: Json) -> dict[str, Json]:
@@ -149,6 +150,7 @@ ROUTES: tuple[Free, ...] = (
             },
             "additionalProperties": False,
         },
+        body_required=True,
     ),
     Free(
         "wallet_register",
@@ -164,6 +166,7 @@ ROUTES: tuple[Free, ...] = (
             "properties": {**_SIGNED, "label": {"type": "string", "maxLength": 100}},
             "additionalProperties": False,
         },
+        body_required=True,
     ),
     Free(
         "wallet_link",
@@ -179,6 +182,7 @@ ROUTES: tuple[Free, ...] = (
             "properties": _SIGNED,
             "additionalProperties": False,
         },
+        body_required=True,
     ),
     Free(
         "webhook_secret",

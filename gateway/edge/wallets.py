@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import siwe
-from gateway.core.agent import Principal
+from gateway.core.agent import Principal, TokenKind
 from gateway.core.answer import iso
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MICROS_MAX, MoneyError, format_usd, parse_usd
@@ -168,6 +168,8 @@ class WalletDoor:
         principal = await self.tokens.principal(request)
         if principal is None:
             raise Problem(Code.INVALID_TOKEN, "bring the bearer token of the agent that the wallet is to be linked to")
+        if principal.kind is not TokenKind.ADMIN:
+            raise Problem(Code.SCOPE_DENIED, "only the agent's own token links wallets")
         return principal
 
 
