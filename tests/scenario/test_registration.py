@@ -21,6 +21,7 @@ from gateway.assemble import assemble
 from gateway.core import siwe
 from gateway.edge import logs
 from gateway.edge.server import serving
+from gateway.flows.registration import ASKING_MAX, WAITING_MAX
 from gateway.settings import parse
 from gateway.settlement.protocol import Holding, SignedText, Unknown
 from gateway.settlement.sandbox import Sandbox, Weather
@@ -436,6 +437,42 @@ async def test_nothing_is_consumed_while_the_chain_is_out_of_reach(gate: Gate) -
     assert await all_agents(gate) == []
     gate.sandbox.weather = Weather.FAIR
     assert (await ask(gate, "wallet-register", shown)).status == 201
+
+
+class Slow(Watched):
+    """Answers when it is told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.answers = asyncio.Event()
+
+    async def holding(self, network: str, wallet: str) -> Holding | Unknown:
+        self.asked.append("holding")
+        await self.answers.wait()
+        return await Sandbox.holding(self, network, wallet)
+
+
+async def test_f121_a_crowd_waits_for_itself(tmp_path: Path, clock: Clock) -> None:
+    """With the chain slow, few are asked about, few wait, the others are told to come again; and whoever pays is
+    served."""
+    settler = Slow(clock)
+    async with Gate.open(tmp_path, settler=settler, clock=clock) as gate:
+        newcomers = [rich(gate) for _ in range(ASKING_MAX + WAITING_MAX + 10)]
+        shown = [newcomer.shown(await newcomer.invite()) for newcomer in newcomers]
+        crowd = [asyncio.create_task(ask(gate, "wallet-register", each)) for each in shown]
+
+        async def refused_ones() -> list[Reply]:
+            done = [task.result() for task in crowd if task.done()]
+            return done if len(done) == 10 else []
+
+        turned_away = await eventually(refused_ones)
+        assert {(reply.status, reply.json["code"]) for reply in turned_away} == {(503, "OVERLOADED")}
+        assert settler.asked == ["holding"] * ASKING_MAX
+        assert (await gate.pay("hello")).status == 200
+        settler.answers.set()
+        replies = await asyncio.gather(*crowd)
+        assert sorted(reply.status for reply in replies) == [201] * (ASKING_MAX + WAITING_MAX) + [503] * 10
+        assert (await newcomers[-1].register()).status in (200, 201)
 
 
 class Forgetful(Watched):
