@@ -33,6 +33,7 @@ class Free:
     """Those that are answered with the error envelope."""
     body: Mapping[str, Json] | None = None
     """The schema of a JSON body, which may be left out."""
+    body_required: bool = False
 
 
 def _object(**properties: Json) -> dict[str, Json]:
@@ -44,6 +45,25 @@ _TEXT_OR_NONE = {"type": ["string", "null"]}
 _USD = {"type": "string", "pattern": "^-?[0-9]+\\.[0-9]{3,6}$"}
 _AMOUNTS = {"virtual_balance_usd": _USD, "held_usd": _USD, "available_usd": _USD, "bonus_usd": _USD}
 _OBJECT_OR_NONE = {"type": ["object", "null"]}
+
+_WALLET = _object(
+    address=_TEXT,
+    chain_id={"type": ["integer", "null"]},
+    role={"enum": ["mint", "linked"]},
+    linked_at=_TEXT,
+    allowance=_OBJECT_OR_NONE,
+)
+_SIGNATURE = {"type": "string", "pattern": "^0x(?:[0-9a-fA-F]{2})+$"}
+_SIGNED: dict[str, Json] = {
+    "address": _TEXT,
+    "nonce": _TEXT,
+    "siwe_message": {"type": "string", "description": "As wallet-nonce gave it, letter by letter."},
+    "siwe_signature": _SIGNATURE,
+    "allowance_intent_signature": {
+        "anyOf": [_SIGNATURE, {"type": "null"}], "description": "Over allowance_intent_message; may be left out.",
+    },
+}  # fmt: skip
+_SIGNED_REQUIRED = ["address", "nonce", "siwe_message", "siwe_signature"]
 
 _JOB_ID: Parameter = ("job_id", "path", True, "From the 202 of the job.")
 _JOB = _object(
@@ -85,6 +105,7 @@ ROUTES: tuple[Free, ...] = (
             principal={"type": "object"},
             status={"enum": ["active", "frozen"]},
             created_at={"type": "string", "format": "date-time"},
+            wallets={"type": "array", "items": _WALLET},
             **_AMOUNTS,
             routes={"type": "object"},
         ),
@@ -98,6 +119,72 @@ ROUTES: tuple[Free, ...] = (
         _object(agent_id=_TEXT, currency={"const": "USD"}, key_cap=_OBJECT_OR_NONE, **_AMOUNTS),
         access="agent",
         problems=(401,),
+    ),
+    Free(
+        "wallet_nonce",
+        "/api/v1/agents/wallet-nonce",
+        "A message for a wallet to sign (EIP-4361): it registers, or by `link` joins the agent whose token asks",
+        _object(
+            address=_TEXT,
+            chain_id={"type": "integer"},
+            purpose={"enum": ["register", "link"]},
+            nonce=_TEXT,
+            siwe_message=_TEXT,
+            allowance_intent_message=_TEXT_OR_NONE,
+            allowance_usd=_TEXT_OR_NONE,
+            expires_at=_TEXT,
+            min_wallet_usd=_USD,
+            grant_usd=_USD,
+        ),
+        problems=(400, 401, 408, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["address"],
+            "properties": {
+                "address": _TEXT,
+                "chain_id": {"type": "integer", "description": "Of the network to be looked at for its money."},
+                "allowance_usd": {
+                    "type": ["string", "integer", "null"],
+                    "description": "What the wallet is meant to spend here by x402 at most.",
+                },
+                "purpose": {"enum": ["register", "link"], "default": "register"},
+            },
+            "additionalProperties": False,
+        },
+        body_required=True,
+    ),
+    Free(
+        "wallet_register",
+        "/api/v1/agents/wallet-register",
+        "Make an agent for a wallet that has signed: 201 with its token, shown this once. 200 for a known one",
+        _object(agent_id=_TEXT, token=_TEXT_OR_NONE, created={"type": "boolean"}),
+        statuses=(200, 201),
+        problems=(400, 401, 403, 408, 409, 410, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": _SIGNED_REQUIRED,
+            "properties": {**_SIGNED, "label": {"type": "string", "maxLength": 100}},
+            "additionalProperties": False,
+        },
+        body_required=True,
+    ),
+    Free(
+        "wallet_link",
+        "/api/v1/agents/wallet-link",
+        "Put a further wallet, which has signed, beside those of the agent",
+        _object(agent_id=_TEXT, linked={"type": "boolean"}, wallets={"type": "array", "items": _WALLET}),
+        access="agent",
+        problems=(400, 401, 403, 408, 409, 410, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": _SIGNED_REQUIRED,
+            "properties": _SIGNED,
+            "additionalProperties": False,
+        },
+        body_required=True,
     ),
     Free(
         "webhook_secret",

@@ -17,7 +17,8 @@ from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
 from gateway.edge.tokens import Tokens
-from gateway.store import agents, outbox
+from gateway.edge.wallets import wallet_told
+from gateway.store import agents, outbox, registrations
 from gateway.store.agents import Balance
 from gateway.store.database import Database
 
@@ -44,6 +45,7 @@ class Agents:
     async def me(self, request: Request) -> Response:
         principal = await self._principal(request)
         balance = await self.db.read(agents.balance, principal.agent_id)
+        wallets = await self.db.read(registrations.shown, principal.agent_id)
         return _private(
             {
                 "agent_id": principal.agent_id,
@@ -51,6 +53,7 @@ class Agents:
                 "principal": {"kind": principal.kind.value, "key_id": None, "scopes": ["*"]},
                 "status": principal.status.value,
                 "created_at": iso(principal.created_ms),
+                "wallets": [wallet_told(each) for each in wallets],
                 **_amounts(balance),
                 "routes": {
                     **{o.id: {"price_usd": format_usd(o.price.base_micros), "online": True} for o in self.catalogue},

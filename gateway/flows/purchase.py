@@ -259,6 +259,18 @@ class Purchase:
                     "allowance instead of adding to it: wait until that call has ended, or approve Permit2 once",
                     reason=Reason.PERMIT_IN_USE,
                 )
+            case charges.BeyondAllowance(allowance):
+                raise Problem(
+                    Code.ALLOWANCE_EXCEEDED,
+                    f"this wallet has stated to spend {format_usd(allowance.limit_micros)} USD here by x402 at most, "
+                    f"and {format_usd(allowance.drawn_micros)} USD of it are drawn: state another limit by signing in "
+                    "with it again, or pay from a balance",
+                    details={
+                        "billing_reason": "allowance_exceeded",
+                        "limit_usd": format_usd(allowance.limit_micros),
+                        "drawn_usd": format_usd(allowance.drawn_micros),
+                    },
+                )
             case charges.Owing(owed):
                 raise _owing(owed)
             case charges.Overcommitted(open_micros):
@@ -490,8 +502,8 @@ def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
     withheld: ChargeView | None,
 ) -> (
-    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | charges.Owing"
-    " | KeyKnown | PaymentKnown"
+    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | charges.BeyondAllowance"
+    " | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
     """The hold, and with it whatever rides on it: all or nothing."""
     outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)

@@ -15,6 +15,8 @@ charges, settlements, refunds and credits, with its own arithmetic. A clean file
     proof       what is proven has one proof, nothing else has one
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
+    grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
+    allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
 """
 # ruff: noqa: S608 every query is made of constants of this file
@@ -273,6 +275,18 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE a.network = n.network AND a.key = n.key AND a.nonce = n.nonce AND a.hash = n.mined_hash)"),
     ("key", "belongs to a charge that failed",
      f"SELECT k.key FROM idempotency_keys k JOIN charges c ON c.id = k.charge_id WHERE {_FAILED}"),
+    ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
+     "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address"
+     " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"
+     " WHERE coalesce(k.amount_micros, 0) <> r.granted_micros OR (w.role = 'linked') <> (r.withheld IS 'linked')"
+     " OR (r.granted_micros > 0 AND r.credit_id <> 'mint:' || r.address)"),
+    ("grant", "was granted for a wallet that never registered",
+     "SELECT k.id FROM credits k WHERE substr(k.id, 1, 5) = 'mint:'"
+     " AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.credit_id = k.id)"),
+    ("allowance", "is drawn by more or less than was signed for",
+     "SELECT a.address FROM allowances a WHERE a.drawn_micros <> (SELECT coalesce(sum(CASE c.state"
+     " WHEN 'held' THEN c.held_micros WHEN 'released' THEN 0 WHEN 'unpaid' THEN 0 ELSE c.captured_micros END), 0)"
+     " FROM charges c WHERE c.payer = a.address AND c.source = 'signature' AND c.created_ms > a.since_ms)"),
     ("job", "and its charge tell different stories",
      "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
      " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"

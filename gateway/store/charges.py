@@ -14,11 +14,13 @@ from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
 from gateway.core.x402.verdict import Reason
-from gateway.store import actions, charge_row, ledger, payments, settlements
+from gateway.store import actions, allowances, charge_row, ledger, payments, settlements
+from gateway.store.allowances import Allowance
 from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
 
 __all__ = [
+    "BeyondAllowance",
     "ChargeView",
     "Claim",
     "Held",
@@ -132,6 +134,13 @@ class PermitInUse:
 
 
 @dataclass(frozen=True, slots=True)
+class BeyondAllowance:
+    """It is more than is left of what the wallet has stated to spend here."""
+
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
 class Owing:
     """An earlier result of this wallet was never paid for, and no further ceiling of its is taken until it is."""
 
@@ -196,7 +205,7 @@ class ChargeView:
 
 def hold(
     tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, *, buys: str | None = None
-) -> Held | Short | Overcommitted | PermitInUse | Owing | KeyKnown | PaymentKnown:
+) -> Held | Short | Overcommitted | PermitInUse | BeyondAllowance | Owing | KeyKnown | PaymentKnown:
     """Opens the charge, or says why not and writes nothing. From balance the split into own and bonus money is made
     here. `buys`: the earlier charge whose withheld result it pays for. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     if (charge.source is Source.SIGNATURE) is (claim is None):
@@ -244,12 +253,15 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
 
 def _from_wallet(
     tx: Tx, charge: Charge, claim: Claim, buys: str | None
-) -> Charge | Overcommitted | PermitInUse | Owing:
+) -> Charge | Overcommitted | PermitInUse | BeyondAllowance | Owing:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
     # A ceiling is collected when the work is done: time enough to pull the payment, again and again.
     if charge.metered and buys is None and (owed := find_owed(tx, claim.payer)) is not None:
         return Owing(owed)
+    allowance = allowances.find(tx, claim.payer)
+    if allowance is not None and not allowance.covers(charge.held_micros):
+        return BeyondAllowance(allowance)
     if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
         return PermitInUse()
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
@@ -296,6 +308,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
     ledger.post(tx, core.hold(charge), charge_id=charge.id)
     if claim is not None:
         payments.claim(tx, claim, charge)
+        allowances.draw(tx, claim.payer, charge.held_micros)
     if key is not None:
         tx.execute(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, charge_id, at_ms)"

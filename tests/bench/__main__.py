@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from bench import chainpaid, handed_over, machine, offline
+from bench import chainpaid, handed_over, machine, offline, registering
 from bench.figures import Figure, Plan
 
 MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] = {
@@ -25,6 +25,7 @@ MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] 
     ("jobs_drain",): handed_over.drain,
     ("job_submit",): handed_over.submit,
     ("longpoll_memory", "longpoll_slowdown"): handed_over.longpolls,
+    ("register_cpu",): registering.cpu,
     ("settle_c1",): chainpaid.settle_c1,
     ("settle_c16",): chainpaid.settle_c16,
     ("settle_c64", "gas"): chainpaid.settle_c64,

@@ -8,8 +8,9 @@ from rigs import books
 from rigs.money_table import RELAYER, play
 
 from gateway.core.charge import Event
+from gateway.core.grant import Policy
 from gateway.core.settlement import Attempt, ProofKind, Settled
-from gateway.store import agents, charges, ledger, outbox, settlements
+from gateway.store import agents, allowances, charges, ledger, outbox, registrations, settlements
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -34,6 +35,10 @@ def _names(sql: str, table: str) -> bool:
     """Whether the statement takes rows from this table, or from one it calls so."""
     return re.search(rf"(FROM|JOIN|UPDATE|INTO|,)\s+(\w+ )?{re.escape(table)}\b(?!\.)", sql) is not None
 
+
+PROOF = registrations.Proof(books.WALLET, "eip155:1", False, "n", 9, 5, b"x")
+NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_1", bytes(32), "")
+FUNDS = registrations.Funds(5, {books.PAY_TO: 5})
 
 CALLS: dict[str, Callable[[Tx], object]] = {
     "hold": lambda tx: charges.hold(
@@ -80,6 +85,12 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "webhooks forgotten": outbox.forget,
     "webhook secret": lambda tx: outbox.rotate_secret(tx, "ann", "whsec_" + "A" * 43 + "=", 5),
     "webhook secrets": lambda tx: outbox.secrets_of(tx, "ann"),
+    "used nonce": lambda tx: registrations.standing(tx, books.WALLET, "n"),
+    "register": lambda tx: registrations.register(tx, PROOF, NEWCOMER, FUNDS, Policy(5, 50, 5, once_per_dollar=True)),
+    "link": lambda tx: registrations.link(tx, PROOF, "ann", None),
+    "wallets": lambda tx: registrations.shown(tx, "ann"),
+    "allowance": lambda tx: allowances.find(tx, books.WALLET),
+    "draw": lambda tx: allowances.draw(tx, books.WALLET, 5),
     "authenticate": lambda tx: agents.authenticate(tx, b"x"),
     "balance": lambda tx: agents.balance(tx, "ann"),
     "statement": lambda tx: ledger.rows(tx, charge_id="c1"),

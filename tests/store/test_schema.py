@@ -25,6 +25,7 @@ HISTORY = {
     "attempts": "hash = hash",
     "attempt_settlements": "position = position",
     "closed_nonces": "mined_hash = mined_hash",
+    "registrations": "granted_micros = granted_micros",
 }
 KEPT = {
     "accounts": "name = name",
@@ -33,6 +34,8 @@ KEPT = {
     "charges": "held_micros = held_micros",
     "payments": None,
     "settlements": "amount_micros = amount_micros",
+    "wallets": "role = role",
+    "allowances": None,
 }
 
 
@@ -53,7 +56,15 @@ async def filled(db: SqliteDatabase) -> SqliteDatabase:
         close  5 by=0x5-0          -> ok
         """,
     )
-    await db.write(lambda tx: tx.execute("INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL)"))
+    for statement in (
+        "INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL)",
+        f"INSERT INTO wallets VALUES ('{books.WALLET}', 'ann', 'mint', 1)",
+        f"INSERT INTO registrations VALUES ('{books.WALLET}', 'eip155:1', 0, 0, NULL, 'off', 1)",
+        f"INSERT INTO allowances VALUES ('{books.WALLET}', 10, 0, x'00', 'n', 1)",
+        "INSERT INTO nonce_key VALUES (1, zeroblob(32))",
+        "INSERT INTO used_nonces VALUES ('n', 1)",
+    ):
+        await db.write(lambda tx, statement=statement: tx.execute(statement))
     return db
 
 
@@ -123,6 +134,17 @@ FORBIDDEN = (
     "INSERT INTO results VALUES ('c9', x'00', 1)",
     "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL)",
     "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL)",
+    "INSERT INTO nonce_key VALUES (2, zeroblob(32))",
+    "UPDATE nonce_key SET key = randomblob(32)",
+    "UPDATE used_nonces SET expires_ms = 0",
+    "INSERT INTO used_nonces VALUES ('n', 2)",
+    "INSERT INTO registrations VALUES ('0xb', 'eip155:1', 0, 0, NULL, 'off', 1)",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 5, NULL, NULL, 1 FROM registrations",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 0, NULL, NULL, 1 FROM registrations",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 0, NULL, 'a whim', 1 FROM registrations",
+    "UPDATE allowances SET drawn_micros = 11",
+    "UPDATE allowances SET drawn_micros = -1",
+    "UPDATE allowances SET limit_micros = 0",
 )
 
 
