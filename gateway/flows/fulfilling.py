@@ -14,7 +14,7 @@ import structlog
 from pydantic import BaseModel
 
 from gateway.core import answer, ids
-from gateway.core.agent import Principal
+from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source
 from gateway.core.errors import Conflict
@@ -69,6 +69,12 @@ class Call:
         if self.handover is not None:
             asked = f"job {self.handover.ceiling_micros} {self.handover.callback_url or ''}\n{asked}"
         return hashlib.sha256(asked.encode()).digest()
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What a usage key must be allowed to do for it."""
+        scope = scope_of(self.operation.id)
+        return (JOBS, scope) if self.handover is not None else (scope,)
 
     @property
     def may_be_repeated(self) -> bool:

@@ -53,7 +53,11 @@ async def filled(db: SqliteDatabase) -> SqliteDatabase:
         close  5 by=0x5-0          -> ok
         """,
     )
-    await db.write(lambda tx: tx.execute("INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL)"))
+    await db.write(
+        lambda tx: tx.execute(
+            "INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL, NULL, NULL, NULL)"
+        )
+    )
     return db
 
 
@@ -121,8 +125,8 @@ FORBIDDEN = (
     "INSERT INTO idempotency_keys SELECT scope, key, fingerprint, 'c2', at_ms FROM idempotency_keys",
     "INSERT INTO attempts SELECT network, 'other', 9, 0, hash, raw, max_fee_per_gas, sent_ms FROM attempts",
     "INSERT INTO results VALUES ('c9', x'00', 1)",
-    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL)",
-    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL, NULL, NULL, NULL)",
 )
 
 
