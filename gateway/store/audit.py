@@ -239,7 +239,7 @@ SELECT key_id, ended_ms / 86400000, sum(captured_micros - refunded_micros) FROM 
 WHERE key_id IS NOT NULL AND source = 'balance' AND captured_micros > 0 GROUP BY 1, 2
 """
 _CAPS = """
-SELECT id, cap_micros, cap_period, open_micros FROM usage_keys WHERE cap_micros IS NOT NULL AND cap_set_ms = created_ms
+SELECT id, cap_micros, cap_period, open_micros FROM usage_keys WHERE cap_micros IS NOT NULL AND recapped = 0
 ORDER BY id
 """
 

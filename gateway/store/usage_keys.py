@@ -17,7 +17,7 @@ from gateway.store.database import Row, Tx
 _SELECT = """
 SELECT k.id, k.agent_id, k.label, k.scopes, k.cap_micros, k.cap_period, k.requests_per_min, k.expires_ms,
   k.created_ms, k.revoked_ms,
-  (SELECT t.hint FROM tokens t WHERE t.key_id = k.id ORDER BY t.created_ms DESC, t.id DESC LIMIT 1),
+  (SELECT t.hint FROM tokens t WHERE t.key_id = k.id ORDER BY t.expires_ms IS NOT NULL, t.created_ms DESC, t.id DESC LIMIT 1),
   (SELECT max(t.last_used_ms) FROM tokens t WHERE t.key_id = k.id)
 FROM usage_keys k
 """
@@ -69,8 +69,8 @@ def create(tx: Tx, key_id: str, agent_id: str, terms: KeyTerms, token: NewToken)
     if count >= KEYS_MAX:
         raise Problem(Code.VALIDATION_ERROR, f"an agent has at most {KEYS_MAX} usage keys: revoke one that is not used")
     tx.execute(
-        "INSERT INTO usage_keys (id, agent_id, label, scopes, cap_micros, cap_period, cap_set_ms, requests_per_min,"
-        " expires_ms, created_ms) VALUES (:id, :agent_id, :label, :scopes, :cap_micros, :cap_period, :now_ms,"
+        "INSERT INTO usage_keys (id, agent_id, label, scopes, cap_micros, cap_period, requests_per_min,"
+        " expires_ms, created_ms) VALUES (:id, :agent_id, :label, :scopes, :cap_micros, :cap_period,"
         " :requests_per_min, :expires_ms, :now_ms)",
         {"id": key_id, "agent_id": agent_id, "now_ms": tx.now_ms, **_columns(terms)},
     )
@@ -90,8 +90,8 @@ def change(tx: Tx, agent_id: str, key_id: str, change: Callable[[KeyTerms], KeyT
         tx.execute(
             "UPDATE usage_keys SET label = :label, scopes = :scopes, requests_per_min = :requests_per_min,"
             " expires_ms = :expires_ms, cap_micros = :cap_micros, cap_period = :cap_period,"
-            " cap_set_ms = CASE WHEN :recapped THEN :now_ms ELSE cap_set_ms END WHERE id = :id",
-            {"id": key_id, "now_ms": tx.now_ms, "recapped": int(terms.cap != key.terms.cap), **_columns(terms)},
+            " recapped = CASE WHEN :recapped THEN 1 ELSE recapped END WHERE id = :id",
+            {"id": key_id, "recapped": int(terms.cap != key.terms.cap), **_columns(terms)},
         )
         actions.note(tx, "change_key", agent_id, f"{key_id} {_words(terms)}")
     return _load(tx, agent_id, key_id)

@@ -7,7 +7,7 @@ CREATE TABLE usage_keys (
   scopes TEXT NOT NULL CHECK (scopes <> '' AND instr(scopes, '*') <> 1), -- in order, a blank between two
   cap_micros INTEGER CHECK (cap_micros BETWEEN 1 AND 1000000000000000),
   cap_period TEXT CHECK (cap_period IN ('total', 'day', 'week', 'month')),
-  cap_set_ms INTEGER NOT NULL, -- since when this cap is in force
+  recapped INTEGER NOT NULL DEFAULT 0 CHECK (recapped IN (0, 1)), -- 1: it once had another cap
   requests_per_min INTEGER CHECK (requests_per_min >= 1),
   open_micros INTEGER NOT NULL DEFAULT 0 CHECK (open_micros >= 0), -- what its open calls hold of the balance
   created_ms INTEGER NOT NULL,
@@ -22,7 +22,7 @@ BEGIN SELECT RAISE(ABORT, 'usage keys stay: revoke it'); END;
 CREATE TRIGGER usage_keys_keep_terms BEFORE UPDATE OF id, agent_id, created_ms ON usage_keys
 BEGIN SELECT RAISE(ABORT, 'a usage key stays its agent''s'); END;
 CREATE TRIGGER usage_keys_stay_revoked BEFORE UPDATE OF
-  label, scopes, cap_micros, cap_period, cap_set_ms, requests_per_min, expires_ms, revoked_ms ON usage_keys
+  label, scopes, cap_micros, cap_period, recapped, requests_per_min, expires_ms, revoked_ms ON usage_keys
 WHEN OLD.revoked_ms IS NOT NULL
 BEGIN SELECT RAISE(ABORT, 'a revoked usage key stays as it is'); END;
 
