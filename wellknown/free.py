@@ -33,6 +33,7 @@ class Free:
     """Those that are answered with the error envelope."""
     body: Mapping[str, Json] | None = None
     """The schema of a JSON body, which may be left out."""
+    body_required: bool = False
 
 
 def _object(**properties: Json) -> dict[str, Json]:
@@ -206,6 +207,7 @@ ROUTES: tuple[Free, ...] = (
         problems=_ADMIN_WRITES,
         method="post",
         body={**_TERMS, "required": ["scopes"]},
+        body_required=True,
     ),
     Free(
         "usage_key_change",
@@ -217,6 +219,7 @@ ROUTES: tuple[Free, ...] = (
         problems=(*_ADMIN_WRITES, 404),
         method="patch",
         body=_TERMS,
+        body_required=True,
     ),
     Free(
         "usage_key_revoke",

@@ -17,7 +17,8 @@ from gateway.store.database import Row, Tx
 _SELECT = """
 SELECT k.id, k.agent_id, k.label, k.scopes, k.cap_micros, k.cap_period, k.requests_per_min, k.expires_ms,
   k.created_ms, k.revoked_ms,
-  (SELECT t.hint FROM tokens t WHERE t.key_id = k.id ORDER BY t.expires_ms IS NOT NULL, t.created_ms DESC, t.id DESC LIMIT 1),
+  (SELECT t.hint FROM tokens t WHERE t.key_id = k.id
+    ORDER BY t.expires_ms IS NOT NULL, t.created_ms DESC, t.id DESC LIMIT 1),
   (SELECT max(t.last_used_ms) FROM tokens t WHERE t.key_id = k.id)
 FROM usage_keys k
 """
