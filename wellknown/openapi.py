@@ -217,7 +217,7 @@ def _security_schemes(identity: Identity) -> Json:
         BEARER: {
             "type": "http",
             "scheme": "bearer",
-            "description": f"An agent's token, {prefix}_ and 49 characters, or of its usage key, {prefix}k_ and 49.",
+            "description": f"An agent's token, {prefix}_ and 49 characters, or a usage key of it, {prefix}k_ and 49.",
         },
         CHARGE_TOKEN: {
             "type": "apiKey",
