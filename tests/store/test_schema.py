@@ -29,10 +29,11 @@ HISTORY = {
 KEPT = {
     "accounts": "name = name",
     "agents": None,
-    "tokens": None,
+    "tokens": "hash = hash",
     "charges": "held_micros = held_micros",
     "payments": None,
     "settlements": "amount_micros = amount_micros",
+    "usage_keys": "agent_id = agent_id",
 }
 
 
@@ -52,6 +53,12 @@ async def filled(db: SqliteDatabase) -> SqliteDatabase:
         prove  c2 300 log=0x5-0:1  -> proven    | due 0, treasury -300
         close  5 by=0x5-0          -> ok
         """,
+    )
+    await db.write(
+        lambda tx: tx.execute(
+            "INSERT INTO usage_keys (id, agent_id, label, scopes, cap_micros, cap_period, created_ms)"
+            " VALUES ('k', 'ann', '', 'jobs', 5, 'day', 1)"
+        )
     )
     await db.write(
         lambda tx: tx.execute(
@@ -126,6 +133,20 @@ FORBIDDEN = (
     "INSERT INTO attempts SELECT network, 'other', 9, 0, hash, raw, max_fee_per_gas, sent_ms FROM attempts",
     "INSERT INTO results VALUES ('c9', x'00', 1)",
     "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'usage', randomblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', randomblob(32), '', 1, NULL, 'k', NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'usage', randomblob(32), '', 1, NULL, 'none', NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'root', randomblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "UPDATE charges SET key_id = 'k' WHERE id = 'c1'",
+    "UPDATE usage_keys SET open_micros = -1",
+    "UPDATE usage_keys SET cap_period = NULL",
+    "UPDATE usage_keys SET cap_micros = 0",
+    "UPDATE usage_keys SET cap_micros = 0.5",
+    "UPDATE usage_keys SET cap_period = 'year'",
+    "UPDATE usage_keys SET scopes = '*'",
+    "UPDATE usage_keys SET scopes = ''",
+    "INSERT INTO key_days VALUES ('k', 1, -1)",
+    "INSERT INTO key_days VALUES ('none', 1, 1)",
     "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL, NULL, NULL, NULL)",
 )
 
