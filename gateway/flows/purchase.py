@@ -187,27 +187,7 @@ class Purchase:
             case charges.Capped(use):
                 raise capped(use, at_most)
             case charges.Short(available):
-                if not agent.may(BALANCE):
-                    raise Problem(
-                        Code.PAYMENT_REQUIRED,
-                        f"the balance is below the {format_usd(at_most)} USD that this call "
-                        f"{'may cost' if metered else 'costs'}; its owner can top it up, or pay this call by x402",
-                        details={
-                            "billing_reason": "virtual_balance_insufficient",
-                            "price_usd": format_usd(at_most),
-                        },
-                    )
-                raise Problem(
-                    Code.PAYMENT_REQUIRED,
-                    f"the balance of {format_usd(available)} USD is below the {'most' if metered else 'price'} "
-                    f"of {format_usd(at_most)} USD that this call {'may cost' if metered else 'costs'}; "
-                    "top it up, or pay this call in full by x402",
-                    details={
-                        "billing_reason": "virtual_balance_insufficient",
-                        "price_usd": format_usd(at_most),
-                        "balance_usd": format_usd(available),
-                    },
-                )
+                raise _short(agent, available, at_most, metered)
             case KeyKnown():
                 return await self._known_key(call, outcome)
             case _:
@@ -565,6 +545,22 @@ def capped(use: Use, wanted_micros: int) -> Problem:
             "used_usd": format_usd(use.used_micros),
             "wanted_usd": format_usd(wanted_micros),
             "resets_at": iso(use.resets_ms) if use.resets_ms is not None else None,
+        },
+    )
+
+
+def _short(agent: Principal, available_micros: int, at_most_micros: int, metered: bool) -> Problem:
+    """What a balance does not cover. A usage key that may not see it is not told how much it is."""
+    seen = agent.may(BALANCE)
+    balance = f"balance of {format_usd(available_micros)} USD" if seen else "balance"
+    return Problem(
+        Code.PAYMENT_REQUIRED,
+        f"the {balance} is below the {'most' if metered else 'price'} of {format_usd(at_most_micros)} USD that this "
+        f"call {'may cost' if metered else 'costs'}; top it up, or pay this call in full by x402",
+        details={
+            "billing_reason": "virtual_balance_insufficient",
+            "price_usd": format_usd(at_most_micros),
+            **({"balance_usd": format_usd(available_micros)} if seen else {}),
         },
     )
 

@@ -10,7 +10,7 @@ from rigs.gate import Gate, Reply
 from rigs.scripted import failure, miss, slow, taking
 
 from gateway.core import ids
-from gateway.core.errors import Conflict
+from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.upstream import Context, Outcome
 from gateway.flows import jobs as flow
 from gateway.store import agents, charges, jobs, usage_keys
@@ -445,6 +445,19 @@ async def test_jobs_are_of_the_cap_and_so_is_doing_one_again(tmp_path):
         await ask(gate, "DELETE", f"/api/v1/enrich/jobs/{bought.json['job_id']}", usage)
         await gate.gateway.db.write(flow.retry, failed, retry())
         assert await used(gate, admin) == ["2.000"]
+
+
+async def test_no_job_of_a_revoked_key_is_done_again(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        _, admin = await gate.agent(100_000_000)
+        key_id, usage = await key(gate, admin, "jobs", "test:metered")
+        gate.upstream.script |= {"broken": failure}
+        failed = (await submit(gate, usage, "broken")).json["job_id"]
+        assert (await ended(gate, failed, admin))["status"] == "failed"
+        await ask(gate, "DELETE", f"{KEYS}/{key_id}", admin)
+        with pytest.raises(Problem) as refused:
+            await gate.gateway.db.write(flow.retry, failed, retry())
+        assert refused.value.code is Code.INVALID_TOKEN
 
 
 def retry() -> flow.Retry:
