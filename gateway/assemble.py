@@ -49,13 +49,16 @@ from gateway.edge.health import Fact
 from gateway.edge.jobs import JobDoor, JobTerms
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
+from gateway.edge.rates import Rates
 from gateway.edge.tokens import Tokens
+from gateway.edge.usage_keys import UsageKeys
 from gateway.edge.visit import RequestIds
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
 from gateway.flows.fulfilling import Fulfilling
 from gateway.flows.jobs import Jobs
+from gateway.flows.last_used import LastUsed
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
@@ -245,27 +248,19 @@ async def assemble(
             cancelled=worker.cancelled,
             told=told,
         )
+        last_used = LastUsed(db, clock)
+        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), last_used.saw)
         app = build_app(
             edge_parts(
-                settings,
-                catalogue,
-                identity,
-                offers,
-                db,
-                purchase,
-                jobs,
-                registration,
-                metrics,
-                alarms,
-                settler,
-                clock,
-                entropy,
+                settings, catalogue, identity, offers, db, tokens, purchase, jobs, registration, metrics, alarms,
+                settler, clock, entropy,
             )
-        )
+        )  # fmt: skip
 
         await recovery.orphans()
-        turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch())
+        turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), last_used.run())
         loops = [asyncio.create_task(each) for each in turns]
+        stack.push_async_callback(last_used.write)
         stack.push_async_callback(webhooks.drain, min(drain_s, WEBHOOKS_DRAIN_S))
         if collecting is not None:
             stack.push_async_callback(collecting.drain, drain_s)
@@ -518,6 +513,7 @@ def edge_parts(
     identity: Identity,
     offers: Mapping[str, Offer],
     db: Database,
+    tokens: Tokens,
     purchase: Purchase,
     jobs: Jobs,
     registration: Registration,
@@ -527,7 +523,6 @@ def edge_parts(
     clock: Callable[[], float],
     entropy: Callable[[int], bytes],
 ) -> EdgeParts:
-    tokens = Tokens(db, settings.service.token_prefix, clock)
     limits = Limits(bytes_max=settings.limits.body_bytes, deadline_s=settings.limits.body_timeout_s)
     token = settings.service.operator_token
 
@@ -586,8 +581,9 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, entropy).routes(),
+            *Agents(db, tokens, catalogue, limits, clock, entropy).routes(),
             *WalletDoor(db, tokens, registration, limits).routes(),
+            *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *Charges(db, tokens).routes(),
             *door.routes(),
         ],

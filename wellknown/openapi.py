@@ -229,7 +229,11 @@ def _problem_response(status: int) -> Json:
 def _security_schemes(identity: Identity) -> Json:
     prefix = identity.token_prefix
     return {
-        BEARER: {"type": "http", "scheme": "bearer", "description": f"An agent's token, {prefix}_ and 49 characters."},
+        BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": f"An agent's token, {prefix}_ and 49 characters, or a usage key of it, {prefix}k_ and 49.",
+        },
         POLL_BEARER: {
             "type": "http",
             "scheme": "bearer",

@@ -7,20 +7,19 @@ Addresses come in any spelling whose checksum is not wrong, are lower case insid
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import siwe
-from gateway.core.agent import Principal, TokenKind
 from gateway.core.answer import iso
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MICROS_MAX, MoneyError, format_usd, parse_usd
 from gateway.core.networks import chain_id, checksum_address, parse_address
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.tokens import Tokens
+from gateway.edge.usage_keys import private
 from gateway.flows.registration import WHY_NO_GRANT, Admitted, Registration, Signed, label_of
 from gateway.store import registrations
 from gateway.store.database import Database
@@ -100,11 +99,11 @@ class WalletDoor:
 
     async def nonce(self, request: Request) -> Response:
         asked = await self._asked(request, NonceAsked)
-        agent = await self._agent(request) if asked.purpose == "link" else None
+        agent = await self.tokens.admin(request) if asked.purpose == "link" else None
         allowance = asked.allowance_usd
         invited = await self.registration.invite(asked.address, asked.chain_id, _allowance_micros(allowance), agent)
         invitation, policy = invited.invitation, self.registration.terms.policy
-        return _private(
+        return private(
             {
                 "address": checksum_address(asked.address),
                 "chain_id": invitation.chain_id,
@@ -123,7 +122,7 @@ class WalletDoor:
         asked = await self._asked(request, RegisterAsked)
         admitted = await self.registration.register(asked.signed, asked.label or label_of(asked.address))
         if admitted.token is None:
-            return _private(
+            return private(
                 {
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
@@ -131,14 +130,14 @@ class WalletDoor:
                     "hint": "Rotate with the current token, or recover at /connect?action=recover",
                 }
             )
-        return _private(await self._newcomer(admitted), 201)
+        return private(await self._newcomer(admitted), 201)
 
     async def link(self, request: Request) -> Response:
-        agent = await self._agent(request)
+        agent = await self.tokens.admin(request)
         asked = await self._asked(request, LinkAsked)
         linked = await self.registration.link(asked.signed, agent)
         wallets = await self.db.read(registrations.shown, agent.agent_id)
-        return _private(
+        return private(
             {"agent_id": agent.agent_id, "linked": linked, "wallets": [wallet_told(wallet) for wallet in wallets]}
         )
 
@@ -163,14 +162,6 @@ class WalletDoor:
     async def _asked(self, request: Request, model: type[M]) -> M:
         """Raises Problem as bodies.read_json, and ValidationError."""
         return model.model_validate(await read_json(request, self.limits))
-
-    async def _agent(self, request: Request) -> Principal:
-        principal = await self.tokens.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring the bearer token of the agent that the wallet is to be linked to")
-        if principal.kind is not TokenKind.ADMIN:
-            raise Problem(Code.SCOPE_DENIED, "only the agent's own token links wallets")
-        return principal
 
 
 def wallet_told(wallet: registrations.Shown) -> dict[str, object]:
@@ -201,9 +192,3 @@ def _allowance_micros(asked: str | int | None) -> int:
     if not 0 < micros <= MICROS_MAX:
         raise Problem(Code.VALIDATION_ERROR, "allowance_usd: an allowance is above zero; leave it out for none")
     return micros
-
-
-def _private(value: dict[str, object], status: int = 200) -> Response:
-    return Response(
-        orjson.dumps(value), status, media_type="application/json", headers={"Cache-Control": "private, no-store"}
-    )

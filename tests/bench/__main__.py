@@ -19,6 +19,7 @@ from bench.figures import Figure, Plan
 MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] = {
     ("verify", "verify_coincurve"): offline.verify,
     ("debits",): offline.debits,
+    ("bearer_auth",): offline.bearer,
     ("start", "memory"): machine.start_and_memory,
     ("challenge_rate", "challenge_cpu"): machine.challenges,
     ("balance_c32", "balance_c32_p99"): machine.balance,

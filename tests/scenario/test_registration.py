@@ -624,6 +624,12 @@ async def test_linking_wants_the_agents_own_token(gate: Gate) -> None:
     shown = newcomer.shown(await newcomer.invite(purpose="link", token=token))
     for bad in (None, "411_nonsense"):
         refused(await ask(gate, "wallet-link", shown, token=bad), 401, "INVALID_TOKEN")
+    made = await ask(gate, "usage-keys", {"scopes": ["test:*", "jobs", "balance:read"]}, token=token)
+    to_link = {"address": newcomer.address, "purpose": "link"}
+    replaced, token = token, (await ask(gate, "token/rotate", {"grace_seconds": 60}, token=token)).json["token"]
+    for less in (made.json["key"], replaced):
+        refused(await ask(gate, "wallet-link", shown, token=less), 403, "ADMIN_TOKEN_REQUIRED")
+        refused(await ask(gate, "wallet-nonce", to_link, token=less), 403, "ADMIN_TOKEN_REQUIRED")
     await gate.gateway.db.write(agents.set_status, agent, agents.Status.FROZEN)
     refused(await ask(gate, "wallet-link", shown, token=token), 403, "AGENT_FROZEN")
     await gate.gateway.db.write(agents.set_status, agent, agents.Status.ACTIVE)
