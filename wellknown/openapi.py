@@ -194,12 +194,16 @@ def _free(route: Free) -> Json:
             {"name": name, "in": where, "required": required, "schema": {"type": "string"}, "description": what}
             for name, where, required, what in route.parameters
         ],
-        **({"requestBody": {"content": {"application/json": {"schema": dict(route.body)}}}} if route.body else {}),
+        **({"requestBody": _request_body(route.body, route.body_required)} if route.body else {}),
         "responses": {
             **{str(status): answer for status in route.statuses},
             **_problems(route.problems),
         },
     }
+
+
+def _request_body(schema: Mapping[str, Json], required: bool) -> Json:
+    return {**({"required": True} if required else {}), "content": {"application/json": {"schema": dict(schema)}}}
 
 
 def _problems(statuses: Iterable[int]) -> Json:
@@ -225,7 +229,11 @@ def _problem_response(status: int) -> Json:
 def _security_schemes(identity: Identity) -> Json:
     prefix = identity.token_prefix
     return {
-        BEARER: {"type": "http", "scheme": "bearer", "description": f"An agent's token, {prefix}_ and 49 characters."},
+        BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": f"An agent's token, {prefix}_ and 49 characters, or a usage key of it, {prefix}k_ and 49.",
+        },
         POLL_BEARER: {
             "type": "http",
             "scheme": "bearer",

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import answer, ids, job
-from gateway.core.agent import Status
+from gateway.core.agent import JOBS, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
@@ -44,7 +44,7 @@ from gateway.edge.problems import invalid
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call, Handover
-from gateway.flows.jobs import Jobs, JobView, Submitted
+from gateway.flows.jobs import Asker, Jobs, JobView, Submitted
 
 ID = "enrich/jobs"
 PATH = "/api/v1/enrich/jobs"
@@ -218,6 +218,8 @@ class JobDoor:
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call | int:
         """The call, or the ceiling to offer to whoever brought nothing to pay with."""
         principal = await self.tokens.spender(request)
+        if principal is not None:
+            principal.require(JOBS)
         if principal is not None and principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
         payment = payment_of(request)
@@ -229,6 +231,8 @@ class JobDoor:
             )
         asked = JobRequest.model_validate(await read_json(request, self.limits))
         wanted = self._operation(asked.route)
+        if principal is not None:
+            principal.require(scope_of(wanted.id))
         query = _payload(wanted, asked.payload)
         ceiling = self.terms.ceiling(wanted.price, self._asked_micros(asked.bill_up_to_usd, request, wanted))
         if asked.callback_url is not None and (why := self.refuse_callback(asked.callback_url)) is not None:
@@ -319,23 +323,22 @@ class JobDoor:
         return await (self.cancel if request.method == "DELETE" else self.poll)(request)
 
     async def poll(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        view = await self.jobs.tell(
-            request.path_params["job_id"], agent_id=agent_id, token=token, wait_s=_wait_s(request)
-        )
-        return _told(view)
+        asker = await self._asker(request)
+        return _told(await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request)))
 
     async def cancel(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        return _told(await self.jobs.cancel(request.path_params["job_id"], agent_id=agent_id, token=token))
+        asker = await self._asker(request)
+        return _told(await self.jobs.cancel(request.path_params["job_id"], asker))
 
-    async def _who(self, request: Request) -> tuple[str | None, str | None]:
-        """(agent, poll bearer): one of them, or neither."""
+    async def _asker(self, request: Request) -> Asker:
         shown = bearer(request)
         if shown is not None and ids.is_token(shown, f"{self.tokens.prefix}j_"):
-            return None, shown
+            return Asker(token=shown)
         principal = await self.tokens.principal(request)
-        return (None if principal is None else principal.agent_id), None
+        if principal is None:
+            return Asker()
+        principal.require(JOBS)
+        return Asker(principal.agent_id, principal.key_id)
 
 
 def _payload(wanted: Operation, payload: Mapping[str, Any]) -> BaseModel:

@@ -1,8 +1,9 @@
 """The paid endpoint: a request into a Call, an Answer into a response. Which money moves is not decided here.
 
-Order of checks, with a credential: a bad token 401 (a payment beside it is not touched); a payment that is none 400;
-wrong method 405; body 415, 413, 400, 422; from there on gateway/flows/purchase.py. Without a credential a request
-never gets here: gateway/edge/challenges.py has answered it with the 402.
+Order of checks, with a credential: a bad token 401 (a payment beside it is not touched); a usage key that comes too
+often 429, or may not have this operation 403; a payment that is none 400; wrong method 405; body 415, 413, 400, 422;
+from there on gateway/flows/purchase.py. Without a credential a request never gets here: gateway/edge/challenges.py has
+answered it with the 402.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core import answer
-from gateway.core.agent import Status
+from gateway.core.agent import Status, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Disclosure, Source, State, disclosure
 from gateway.core.errors import Code, Problem
@@ -72,6 +73,8 @@ class Paid:
         principal = await self.tokens.spender(request)
         if principal is not None and principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
+        if principal is not None:
+            principal.require(scope_of(operation.id))
         payment = payment_of(request)
         if request.method != operation.method:
             raise Problem(

@@ -14,7 +14,7 @@ import structlog
 from pydantic import BaseModel
 
 from gateway.core import answer, ids
-from gateway.core.agent import Principal
+from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source, State
 from gateway.core.errors import Conflict
@@ -81,6 +81,12 @@ class Call:
         if self.budget_micros is not None and self.metered:
             return hashlib.sha256(b"budget %d\n%s" % (self.budget_micros, self.request_hash)).digest()
         return self.request_hash
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What a usage key must be allowed to do for it."""
+        scope = scope_of(self.operation.id)
+        return (JOBS, scope) if self.handover is not None else (scope,)
 
     @property
     def may_be_repeated(self) -> bool:

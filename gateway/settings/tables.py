@@ -136,6 +136,10 @@ def _usd_text(value: object) -> str:
     return str(value)
 
 
+def _usd_text_or_none(value: object) -> str:
+    return "0" if value in (0, "0") and not isinstance(value, float) else _usd_text(value)
+
+
 def _here(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start from the folder of the configuration, wherever the program is started."""
     base: Path = (info.context or {}).get("base", Path())
@@ -169,6 +173,7 @@ Usd = Annotated[int, BeforeValidator(_usd)]
 """Written as a decimal string, kept as micro-USD."""
 UsdText = Annotated[str, BeforeValidator(_usd_text)]
 """A decimal string of USD, kept as it is written."""
+UsdTextOrZero = Annotated[str, BeforeValidator(_usd_text_or_none)]
 File = Annotated[Path, AfterValidator(_here)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
@@ -447,6 +452,22 @@ class WebhooksTable(Table):
     )
 
 
+class RegistrationTable(Table):
+    """Wallets that become agents by themselves."""
+
+    enabled: bool = Field(True, description="whether a wallet may register, where a network can be asked about it")
+    min_wallet_usd: UsdTextOrZero = Field("1.00", description="USD of a token taken here that such a wallet must hold")
+    grant_usd: UsdTextOrZero = Field(
+        "0.20", description="USD that it is given to begin with, once for ever; 0: nothing"
+    )
+    grant_budget_usd_per_day: UsdTextOrZero = Field(
+        "20", description="USD given so in any 24 hours at most; further wallets are registered without"
+    )
+    grant_once_per_dollar: bool = Field(
+        True, description="true: no grant where the wallet's money has just come from one that was registered lately"
+    )
+
+
 class Settings(Table):
     """Everything an operator decides, checked; see `gateway.settings.load`."""
 
@@ -460,6 +481,7 @@ class Settings(Table):
     directory: Directory = Directory()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
+    registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"

@@ -95,6 +95,16 @@ def listing(tx: Tx, limit: int, before_id: str | None = None, state: State | Non
     return [from_row(row) for row in rows]
 
 
+def queued_by_key(tx: Tx, agent_id: str, key_id: str) -> list[str]:
+    """What was handed in with this usage key and is not begun yet, oldest first."""
+    rows = tx.execute(
+        "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id"
+        " WHERE j.state = 'queued' AND j.party = :agent_id AND c.key_id = :key_id ORDER BY j.id",
+        {"agent_id": agent_id, "key_id": key_id},
+    )
+    return [job_id for (job_id,) in rows]
+
+
 def overdue(tx: Tx, limit: int = 64) -> list[Job]:
     """What has no time left, or ended its workers as often as one may."""
     rows = tx.execute(
