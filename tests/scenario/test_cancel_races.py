@@ -1,6 +1,7 @@
 """A cancellation and the end of the work meet at every moment: one end, one charge that fits it, one event."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from rigs.gate import Gate
@@ -13,6 +14,7 @@ from scenario.test_jobs import poll, submit
 
 from gateway.core.errors import Problem
 from gateway.flows.jobs import stop
+from gateway.flows.webhooks import job_ended
 
 STEPS = 120
 BEAT_S = 0.25
@@ -29,6 +31,7 @@ async def test_f073_cancelled_at_every_millisecond(tmp_path: Path) -> None:
         Gate.open(tmp_path, http=http, toml=ALLOWED + jobs) as gate,
     ):
         agent, token = await gate.agent(400_000_000)
+        told_of = partial(job_ended, origin=gate.gateway.settings.service.origin)
 
         async def cancel(accepted, elsewhere: bool) -> int:
             if not elsewhere:
@@ -36,7 +39,7 @@ async def test_f073_cancelled_at_every_millisecond(tmp_path: Path) -> None:
                 assert (said.status, said.json.get("code")) in ((200, None), (409, "JOB_ENDED"))
                 return said.status
             try:
-                await gate.gateway.db.write(stop, accepted.json["job_id"], 1000, None)
+                await gate.gateway.db.write(stop, accepted.json["job_id"], 1000, told_of)
             except Problem as problem:
                 return problem.status
             return 200
@@ -56,6 +59,8 @@ async def test_f073_cancelled_at_every_millisecond(tmp_path: Path) -> None:
         told = await asyncio.gather(
             *(race(f"a{step}", work_s, BEAT_S / 2, elsewhere=True) for step, work_s in enumerate(near)),
             *(race(f"b{step}", 0.24, cancelled_s) for step, cancelled_s in enumerate(near)),
+            race("early", 30.0, 0.1),
+            race("late", 0.0, 3.0),
         )
         ends = {name: end["status"] for name, _, end in told}
         for _, said, end in told:
@@ -65,16 +70,16 @@ async def test_f073_cancelled_at_every_millisecond(tmp_path: Path) -> None:
             assert (end["result"] is not None) is done
             assert done or CANARY not in str(end)
             assert done is (said == 409), "what was told that it will stop has cost nothing"
-        assert {"completed", "cancelled"} == set(ends.values()), "both have been met"
+        assert (ends["early"], ends["late"]) == ("cancelled", "completed")
         balance = await gate.balance(agent)
         done = list(ends.values()).count("completed")
         assert (balance.available, balance.held) == (400_000_000 - 750_000 * done, 0)
 
         async def all_told() -> bool:
-            return len(up.seen) >= 2 * STEPS
+            return len(up.seen) >= len(ends)
 
         await eventually(all_told)
-        assert len(up.seen) == len({seen.header("webhook-id") for seen in up.seen}) == 2 * STEPS
+        assert len(up.seen) == len({seen.header("webhook-id") for seen in up.seen}) == len(ends)
         heard = {seen.header("host").partition(".")[0]: seen.body for seen in up.seen}
         for name, end in ends.items():
             assert f'"status":"{end}"'.encode() in heard[name]

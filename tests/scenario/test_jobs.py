@@ -14,6 +14,7 @@ from rigs import third_party
 from rigs.fickle import Fickle
 from rigs.gate import KEYS, Gate, header
 from rigs.payer import Payer
+from rigs.running import eventually
 from rigs.scripted import CANARY, METERED, Scripted, failure, hang, match, miss, slow, taking
 
 from gateway.core.catalogue import Price
@@ -447,11 +448,15 @@ async def test_fair_among_payers(tmp_path):
 
 async def test_a_few_wait_for_one_job_and_more_are_answered_at_once(tmp_path):
     async with Gate.open(tmp_path) as gate:
-        gate.upstream.script["long"] = slow(1.0)
+        gate.upstream.script["long"] = slow(3.0)
         _, token = await gate.agent(10_000_000)
         job = await submit(gate, "long", token=token)
         answers = [asyncio.create_task(poll(gate, job, wait=30)) for _ in range(20)]
-        await asyncio.sleep(0.4)
+
+        async def some() -> bool:
+            return sum(answer.done() for answer in answers) >= 4
+
+        await eventually(some)
         assert sum(answer.done() for answer in answers) == 4
         told = [(await answer).json["status"] for answer in answers]
         assert told.count("completed") == 16
