@@ -9,7 +9,7 @@ from rigs.money_table import RELAYER, play
 
 from gateway.core.charge import Event
 from gateway.core.settlement import Attempt, ProofKind, Settled
-from gateway.store import agents, charges, ledger, outbox, settlements
+from gateway.store import agents, charges, ledger, outbox, settlements, statements, tickets
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -82,7 +82,11 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "webhook secrets": lambda tx: outbox.secrets_of(tx, "ann"),
     "authenticate": lambda tx: agents.authenticate(tx, b"x"),
     "balance": lambda tx: agents.balance(tx, "ann"),
-    "statement": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
+    "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
+    "ticket": lambda tx: tickets.find(tx, "tkt_1"),
+    "open tickets": lambda tx: tickets.open_of(tx, "ann"),
 }
 
 
