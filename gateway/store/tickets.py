@@ -55,11 +55,13 @@ def find(tx: Tx, ticket_id: str) -> Ticket | None:
 
 
 def token_opens(tx: Tx, ticket: Ticket, token_hash: bytes) -> bool:
-    """Whether this is a token of the charge that it was filed with, or of the one that has bought it anew."""
+    """Whether this is a token of the charge that it was filed with, or of one that has bought it anew: of the same
+    payer for the same words, without a ticket of its own. Two of those at once have both paid for it."""
     return bool(
         tx.execute(
-            "SELECT 1 FROM charge_tokens k JOIN charges c ON c.id = :charge_id"
-            " WHERE k.hash = :hash AND (k.charge_id = c.id OR k.charge_id = c.resold_by)",
+            "SELECT 1 FROM charge_tokens k JOIN charges b ON b.id = k.charge_id JOIN charges c ON c.id = :charge_id"
+            " WHERE k.hash = :hash AND (b.id = c.id OR (b.payer = c.payer AND b.request_hash = c.request_hash"
+            " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.charge_id = b.id)))",
             {"charge_id": ticket.charge_id, "hash": token_hash},
         )
     )
