@@ -28,9 +28,11 @@ from rigs.facilitator import FacilitatorServer
 from gateway.assemble import mistakes
 from gateway.cli import init, main
 from gateway.core import ticket
+from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Charge, Event, Source
 from gateway.settings import parse
-from gateway.store import charges, tickets
+from gateway.store import charges, tickets, usage_keys
+from gateway.store.agents import NewToken
 from gateway.store.database import Tx
 
 COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'faregate'; from gateway.cli import main; main()"]
@@ -254,6 +256,44 @@ def test_callbacks_are_listed_shown_and_replayed(faregate: Run) -> None:
     assert faregate("webhooks", "secret", agent, "--overlap", "604801").status == 2
 
 
+def keys_of(path: Path, agent_id: str) -> None:
+    """Two keys of this agent, as it would have made them."""
+
+    async def make() -> None:
+        async with books.books(path, clean=False) as db:
+            for number, cap in enumerate((Cap(25_000_000, Period.TOTAL), None)):
+                token = NewToken(f"tok_k{number}", bytes([number]) * 32, f"411k_...ab{number}")
+                terms = KeyTerms(f"import {number}", ("enrich:phone", "jobs"), cap)
+                await db.write(usage_keys.create, f"key_{number}", agent_id, terms, token)
+
+    asyncio.run(make())
+
+
+def test_an_operator_lists_and_revokes_usage_keys(faregate: Run, tmp_path: Path) -> None:
+    created = faregate("agents", "create", "first").out
+    agent = created.split()[1]
+    assert faregate("agents", "keys", agent).out == ""
+    keys_of(tmp_path / "data" / "faregate.db", agent)
+    one, two = [json.loads(line) for line in faregate("agents", "keys", agent, "--json").out.splitlines()]
+    assert one == {
+        "key": "key_0", "hint": "411k_...ab0", "label": "import 0", "status": "active", "scopes": "enrich:phone jobs",
+        "cap_usd": "25.000", "period": "total", "used_usd": "0.000", "expires": None, "last_used": None,
+    }  # fmt: skip
+    assert (two["cap_usd"], two["period"]) == (None, None)
+    assert "411k_...ab1" in faregate("agents", "keys", agent).out
+    (row,) = [json.loads(line) for line in faregate("agents", "list", "--json").out.splitlines()]
+    assert (row["tokens"], row["keys"]) == (1, 2)
+
+    assert faregate("agents", "revoke", agent, "--key", "key_none", "-y").status != 0
+    assert faregate("agents", "revoke", agent, "--key", "key_0", "-y").out == "1 usage key revoked\n"
+    (left,) = [json.loads(line) for line in faregate("agents", "keys", agent, "--json").out.splitlines()]
+    assert left["key"] == "key_1"
+    assert len(faregate("agents", "keys", agent, "--all", "--json").out.splitlines()) == 2
+    assert faregate("agents", "revoke", agent, "-y").out == "1 token revoked\n1 usage key revoked\n"
+    assert faregate("agents", "keys", agent).out == ""
+    assert faregate("audit").status == 0
+
+
 @pytest.mark.parametrize("label", ["", " ", "two\nlines", "\x1b[31mred", "x" * 101])
 def test_an_agent_has_a_name_that_can_be_printed(faregate: Run, label: str) -> None:
     done = faregate("agents", "create", label)
@@ -274,6 +314,7 @@ def test_what_is_not_there_is_told(faregate: Run) -> None:
         ("agents", "credit", "agt_none", "1"),
         ("agents", "token", "agt_none"),
         ("agents", "revoke", "agt_none", "-y"),
+        ("agents", "keys", "agt_none"),
     ):
         done = faregate(*arguments)
         assert (done.status, "there is no agent agt_none" in done.err) == (2, True)

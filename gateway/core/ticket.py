@@ -99,6 +99,8 @@ class Ticket:
     state: State = State.OPEN
     credit_id: str | None = None
     """What a confirmed bug has earned."""
+    key_id: str | None = None
+    """The usage key that it was filed with."""
     answers: tuple[Answer, ...] = ()
     """Oldest first."""
 

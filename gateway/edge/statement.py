@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway.core import statement
+from gateway.core.agent import BALANCE
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.core.statement import LIMIT, LIMIT_MAX, Movement
@@ -44,9 +45,8 @@ class Statement:
         return [Route("/api/v1/agents/statement", self.statement, methods=["GET"])]
 
     async def statement(self, request: Request) -> Response:
-        principal = await self.tokens.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+        principal = await self.tokens.someone(request)
+        principal.require(BALANCE)
         asked = read(request)
         if asked.csv and asked.limit is None and asked.before is None:
             return _csv(self._parts(request, principal.agent_id, asked))

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import ids, ticket
+from gateway.core.agent import SUPPORT, Principal
 from gateway.core.answer import iso
 from gateway.core.catalogue import Operation
 from gateway.core.errors import Code, Problem
@@ -46,15 +47,16 @@ class TicketDoor:
         return await self.paid(request, operation)
 
     async def listing(self, request: Request) -> Response:
-        principal = await self.tokens.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+        principal = await self.tokens.someone(request)
+        principal.require(SUPPORT)
         if request.query_params.keys() - {"limit", "cursor"}:
             raise Problem(Code.VALIDATION_ERROR, "a list of tickets takes limit and cursor")
         limit, before = limit_of(request) or LIMIT, request.query_params.get("cursor")
         if before is not None and not _ID.fullmatch(before):
             raise Problem(Code.VALIDATION_ERROR, "`cursor` is the next_cursor of a page, as it stands there")
-        found = await self.db.read(tickets.listing, limit + 1, before_id=before, agent_id=principal.agent_id)
+        found = await self.db.read(
+            tickets.listing, limit + 1, before_id=before, agent_id=principal.agent_id, key_id=principal.key_id
+        )
         return _private(
             {
                 "tickets": [self._told(each) for each in found[:limit]],
@@ -75,8 +77,10 @@ class TicketDoor:
             found = await self.db.read(_opened_by, ticket_id, ids.token_hash(token))
         else:
             principal = await self.tokens.principal(request)
+            if principal is not None:
+                principal.require(SUPPORT)
             found = await self.db.read(tickets.find, ticket_id) if principal is not None else None
-            if found is not None and principal is not None and found.agent_id != principal.agent_id:
+            if found is not None and principal is not None and not _is_of(found, principal):
                 found = None
         if found is None:
             raise Problem(Code.NOT_FOUND, "no such ticket, or not yours")
@@ -93,6 +97,11 @@ class TicketDoor:
             "changed_at": iso(told.changed_ms),
             "bug_credit": ticket.bug_credit(told, format_usd(self.bug_credit_micros)),
         }
+
+
+def _is_of(found: Ticket, principal: Principal) -> bool:
+    """A usage key has what was filed with it."""
+    return found.agent_id == principal.agent_id and principal.key_id in (None, found.key_id)
 
 
 def _opened_by(tx: Tx, ticket_id: str, token_hash: bytes) -> Ticket | None:

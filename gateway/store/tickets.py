@@ -18,7 +18,8 @@ WHERE (coalesce(r.state, c.state) IN ('settled', 'refunded')
   OR (coalesce(r.source, c.source) = 'balance' AND coalesce(r.state, c.state) = 'captured'))
 """
 _COLUMNS = """
-t.id, t.charge_id, t.party, t.agent_id, t.category, t.subject, t.body, t.created_ms, t.changed_ms, t.state, t.credit_id
+t.id, t.charge_id, t.party, t.agent_id, t.category, t.subject, t.body, t.created_ms, t.changed_ms, t.state, t.credit_id,
+  c.key_id
 """
 
 
@@ -68,18 +69,25 @@ def token_opens(tx: Tx, ticket: Ticket, token_hash: bytes) -> bool:
 
 
 def listing(
-    tx: Tx, limit: int, *, before_id: str | None = None, state: State | None = None, agent_id: str | None = None
+    tx: Tx,
+    limit: int,
+    *,
+    before_id: str | None = None,
+    state: State | None = None,
+    agent_id: str | None = None,
+    key_id: str | None = None,
 ) -> list[Ticket]:
     """Newest first, without answers; `before_id` is the last id of the page before."""
     filters = {
         "t.id < :before_id": before_id is not None,
         "t.state = :state": state is not None,
         "t.agent_id = :agent_id": agent_id is not None,
+        "c.key_id = :key_id": key_id is not None,
     }
     where = "".join(f" AND {clause}" for clause, wanted in filters.items() if wanted)
     rows = tx.execute(
         f"SELECT {_COLUMNS} {_PAID}{where} ORDER BY t.id DESC LIMIT :limit",
-        {"before_id": before_id, "state": state, "agent_id": agent_id, "limit": limit},
+        {"before_id": before_id, "state": state, "agent_id": agent_id, "key_id": key_id, "limit": limit},
     )
     return [_ticket(row) for row in rows]
 
@@ -139,7 +147,7 @@ def _required(tx: Tx, ticket_id: str) -> Ticket:
 
 
 def _ticket(row: Row) -> Ticket:
-    id, charge_id, party, agent_id, category, subject, body, created_ms, changed_ms, state, credit_id = row
+    id, charge_id, party, agent_id, category, subject, body, created_ms, changed_ms, state, credit_id, key_id = row
     return Ticket(
         id=id,
         charge_id=charge_id,
@@ -152,4 +160,5 @@ def _ticket(row: Row) -> Ticket:
         changed_ms=changed_ms,
         state=State(state),
         credit_id=credit_id,
+        key_id=key_id,
     )

@@ -293,6 +293,33 @@ async def test_a_closed_ticket_stays_closed(tmp_path: Path) -> None:
         assert (await read(gate, token, f"{PATH}/{ticket_id}")).json["bug_credit"]["state"] == "not_confirmed"
 
 
+async def key(gate: Gate, admin: str, *scopes: str) -> str:
+    headers = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
+    body = orjson.dumps({"label": "test", "scopes": scopes})
+    made: str = (await gate.send("POST", "/api/v1/agents/usage-keys", headers=headers, body=body)).json["key"]
+    return made
+
+
+async def test_a_usage_key_writes_and_reads_its_own_with_the_scope_for_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        _, admin = await gate.agent(1_000_000)
+        mine = (await file(gate, token=admin)).json["data"]["ticket_id"]
+        support, other = await key(gate, admin, "support"), await key(gate, admin, "test:alpha", "balance:read")
+        filed = (await file(gate, token=support)).json["data"]["ticket_id"]
+        assert [each["ticket_id"] for each in (await read(gate, support)).json["tickets"]] == [filed]
+        assert [each["ticket_id"] for each in (await read(gate, admin)).json["tickets"]] == [filed, mine]
+        assert (await read(gate, support, f"{PATH}/{filed}")).status == 200
+        assert (await read(gate, support, f"{PATH}/{mine}")).status == 404
+        for reply in (
+            await file(gate, token=other),
+            await read(gate, other),
+            await read(gate, other, f"{PATH}/{filed}"),
+        ):
+            assert (reply.status, reply.json["code"]) == (403, "SCOPE_DENIED")
+        assert (await read(gate, other, "/api/v1/agents/statement")).status == 200
+        assert (await read(gate, support, "/api/v1/agents/statement")).status == 403
+
+
 REFUSED = (
     "UPDATE tickets SET body = 'other'",
     "UPDATE tickets SET agent_id = NULL",
