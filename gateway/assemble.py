@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.core import ids
+from gateway.core import ids, ticket
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.grant import Policy
@@ -50,6 +50,8 @@ from gateway.edge.jobs import JobDoor, JobTerms
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
 from gateway.edge.rates import Rates
+from gateway.edge.statement import Statement
+from gateway.edge.tickets import TicketDoor
 from gateway.edge.tokens import Tokens
 from gateway.edge.usage_keys import UsageKeys
 from gateway.edge.visit import RequestIds
@@ -63,6 +65,7 @@ from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
 from gateway.flows.registration import Terms as RegistrationTerms
+from gateway.flows.tickets import Tickets
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
@@ -86,6 +89,7 @@ from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements_up_to
 
 log = structlog.get_logger("gateway")
@@ -321,7 +325,11 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
-    sold: list[Upstream] = [people_of(settings), HttpApi(http_api.read(settings.http_upstreams))]
+    sold: list[Upstream] = [
+        people_of(settings),
+        HttpApi(http_api.read(settings.http_upstreams)),
+        support_of(settings),
+    ]
     assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
     for plugin in entry_points(group="faregate.upstreams"):
         sold.append(cast("Upstream", plugin.load()()))
@@ -340,14 +348,23 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def support_of(settings: Settings) -> Support:
+    support = settings.support
+    return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
+
+
 def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     priced = {operation.id for operation in people_of(settings).operations}
     own = {str(table.get("id")) for table in settings.http_upstreams}
+    if ticket.OPERATION in own:
+        yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'
     for id in sorted(set(settings.prices) - priced):
-        if id in own:
+        if id == ticket.OPERATION:
+            yield f'[prices] "{id}": its price stands in [support]; remove it here'
+        elif id in own:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
@@ -553,9 +570,17 @@ def edge_parts(
         metrics.call,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
+    filing = replace(sync, seller=Tickets(purchase, settings.support.open_max))
+    ticket_door = TicketDoor(db, tokens, filing, settings.support.bug_credit_micros)
 
     async def paid(request: Request, operation: Operation) -> Response:
-        return await (door.submit if operation.id == job_door.ID else sync)(request, operation)
+        match operation.id:
+            case job_door.ID:
+                return await door.submit(request, operation)
+            case ticket.OPERATION:
+                return await ticket_door.submit(request, operation)
+            case _:
+                return await sync(request, operation)
 
     async def ready() -> list[Fact]:
         await db.read(lambda tx: tx.execute("SELECT 1"))
@@ -582,10 +607,12 @@ def edge_parts(
         entropy=entropy,
         routes=[
             *Agents(db, tokens, catalogue, limits, clock, entropy).routes(),
+            *Statement(db, tokens).routes(),
             *WalletDoor(db, tokens, registration, limits).routes(),
             *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *Charges(db, tokens).routes(),
             *door.routes(),
+            *ticket_door.routes(),
         ],
         limits=limits,
         origins=settings.service.allowed_origins,

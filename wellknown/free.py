@@ -33,6 +33,8 @@ class Free:
     """Those that are answered with the error envelope."""
     body: Mapping[str, Json] | None = None
     """The schema of a JSON body, which may be left out."""
+    also: str = ""
+    """Another media type that it may be had as, as text."""
     body_required: bool = False
 
 
@@ -140,6 +142,33 @@ _GRACE: Mapping[str, Json] = {
     "additionalProperties": False,
 }
 
+_CURSOR: Parameter = ("cursor", "query", False, "The next_cursor of the page before.")
+_LIMIT: Parameter = ("limit", "query", False, "How many, 1 to 200; 50 if left out.")
+_MOVEMENT = _object(
+    id=_TEXT,
+    at=_TEXT,
+    kind=_TEXT,
+    money={"enum": ["own", "bonus"]},
+    charge_id=_TEXT_OR_NONE,
+    operation=_TEXT_OR_NONE,
+    amount_usd=_USD,
+    balance_usd=_USD,
+)
+_TICKET = {
+    "ticket_id": _TEXT,
+    "status": {"enum": ["open", "answered", "closed"]},
+    "category": {"enum": ["bug", "billing", "account", "other"]},
+    "subject": _TEXT,
+    "charge_id": _TEXT,
+    "created_at": _TEXT,
+    "changed_at": _TEXT,
+    "bug_credit": _object(
+        eligible={"type": "boolean"},
+        amount_usd=_USD,
+        state={"enum": ["pending_operator", "earned", "not_confirmed", "none"]},
+    ),
+}
+
 ROUTES: tuple[Free, ...] = (
     Free(
         "agent_me",
@@ -240,6 +269,29 @@ ROUTES: tuple[Free, ...] = (
             "additionalProperties": False,
         },
         body_required=True,
+    ),
+    Free(
+        "agent_statement",
+        "/api/v1/agents/statement",
+        "Every movement of the agent's balance, newest first, with the balance after it",
+        _object(
+            agent_id=_TEXT,
+            currency={"const": "USD"},
+            virtual_balance_usd=_USD,
+            held_usd=_USD,
+            movements={"type": "array", "items": _MOVEMENT},
+            next_cursor=_TEXT_OR_NONE,
+        ),
+        access="agent",
+        parameters=(
+            _LIMIT,
+            _CURSOR,
+            ("from", "query", False, "Movements from then on: a date or a time, as 2026-11-23T12:00:00Z."),
+            ("to", "query", False, "Movements before then."),
+            ("format", "query", False, "json or csv; CSV without limit and cursor is all of it."),
+        ),
+        problems=(401, 403, 422, 429),
+        also="text/csv",
     ),
     Free(
         "webhook_secret",
@@ -374,6 +426,30 @@ ROUTES: tuple[Free, ...] = (
         of="enrich/jobs",
         parameters=(_JOB_ID,),
         problems=(401, 403, 404, 409, 410, 429),
+    ),
+    Free(
+        "tickets",
+        "/api/v1/support/tickets",
+        "The agent's own tickets, newest first",
+        _object(tickets={"type": "array", "items": _object(**_TICKET)}, next_cursor=_TEXT_OR_NONE),
+        access="agent",
+        of="support/tickets",
+        parameters=(_LIMIT, _CURSOR),
+        problems=(401, 402, 403, 422, 429),
+    ),
+    Free(
+        "ticket",
+        "/api/v1/support/tickets/{ticket_id}",
+        "A ticket with its answers",
+        _object(
+            **_TICKET,
+            body=_TEXT,
+            answers={"type": "array", "items": _object(body=_TEXT, at=_TEXT)},
+        ),
+        access="charge",
+        of="support/tickets",
+        parameters=(("ticket_id", "path", True, "From the answer that filed it."),),
+        problems=(401, 403, 404, 429),
     ),
     Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
     Free(

@@ -185,7 +185,10 @@ def _handed_over(operation: Operation) -> Json:
 
 
 def _free(route: Free) -> Json:
-    answer = {"description": route.summary, "content": {route.media_type: {"schema": dict(route.schema)}}}
+    content: dict[str, Json] = {route.media_type: {"schema": dict(route.schema)}}
+    if route.also:
+        content[route.also] = {"schema": {"type": "string"}}
+    answer = {"description": route.summary, "content": content}
     return {
         "operationId": route.id,
         "summary": route.summary,

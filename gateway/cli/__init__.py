@@ -21,7 +21,9 @@ from gateway.cli import (
     jobs,
     paying,
     serving,
+    statement,
     terminal,
+    tickets,
     webhooks,
 )
 
@@ -40,11 +42,13 @@ app.command("check")(checking.check)
 app.command("operations")(catalogue.operations)
 app.command("audit")(books.audit)
 app.command("backup")(books.backup)
+app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
 app.add_typer(books.charges, name="charges")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(tickets.app, name="tickets")
 app.add_typer(webhooks.app, name="webhooks")
 
 

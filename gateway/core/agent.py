@@ -6,8 +6,8 @@ never what would let it have more: make keys, rotate, recover, link a wallet, se
     enrich:phone        the operation `enrich/phone`; every operation's id is a scope with colons for slashes
     enrich:*            every operation below `enrich/`, those of tomorrow too
     jobs                hand work over, ask about it and cancel it; what is handed over needs its own scope beside it
-    support             write to the operator
-    balance:read        see what is on the balance, and the agent's wallets
+    support             write to the operator, and read what was written with the key
+    balance:read        see what is on the balance and was moved, and the agent's wallets
 
 A cap is on what a key takes of the agent's balance within its period: what was captured in it and not given back, and
 whatever open calls hold, of this period or of the one before. So what a period comes to is never above the cap, however
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 
+from gateway.core import ticket
 from gateway.core.errors import Code, Problem
 
 DAY_MS = 86_400_000
@@ -111,7 +112,10 @@ class Principal:
 
 
 def scope_of(operation_id: str) -> str:
-    """`enrich/phone` -> `enrich:phone`. An operation that would be called as something else is gets `call:` before."""
+    """`enrich/phone` -> `enrich:phone`, and `support` for a ticket. An operation that would be called as something else
+    is gets `call:` before."""
+    if operation_id == ticket.OPERATION:
+        return SUPPORT
     scope = operation_id.replace("/", ":")
     return f"call:{scope}" if scope in BESIDE_OPERATIONS else scope
 

@@ -8,6 +8,7 @@ answered it with the 402.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -29,7 +30,7 @@ from gateway.edge.bodies import Limits, read_json
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import Answer, Purchase
+from gateway.flows.purchase import Answer
 from gateway.store.charges import ChargeView
 
 IDEMPOTENCY_KEY_MAX = 128
@@ -39,11 +40,17 @@ ChallengeFor = Callable[[Operation, Problem, str], Challenge]
 """(operation, why, request id) -> the 402 that says so, with the operation's offer."""
 
 
+class Seller(Protocol):
+    """gateway/flows/purchase.py, or whoever writes something beside a purchase."""
+
+    async def buy(self, call: Call) -> Answer: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Paid:
     """`await paid(request, operation)` answers one call that brought a credential."""
 
-    purchase: Purchase
+    seller: Seller
     tokens: Tokens
     challenge: ChallengeFor
     limits: Limits
@@ -54,7 +61,7 @@ class Paid:
         request_id: str = request.state.request_id
         try:
             call = await self._call(request, operation, request_id)
-            bought = await self.purchase.buy(call)
+            bought = await self.seller.buy(call)
         except ValidationError:
             self.count(operation.id, "invalid")
             raise

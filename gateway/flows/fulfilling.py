@@ -203,6 +203,7 @@ class Fulfilling:
             now=self._clock,
             deadline_s=deadline_s,
             budget_micros=operation.price.budget_micros(held.charge.held_micros),
+            charge_id=held.charge.id,
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
         )

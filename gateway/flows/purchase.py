@@ -111,9 +111,10 @@ class Purchase:
         self._captured = captured
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def buy(self, call: Call) -> Answer:
-        """The whole call. Raises Problem; whenever it does, this call was charged nothing."""
-        return await self._counted(lambda: self._whole(call))
+    async def buy(self, call: Call, rider: Rider | None = None) -> Answer:
+        """The whole call, with what is to be written beside its hold. Raises Problem; whenever it does, this call was
+        charged nothing."""
+        return await self._counted(lambda: self._whole(call, rider))
 
     async def hand_over(self, call: Call, rider: Rider) -> Held | Answer:
         """`authorize` alone: the work is somebody else's. Counts as a call for as long as it takes."""
@@ -128,8 +129,8 @@ class Purchase:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
-    async def _whole(self, call: Call) -> Answer:
-        ticket = await self.authorize(call)
+    async def _whole(self, call: Call, rider: Rider | None) -> Answer:
+        ticket = await self.authorize(call, rider)
         if isinstance(ticket, Answer):
             return ticket
         view = await self.fulfil(ticket)

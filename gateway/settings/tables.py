@@ -452,6 +452,28 @@ class WebhooksTable(Table):
     )
 
 
+class SupportTable(Table):
+    """Tickets that customers write to you: read them with `faregate tickets`."""
+
+    enabled: bool = Field(False, description="true: tickets are taken, at POST /api/v1/support/tickets")
+    price: UsdText = Field("0.010", description="USD that a ticket costs, so that writing many of them does")
+    bug_credit: UsdText = Field("1.00", description="USD of bonus that a bug earns when you confirm it, once")
+    open_max: Whole = Field(
+        20, ge=1, le=10_000, description="tickets of one customer that may wait for you; one more is answered 429"
+    )
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> Self:
+        for key in ("price", "bug_credit"):
+            if not parse_usd(getattr(self, key)):
+                raise ValueError(f"{key} is zero: name an amount above it")
+        return self
+
+    @property
+    def bug_credit_micros(self) -> int:
+        return parse_usd(self.bug_credit)
+
+
 class RegistrationTable(Table):
     """Wallets that become agents by themselves."""
 
@@ -481,6 +503,7 @@ class Settings(Table):
     directory: Directory = Directory()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
+    support: SupportTable = SupportTable()
     registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
     http_upstreams: tuple[dict[str, Any], ...] = Field(

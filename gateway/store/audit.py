@@ -7,6 +7,7 @@ charges, settlements, refunds and credits, with its own arithmetic. A clean file
     replay      transfers are numbered without gaps, in order of time; their balances follow from each other
     cache       the cached balances are the replayed ones, and sum to zero
     overdraft   nothing went below zero, at any time, that may not
+    movement    each line of a statement is a transfer, each transfer that moves a party's money is a line
     charge      what was booked for a charge is what its state says; refunds sum to what it says
     account     every account is predicted from charges, settlements and credits
     result      no result is kept of a charge that failed, or that is still worked on
@@ -15,6 +16,7 @@ charges, settlements, refunds and credits, with its own arithmetic. A clean file
     proof       what is proven has one proof, nothing else has one
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
+    ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
     grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
@@ -77,6 +79,34 @@ def _replay(tx: Tx) -> Iterator[Finding]:
             yield Finding("cache", name, f"says {cached.get(name)}, the transfers sum to {balances.get(name)}")
     if total := sum(cached.values()):
         yield Finding("cache", "all accounts", f"sum to {total}")
+
+
+def _movements(tx: Tx) -> Iterator[Finding]:
+    told: dict[tuple[str, int], tuple[int, int]] = {
+        (party, seq): (number, balance)
+        for party, seq, number, balance in tx.execute("SELECT party, seq, number, balance_micros FROM movements")
+    }
+    numbers: Counter[str] = Counter()
+    balances: Counter[str] = Counter()
+    for seq, debit, credit, amount in tx.execute(
+        "SELECT seq, debit, credit, amount_micros FROM transfers ORDER BY seq"
+    ):
+        moved: Counter[str] = Counter()
+        for name, micros in ((debit, -amount), (credit, amount)):
+            party, _, part = name.partition(":")
+            if part in ("available", "held", "bonus", "bonus_held"):
+                moved[party] += micros
+        for party, micros in moved.items():
+            if not micros:
+                continue
+            numbers[party] += 1
+            balances[party] += micros
+            if told.pop((party, seq), None) != (numbers[party], balances[party]):
+                yield Finding(
+                    "movement", party, f"transfer {seq} is not line {numbers[party]}, {balances[party]} after it"
+                )
+    for party, seq in told:
+        yield Finding("movement", party, f"transfer {seq} is a line and moves nothing of it")
 
 
 def _may_owe(name: str) -> bool:
@@ -314,6 +344,21 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE a.network = n.network AND a.key = n.key AND a.nonce = n.nonce AND a.hash = n.mined_hash)"),
     ("key", "belongs to a charge that failed",
      f"SELECT k.key FROM idempotency_keys k JOIN charges c ON c.id = k.charge_id WHERE {_FAILED}"),
+    ("ticket", "and its charge tell different stories",
+     "SELECT t.id FROM tickets t JOIN charges c ON c.id = t.charge_id WHERE c.state = 'released'"
+     " OR c.operation <> 'support/tickets' OR c.party <> t.party OR c.agent_id IS NOT t.agent_id"),
+    ("ticket", "was paid for, and there is none",
+     "SELECT c.id FROM charges c WHERE c.operation = 'support/tickets' AND c.state <> 'released'"
+     " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.charge_id = c.id)"
+     # What could not be collected is bought anew, by its payer for the same words, and the ticket is there already.
+     " AND NOT EXISTS (SELECT 1 FROM charges e JOIN tickets t ON t.charge_id = e.id"
+     " WHERE e.payer = c.payer AND e.request_hash = c.request_hash)"),
+    ("ticket", "has earned something else than a bug's credit",
+     "SELECT t.id FROM tickets t LEFT JOIN credits k ON k.id = t.credit_id WHERE t.credit_id IS NOT NULL"
+     " AND (k.id IS NULL OR k.kind <> 'grant' OR k.agent_id <> t.agent_id OR k.id <> 'crd_' || t.id)"),
+    ("ticket", "is a bug's credit, and no ticket has earned it",
+     "SELECT k.id FROM credits k WHERE substr(k.id, 1, 8) = 'crd_tkt_'"
+     " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.credit_id = k.id)"),
     ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
      "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address"
      " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"
@@ -357,4 +402,4 @@ def _text(row: Row) -> str:
     return str(row[0])
 
 
-_CHECKS = (_integrity, _replay, _accounts, _usage, _questions)
+_CHECKS = (_integrity, _replay, _movements, _accounts, _usage, _questions)

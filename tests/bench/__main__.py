@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from bench import chainpaid, handed_over, machine, offline, registering
+from bench import chainpaid, handed_over, machine, offline, registering, statements
 from bench.figures import Figure, Plan
 
 MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] = {
@@ -23,6 +23,7 @@ MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] 
     ("start", "memory"): machine.start_and_memory,
     ("challenge_rate", "challenge_cpu"): machine.challenges,
     ("balance_c32", "balance_c32_p99"): machine.balance,
+    ("statement_page",): statements.page,
     ("jobs_drain",): handed_over.drain,
     ("job_submit",): handed_over.submit,
     ("longpoll_memory", "longpoll_slowdown"): handed_over.longpolls,

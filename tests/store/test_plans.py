@@ -11,7 +11,19 @@ from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Event
 from gateway.core.grant import Policy
 from gateway.core.settlement import Attempt, ProofKind, Settled
-from gateway.store import agents, allowances, charges, jobs, ledger, outbox, registrations, settlements, usage_keys
+from gateway.store import (
+    agents,
+    allowances,
+    charges,
+    jobs,
+    ledger,
+    outbox,
+    registrations,
+    settlements,
+    statements,
+    tickets,
+    usage_keys,
+)
 from gateway.store.agents import NewToken
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
@@ -109,7 +121,11 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "revoke": lambda tx: usage_keys.revoke(tx, "ann", "key_1"),
     "last used": lambda tx: agents.note_used(tx, {"tok_1": 1}),
     "balance": lambda tx: agents.balance(tx, "ann"),
-    "statement": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
+    "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
+    "ticket": lambda tx: tickets.find(tx, "tkt_1"),
+    "open tickets": lambda tx: tickets.open_of(tx, "ann"),
 }
 
 

@@ -25,6 +25,7 @@ HISTORY = {
     "attempts": "hash = hash",
     "attempt_settlements": "position = position",
     "closed_nonces": "mined_hash = mined_hash",
+    "movements": "balance_micros = balance_micros",
     "registrations": "granted_micros = granted_micros",
 }
 KEPT = {
