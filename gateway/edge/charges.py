@@ -1,7 +1,8 @@
 """GET /api/v1/charges/{id}: what became of a call, for whoever it belongs to.
 
-It belongs to the agent whose bearer asks, or to whoever holds the charge token that came with the answer. For
-everybody else, and for an id that does not exist, it is the same 404.
+It belongs to the agent whose bearer asks, or to the usage key it was made with, or to whoever holds the charge token
+that came with the answer. For everybody else, another key of the same agent too, and for an id that does not exist, it
+is the same 404.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
 from gateway.edge.limiter import Limiter
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -41,11 +43,8 @@ class Charges:
         told["matched"] = stored.matched if stored else None
         told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored)) if stored else None
         told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
-        response = Response(orjson.dumps(told), media_type="application/json")
-        response.headers["Cache-Control"] = "private, no-store"
-        if may_have in (Disclosure.WORKING, Disclosure.SETTLING):
-            response.headers["Retry-After"] = str(paid.PENDING_RETRY_S)
-        return response
+        waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
+        return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)
 
     async def _mine(self, request: Request) -> ChargeView:
         """The charge, if the asker may have it. The charge token comes as X-Charge-Token or as the bearer."""
@@ -59,6 +58,6 @@ class Charges:
                     return view
         elif (principal := await self.tokens.principal(request)) is not None:
             view = await self.db.read(charges.find, charge_id)
-            if view is not None and view.agent_id == principal.agent_id:
+            if view is not None and view.agent_id == principal.agent_id and principal.key_id in (None, view.key_id):
                 return view
         raise Problem(Code.NOT_FOUND, "no such charge, or not yours")
