@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from gateway.core.money import USD_PATTERN
 from gateway.core.upstream import Json
 
 Access = Literal["open", "agent", "charge", "job"]
@@ -121,7 +122,7 @@ _TERMS: Mapping[str, Json] = {
     "properties": {
         "label": {"type": "string", "maxLength": 100},
         "scopes": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 100},
-        "cap_usd": {"type": ["string", "null"], "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+        "cap_usd": {"type": ["string", "null"], "pattern": USD_PATTERN},
         "cap_period": {"enum": [*_PERIOD, None]},
         "expires_at": {"type": ["string", "null"], "format": "date-time"},
         "requests_per_min": {"type": ["integer", "null"], "minimum": 1, "maximum": 60_000},

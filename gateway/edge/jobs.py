@@ -28,7 +28,7 @@ from gateway.core.agent import JOBS, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
-from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
@@ -47,8 +47,6 @@ POLL_S = 5
 WAIT_MAX_S = 60
 SETTLE_MARGIN_S = 120
 """How long a signature must outlive the job: its settlement may have to wait for better times."""
-
-USD_PATTERN = "^[0-9]{1,9}([.][0-9]{1,6})?$"
 
 ChallengeUpTo = Callable[[int, Problem, str], Challenge]
 """(ceiling in micros, why, request id) -> the 402 that says so."""

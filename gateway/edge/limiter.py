@@ -6,11 +6,14 @@
     polls        jobs and charges                                             by token
     bad_tokens   of these, what brought a token that opens nothing            by address
     misses       look-ups that found nothing and were free                    by agent or paying wallet
-    nonces, registrations, recoveries: what wallets begin                     by address, and by wallet
+    nonces       messages for a wallet to sign                                by address
+    registrations, recoveries: what wallets begin                by address, and by wallet once it has proven itself
 
 An address is an IPv4 address, or the /64 that an IPv6 caller owns whole; its network (/24, /48) has a few times as
 much. This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
 is not in trusted_proxies, and to count all of its callers as one would shut them out together.
+
+Whatever anybody may do in a wallet's name is not counted for that wallet: else anybody could shut it out (F-124).
 
 Nobody is refused a call that he pays for: misses are looked at before anything is held or claimed, and only for new
 work. Windows begin with their first request, are counted by a clock that never jumps (F-177), by each process for

@@ -132,7 +132,7 @@ class WalletDoor:
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
                     "created": False,
-                    "hint": "Rotate with the current token, or recover at /connect?action=recover",
+                    "hint": "this wallet has its agent: use its token, or ask the operator for another one",
                 }
             )
         return private(await self._newcomer(admitted), 201)

@@ -276,8 +276,10 @@ class RateLimitsTable(Table):
     misses: Rate = Field(
         "5000 per day", description="look-ups that found nothing and were free, by agent or paying wallet"
     )
-    nonces: Rate = Field("30 per minute", description="messages to sign, by address and by wallet")
-    registrations: Rate = Field("10 per minute;100 per day", description="registrations, by address and by wallet")
+    nonces: Rate = Field("30 per minute", description="messages for a wallet to sign, by address")
+    registrations: Rate = Field(
+        "10 per minute;100 per day", description="registrations and links, by address, and by wallet once it has signed"
+    )
     recoveries: Rate = Field("10 per hour", description="steps of a recovery, by address and by wallet")
     network_times: Whole = Field(
         8, ge=1, le=1_000_000, description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48"

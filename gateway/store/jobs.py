@@ -12,8 +12,7 @@ from gateway.store.database import Row, Tx
 
 COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
   j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
-  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of,
-  j.idempotency_key"""
+  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of, j.idempotency_key"""
 TOKENS_MAX = 16
 """Poll bearers of one job."""
 LATE_MS = 10_000
