@@ -195,10 +195,7 @@ def _capture(charge: Charge, event: Event, target: State, amount: int) -> tuple[
     bonus = amount - own
     new = replace(charge, state=target, captured_micros=amount, captured_bonus_micros=bonus)
     captured = () if charge.topup else _from_hold(charge, Kind.CAPTURE, own, bonus)
-    return new, (
-        captured
-        + _from_hold(charge, Kind.RELEASE, own_held - own, charge.held_bonus_micros - bonus)
-    )
+    return new, (captured + _from_hold(charge, Kind.RELEASE, own_held - own, charge.held_bonus_micros - bonus))
 
 
 def _release(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:

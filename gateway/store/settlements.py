@@ -126,9 +126,7 @@ class Proven:
     """None when it had moved before: by this very log, or before a reorganisation."""
 
 
-def proven(
-    tx: Tx, settlement_id: str, proof: Settled, proven_micros: int, *, match: Match | None = None
-) -> Proven:
+def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int, *, match: Match | None = None) -> Proven:
     """PROVEN, with its proof. The charge is PAID, or given up when less came than was asked: its result then stays
     withheld, and what did come is booked as proven, the rest as loss. Of a top-up what came is credited, with its
     bonus by `match`.

@@ -12,6 +12,7 @@ from rigs.money_table import match_of, play
 from gateway.core import deposit as core
 from gateway.core.deposit import Arrival, Match
 from gateway.core.errors import Conflict, Problem
+from gateway.core.transfer import Kind
 from gateway.store import deposits, wallets
 from gateway.store.audit import audit
 from gateway.store.sqlite import SqliteDatabase
@@ -312,6 +313,13 @@ async def test_what_the_schema_refuses(db: SqliteDatabase, sql: str) -> None:
     )
     with pytest.raises((apsw.ConstraintError, apsw.MismatchError)):
         await db.write(lambda tx: tx.execute(sql))
+
+
+async def test_the_words_of_the_ledger_are_those_of_the_schema(db: SqliteDatabase) -> None:
+    ((rules,),) = await db.read(lambda tx: tx.execute("SELECT sql FROM sqlite_schema WHERE name = 'transfers'"))
+    words = rules.partition("kind IN (")[2].partition(")")[0]
+    assert [word.strip(" '\n") for word in words.split(",")] == [kind.value for kind in Kind]
+    assert await db.read(lambda tx: tx.execute("PRAGMA integrity_check")) == [("ok",)]
 
 
 async def test_the_schema_has_the_moves_of_the_machine(db: SqliteDatabase) -> None:
