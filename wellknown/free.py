@@ -29,10 +29,14 @@ class Free:
     method: Literal["get", "post", "delete"] = "get"
     of: str = ""
     """Only where this operation is on sale."""
+    feature: Literal["", "topups", "transfers"] = ""
+    """Only where the operator's identity has it."""
     problems: tuple[int, ...] = ()
     """Those that are answered with the error envelope."""
     body: Mapping[str, Json] | None = None
-    """The schema of a JSON body, which may be left out."""
+    """The schema of a JSON body, which may be left out unless it has required members."""
+    pending: bool = False
+    """It may answer with 202, as a paid call does."""
 
 
 def _object(**properties: Json) -> dict[str, Json]:
@@ -42,7 +46,13 @@ def _object(**properties: Json) -> dict[str, Json]:
 _TEXT = {"type": "string"}
 _TEXT_OR_NONE = {"type": ["string", "null"]}
 _USD = {"type": "string", "pattern": "^-?[0-9]+\\.[0-9]{3,6}$"}
-_AMOUNTS = {"virtual_balance_usd": _USD, "held_usd": _USD, "available_usd": _USD, "bonus_usd": _USD}
+_AMOUNTS = {
+    "virtual_balance_usd": _USD,
+    "held_usd": _USD,
+    "available_usd": _USD,
+    "bonus_usd": _USD,
+    "debt_usd": _USD,
+}
 _OBJECT_OR_NONE = {"type": ["object", "null"]}
 
 _JOB_ID: Parameter = ("job_id", "path", True, "From the 202 of the job.")
@@ -72,6 +82,9 @@ _JOB = _object(
     retried_as=_TEXT,
 )
 
+_DEPOSIT = {"deposit_id": _TEXT, "credited_usd": _USD, "bonus_usd": _USD, "credited_at": _TEXT, "from": _TEXT}
+_CHAIN_ID = {"type": "integer", "minimum": 1}
+
 ROUTES: tuple[Free, ...] = (
     Free(
         "agent_me",
@@ -84,6 +97,7 @@ ROUTES: tuple[Free, ...] = (
             status={"enum": ["active", "frozen"]},
             created_at={"type": "string", "format": "date-time"},
             **_AMOUNTS,
+            deposit_match=_OBJECT_OR_NONE,
             routes={"type": "object"},
         ),
         access="agent",
@@ -120,6 +134,61 @@ ROUTES: tuple[Free, ...] = (
             },
             "additionalProperties": False,
         },
+    ),
+    Free(
+        "topup_x402",
+        "/api/v1/balance/topup/x402",
+        "Top the agent's balance up by x402: a 402 for that very amount, credited when it has come",
+        _object(agent_id=_TEXT, amount_usd=_USD, charge_id=_TEXT, settlement={"type": "object"}, **_DEPOSIT),
+        access="agent",
+        problems=(400, 401, 402, 403, 408, 409, 412, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["amount_usd"],
+            "properties": {
+                "amount_usd": {"type": "string", "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+                "chain_id": {**_CHAIN_ID, "description": "Only offers on this chain."},
+            },
+            "additionalProperties": False,
+        },
+        pending=True,
+        feature="topups",
+    ),
+    Free(
+        "deposit_address",
+        "/api/v1/balance/deposit/receive-address",
+        "Where plain transfers from an agent's linked wallets go, and from what amount and depth they count",
+        _object(
+            receive_address=_TEXT,
+            networks={"type": "array", "items": {"type": "object"}},
+            min_usd=_USD,
+            confirmations_required={"type": "integer"},
+            senders={"const": "linked_wallets"},
+        ),
+        feature="transfers",
+    ),
+    Free(
+        "deposit_claim",
+        "/api/v1/balance/deposit/claim",
+        "Credit a plain transfer that a wallet of the agent has sent; the same again is the same credit",
+        _object(
+            agent_id=_TEXT,
+            tx_hash=_TEXT,
+            chain_id={"type": "integer"},
+            total_usd=_USD,
+            deposits={"type": "array", "items": _object(**_DEPOSIT)},
+        ),
+        access="agent",
+        problems=(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["tx_hash", "chain_id"],
+            "properties": {"tx_hash": {"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$"}, "chain_id": _CHAIN_ID},
+            "additionalProperties": False,
+        },
+        feature="transfers",
     ),
     Free(
         "charge",

@@ -16,6 +16,7 @@ from gateway.cli import (
     catalogue,
     checking,
     demo,
+    deposits,
     directory,
     init,
     jobs,
@@ -43,6 +44,7 @@ app.command("backup")(books.backup)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
 app.add_typer(books.charges, name="charges")
+app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(webhooks.app, name="webhooks")

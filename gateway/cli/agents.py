@@ -121,7 +121,7 @@ def listing(config: terminal.Config = None, as_json: terminal.AsJson = False) ->
         for row in rows:
             terminal.say(json.dumps(row))
     elif rows:
-        terminal.table(list(rows[0]), [list(map(str, row.values())) for row in rows], right=(5, 6, 7))
+        terminal.table(list(rows[0]), [list(map(str, row.values())) for row in rows], right=(5, 6, 7, 8))
     else:
         terminal.note("There are no agents yet: `faregate agents create LABEL --credit 5.00`")
 
@@ -140,6 +140,7 @@ def _row(agent: "Agent") -> dict[str, object]:
         "available_usd": format_usd(balance.available),
         "held_usd": format_usd(balance.held + balance.bonus_held),
         "bonus_usd": format_usd(balance.bonus),
+        "debt_usd": format_usd(balance.debt),
     }
 
 

@@ -13,13 +13,14 @@ from gateway.core import webhook
 from gateway.core.agent import Principal
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
+from gateway.core.deposit import Match
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
 from gateway.edge.tokens import Tokens
-from gateway.store import agents, outbox
+from gateway.store import agents, deposits, outbox
 from gateway.store.agents import Balance
-from gateway.store.database import Database
+from gateway.store.database import Database, Tx
 
 OVERLAP_S = 86_400
 OVERLAP_MAX_S = 604_800
@@ -33,6 +34,8 @@ class Agents:
     catalogue: Catalogue
     limits: Limits
     entropy: Callable[[int], bytes]
+    match: Match | None = None
+    """What a deposit brings beside itself."""
 
     def routes(self) -> list[Route]:
         return [
@@ -44,6 +47,7 @@ class Agents:
     async def me(self, request: Request) -> Response:
         principal = await self._principal(request)
         balance = await self.db.read(agents.balance, principal.agent_id)
+        matched = await self.db.read(_matched, principal.agent_id) if self.match else None
         return _private(
             {
                 "agent_id": principal.agent_id,
@@ -52,6 +56,7 @@ class Agents:
                 "status": principal.status.value,
                 "created_at": iso(principal.created_ms),
                 **_amounts(balance),
+                "deposit_match": _offered(self.match, *matched) if self.match and matched else None,
                 "routes": {
                     **{o.id: {"price_usd": format_usd(o.price.base_micros), "online": True} for o in self.catalogue},
                     **{o.id: {"online": False} for o in self.catalogue.offline},
@@ -95,8 +100,29 @@ class Agents:
         return principal
 
 
+def _matched(tx: Tx, /, agent_id: str) -> tuple[int, int, int]:
+    """(deposits of this agent that stand, bonus it had of them, bonus that all had)."""
+    return deposits.standing(tx, agent_id), deposits.matched_micros(tx, agent_id), deposits.matched_micros(tx)
+
+
+def _offered(match: Match, deposits_before: int, had_micros: int, all_had_micros: int) -> dict[str, object]:
+    """The rule, and the most bonus that this agent's next deposit can bring by it."""
+    spent = match.first_deposit_only and deposits_before > 0
+    left = 0 if spent else min(match.max_bonus_micros - had_micros, match.budget_micros - all_had_micros)
+    return {
+        "percent": match.percent,
+        "min_usd": format_usd(match.min_micros),
+        "max_bonus_usd": format_usd(match.max_bonus_micros),
+        "first_deposit_only": match.first_deposit_only,
+        "ends_at": None if match.ends_ms is None else iso(match.ends_ms),
+        "matched_usd": format_usd(had_micros),
+        "left_usd": format_usd(max(left, 0)),
+    }
+
+
 def _amounts(balance: Balance) -> dict[str, str]:
-    """`virtual_balance_usd` is everything the agent has, `available_usd` what no open call holds."""
+    """`virtual_balance_usd` is everything the agent has, `available_usd` what no open call holds, `debt_usd` what is
+    taken first of whatever comes."""
     available = balance.available + balance.bonus
     held = balance.held + balance.bonus_held
     return {
@@ -104,6 +130,7 @@ def _amounts(balance: Balance) -> dict[str, str]:
         "held_usd": format_usd(held),
         "available_usd": format_usd(available),
         "bonus_usd": format_usd(balance.bonus),
+        "debt_usd": format_usd(balance.debt),
     }
 
 

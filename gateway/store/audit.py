@@ -9,7 +9,7 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     overdraft   nothing went below zero, at any time, that may not
     charge      what was booked for a charge is what its state says; refunds sum to what it says
     deposit     what was booked for a deposit is what its state says; a top-up's is what its settlement says
-    account     every account is predicted from charges, settlements, credits and deposits; who owes has nothing to spend
+    account     every account is predicted from charges, settlements, credits, deposits; debtors have nothing to spend
     result      no result is kept of a charge that failed, or that is still worked on
     payment     one identity, one charge that was not released by failure, one settlement
     collection  a charge by signature and its settlement tell the same story
@@ -320,7 +320,8 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " GROUP BY network, transaction_hash, log_index HAVING count(*) > 1"),
     ("deposit", "is proven, and was not credited as it came, or credited and is not proven",
      "SELECT s.id FROM settlements s WHERE s.purpose = 'topup' AND s.proven_micros <>"
-     " (SELECT coalesce(sum(d.amount_micros), 0) FROM deposits d WHERE d.settlement_id = s.id AND d.state = 'credited')"),
+     " (SELECT coalesce(sum(d.amount_micros), 0) FROM deposits d"
+     " WHERE d.settlement_id = s.id AND d.state = 'credited')"),
     ("deposit", "is of a settlement that is no top-up, or of another party",
      "SELECT d.id FROM deposits d JOIN settlements s ON s.id = d.settlement_id JOIN charges c ON c.id = s.subject"
      " WHERE s.purpose <> 'topup' OR c.party <> d.agent_id"),

@@ -111,9 +111,23 @@ def is_settlement(tx: Tx, network: str, transaction: str, log_index: int | None 
     )
 
 
+def news(tx: Tx, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those that are neither a deposit nor a proof yet."""
+    return [
+        arrival
+        for arrival in arrivals
+        if _by_log(tx, arrival) is None
+        and not is_settlement(tx, arrival.network, arrival.transaction, arrival.log_index)
+    ]
+
+
+def any_linked_since(tx: Tx) -> bool:
+    return bool(tx.execute("SELECT 1 FROM deposits d JOIN wallets w ON w.address = d.sender WHERE d.state = 'seen'"))
+
+
 def linked_since(tx: Tx, match: Match | None) -> list[DepositView]:
     """Credits what was nobody's, and whose sender's wallet has been linked since."""
-    found = _many(tx, "JOIN wallets w ON w.address = d.sender WHERE d.state = 'seen' ORDER BY d.id", {})
+    found = _many(tx, "JOIN wallets w ON w.address = d.sender WHERE d.state = 'seen' ORDER BY d.sender", {})
     credited = []
     for view in found:
         wallet = wallets.find(tx, view.sender)
@@ -136,12 +150,12 @@ def credit_orphan(tx: Tx, deposit_id: str, agent_id: str, match: Match | None) -
     return _credit(tx, view, agent_id, match)
 
 
-def taken_back(tx: Tx, deposit_id: str) -> DepositView:
-    """A reorganisation took its transfer back: what is there is withdrawn, the rest is owed. Once: the same again
-    changes nothing. Raises Conflict when it is final."""
+def taken_back(tx: Tx, deposit_id: str) -> bool:
+    """A reorganisation took its transfer back: what is there is withdrawn, the rest is owed. Once: False, and nothing
+    changes, when that was done before. Raises Conflict when it is final."""
     view = _load(tx, deposit_id)
     if view.deposit.state in (State.WITHDRAWN, State.GONE):
-        return view
+        return False
     after, transfers = core.taken_back(view.deposit, *_spendable(tx, view.deposit.agent_id))
     rows = tx.execute(
         "UPDATE deposits SET state = :state, ended_ms = :now_ms WHERE id = :id AND state = :from_state AND final = 0"
@@ -151,7 +165,7 @@ def taken_back(tx: Tx, deposit_id: str) -> DepositView:
     if not rows:
         raise Conflict(f"{deposit_id} is final")
     ledger.post(tx, transfers, deposit_id=deposit_id, settlement_id=view.settlement_id)
-    return _load(tx, deposit_id)
+    return True
 
 
 def confirmed(tx: Tx, deposit_id: str, block: int, block_hash: str, *, final: bool) -> None:

@@ -16,8 +16,8 @@ from gateway.store.database import Tx
 
 APPEND = """
 INSERT INTO transfers
-  (at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id, settlement_id, deposit_id,
-   note)
+  (at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id, settlement_id,
+   deposit_id, note)
 VALUES (
   :at_ms, :kind, :debit, :credit, :amount,
   coalesce((SELECT balance_micros FROM accounts WHERE name = :debit), 0) - :amount,

@@ -78,11 +78,13 @@ class Gate:
         upstream: Scripted | None = None,
         clean: bool = True,
         toml: str = "",
+        base: str | None = None,
         **parts: Any,
     ) -> AsyncIterator["Gate"]:
-        """`home` keeps the database: opened again there, it is the same gateway after a restart."""
+        """`home` keeps the database: opened again there, it is the same gateway after a restart. `base`: the settings
+        but for the database, where it is no sandbox."""
         upstream = upstream or Scripted()
-        settings = parse(tomllib.loads(SETTINGS + toml), {}, base=home)
+        settings = parse(tomllib.loads((SETTINGS if base is None else STORE + base) + toml), {}, base=home)
         async with (
             assemble(settings, settler=settler, sold=[upstream], drain_s=0.2, **parts) as gateway,
             serving(gateway.app) as url,
@@ -186,10 +188,12 @@ def header(payment: Json) -> str:
     return base64.b64encode(orjson.dumps(payment)).decode()
 
 
-SETTINGS = """
-[settlement]
-kind = "sandbox"
-wait_s = 1
+STORE = """
 [store]
 path = "gate.db"
 """
+SETTINGS = f"""
+[settlement]
+kind = "sandbox"
+wait_s = 1
+{STORE}"""

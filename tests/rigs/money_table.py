@@ -24,7 +24,8 @@ first deposit counts: `match=100,10,50,500,first`. A log that vanishes may arriv
 
 An outcome is a word for what was answered: a charge's or settlement's state, `short 20` (available),
 `overcommitted 300` (open), `key c1` or `key c1 other`, `known c1` or `known c1 other request, payment`,
-`late released`, `refused stl_c1`, a deposit's state and what it brought as bonus (`credited 50`); or for what was raised: `conflict`, `illegal`, a problem's code in lower case.
+`late released`, `refused stl_c1`, a deposit's state and its bonus (`credited 50`); or for what was raised: `conflict`,
+`illegal`, a problem's code in lower case.
 """
 
 from collections.abc import Callable
@@ -235,6 +236,11 @@ def _arrive(tx: Tx, log: str, wallet: str, micros: str, match: str = "") -> obje
     return deposits.arrived(tx, _arrival(log, wallet, micros), _new_deposit(tx), match_of(match))
 
 
+def _vanish(tx: Tx, log: str) -> object:
+    deposits.taken_back(tx, _of_log(tx, log))
+    return deposits.find(tx, _of_log(tx, log))
+
+
 def _claim(tx: Tx, log: str, wallet: str, micros: str, agent: str, match: str = "") -> object:
     (view,) = deposits.claimed(tx, agent, [_arrival(log, wallet, micros)], [_new_deposit(tx)], match_of(match))
     return view
@@ -274,6 +280,6 @@ _STEPS: dict[str, Callable[..., Any]] = {
     "link": lambda tx, wallet, agent: wallets.add(tx, wallet, agent, wallets.Role.LINKED),
     "arrive": _arrive,
     "claim": _claim,
-    "vanish": lambda tx, log: deposits.taken_back(tx, _of_log(tx, log)),
+    "vanish": _vanish,
     "orphan": lambda tx, log, agent, match="": deposits.credit_orphan(tx, _of_log(tx, log), agent, match_of(match)),
 }

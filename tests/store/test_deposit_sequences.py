@@ -1,4 +1,4 @@
-"""F-112, F-120: every sequence of deposit, match, spend, refund and reorganisation up to length 8, against a small model.
+"""F-112, F-120: every sequence of deposit, match, spend, refund, reorganisation up to length 8, against a small model.
 
 The model keeps two sums of one agent, own money and bonus, each of which may be below zero: then that much is owed, and
 nothing of it is there to spend. It knows nothing of gateway/core/deposit.py or of how a debt is paid. After each step

@@ -241,7 +241,8 @@ async def test_f114_a_match_keeps_its_caps_to_the_micro_dollar(db: SqliteDatabas
     again = await db.write(
         deposits.arrived, Arrival(books.NETWORK, books.TOKEN, HAL, "0xff", 0, 8, "0xb", 9_000, 9_000), "dep_l", rule
     )
-    assert again is not None and again.deposit.bonus_micros == rich.deposit.bonus_micros
+    assert again
+    assert again.deposit.bonus_micros == rich.deposit.bonus_micros
 
 
 async def test_the_rule_of_a_match(db: SqliteDatabase, clock: Clock) -> None:
@@ -260,14 +261,17 @@ async def test_the_rule_of_a_match(db: SqliteDatabase, clock: Clock) -> None:
     ends = Match(100, 1, 10**6, 10**6, ends_ms=clock.ms + 10, first_deposit_only=False)
     arrival = Arrival(books.NETWORK, books.TOKEN, HAL, "0xe", 0, 8, "0xb", 50, 50)
     view = await db.write(deposits.arrived, arrival, "dep_e1", ends)
-    assert view is not None and view.deposit.bonus_micros == 50
+    assert view
+    assert view.deposit.bonus_micros == 50
     clock.ms += 20
     await db.write(deposits.taken_back, "dep_e1")
     again = await db.write(deposits.arrived, arrival, "dep_e2", ends)
-    assert again is not None and again.deposit.bonus_micros == 50, "the very transfer came while the rule was in force"
+    assert again
+    assert again.deposit.bonus_micros == 50, "the very transfer came while the rule was in force"
     late = Arrival(books.NETWORK, books.TOKEN, HAL, "0xf", 0, 8, "0xb", 50, 50)
     view = await db.write(deposits.arrived, late, "dep_e3", ends)
-    assert view is not None and view.deposit.bonus_micros == 0
+    assert view
+    assert view.deposit.bonus_micros == 0
 
 
 async def test_what_is_final_stays(db: SqliteDatabase) -> None:

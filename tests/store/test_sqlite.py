@@ -12,7 +12,6 @@ import pytest
 from rigs import books
 from rigs.books import Clock
 
-from gateway.core import charge as core
 from gateway.core import crash
 from gateway.core.transfer import OPERATOR, Kind, Part, Transfer, account
 from gateway.store import agents, charges, ledger
