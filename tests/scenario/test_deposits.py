@@ -263,14 +263,17 @@ async def test_the_watcher_credits_by_itself(tmp_path: Path, chain: Chain) -> No
         assert (await at.claim(token, orphan)).json["total_usd"] == "7.000"
 
 
-async def test_the_watcher_goes_on_from_its_cursor_after_a_restart(tmp_path: Path, chain: Chain) -> None:
+async def test_f131_the_watcher_goes_on_from_its_cursor_after_a_restart(tmp_path: Path, chain: Chain) -> None:
+    """F-131: however its address is spelt."""
     address = Account.create().address
     async with bank(tmp_path, chain, address=address) as at:
         ann, _ = await at.agent(HAL)
         assert await at.look() is None
     at.send(HAL, 5 * USD, blocks=4_500)
-    async with bank(tmp_path, chain, address=address) as at:
+    async with bank(tmp_path, chain, address=address.lower()) as at:
         assert await at.look() is None
+        where = (await at.gate.send("GET", "/api/v1/balance/deposit/receive-address")).json
+        assert where["receive_address"] == address
         assert (await at.balance(ann)).available == 5 * USD
 
 

@@ -282,6 +282,12 @@ async def test_what_is_final_stays(db: SqliteDatabase) -> None:
     assert await db.read(deposits.watched, books.NETWORK) == []
     with pytest.raises(Conflict):
         await db.write(deposits.taken_back, "dep_0001")
+    await play(db, f"arrive t2:0 {EVE} 7 -> seen")
+    await db.write(deposits.confirmed, "dep_0002", 9, "0xb9", final=True)
+    late = await db.write(deposits.credit_orphan, "dep_0002", "ann", None)
+    assert late.deposit.agent_id == "ann"
+    with pytest.raises(Conflict):
+        await db.write(deposits.taken_back, "dep_0002")
 
 
 FORBIDDEN = (
