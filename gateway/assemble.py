@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
 from typing import cast
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -26,12 +27,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.core import ids
+from gateway.core import ids, ticket
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
+from gateway.core.grant import Policy
 from gateway.core.http import HttpClient
 from gateway.core.money import format_usd, parse_usd
 from gateway.core.settlement import State
+from gateway.core.siwe import Site
 from gateway.core.upstream import Offering, Upstream
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
@@ -48,15 +51,24 @@ from gateway.edge.health import Fact
 from gateway.edge.jobs import JobDoor, JobTerms
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
+from gateway.edge.rates import Rates
+from gateway.edge.statement import Statement
+from gateway.edge.tickets import TicketDoor
 from gateway.edge.tokens import Tokens
+from gateway.edge.usage_keys import UsageKeys
 from gateway.edge.visit import RequestIds
+from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
 from gateway.flows.deposits import Deposits, DepositTerms
 from gateway.flows.fulfilling import Fulfilling
 from gateway.flows.jobs import Jobs
+from gateway.flows.last_used import LastUsed
 from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
+from gateway.flows.registration import Registration
+from gateway.flows.registration import Terms as RegistrationTerms
+from gateway.flows.tickets import Tickets
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
@@ -65,12 +77,14 @@ from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
 from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
-from gateway.settlement.protocol import Settler
+from gateway.settlement.protocol import Settler, Wallets
 from gateway.settlement.relayer import Limits as RelayerLimits
 from gateway.settlement.relayer import Relayer
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox
 from gateway.settlement.several import Several
+from gateway.settlement.wallets import ChainWallets
+from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
 from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
@@ -79,6 +93,7 @@ from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
 
 log = structlog.get_logger("gateway")
@@ -142,8 +157,10 @@ async def assemble(
 
         # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        wallets = settler if isinstance(settler, Wallets) else None
         if settler is None:
             settler = await open_settler(settings, db, clock, session)
+            wallets = settler if isinstance(settler, Wallets) else chain_wallets(settings, session)
         if settler is not None:
             # Before anything is offered: what a remote facilitator can do is known once it was asked.
             await settler.start()
@@ -209,6 +226,13 @@ async def assemble(
             jobs.changed(job_id)
             webhooks.wake()
 
+        registration = Registration(
+            db=db,
+            wallets=wallets,
+            terms=registration_terms(settings, settler, forbidden_payers(accepted, settler)),
+            clock=clock,
+            entropy=entropy,
+        )
         result_ttl_ms = settings.jobs.result_ttl_hours * 3_600_000
         worker = Worker(
             db=db,
@@ -232,19 +256,25 @@ async def assemble(
             token_prefix=settings.service.token_prefix,
             result_ttl_ms=result_ttl_ms,
             queued=worker.queued,
+            cancelled=worker.cancelled,
             told=told,
         )
         deposits = deposits_of(settings, db, session, clock, entropy, alarms.tell)
+        last_used = LastUsed(db, clock)
+        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), last_used.saw)
         app = build_app(
             edge_parts(
-                settings, catalogue, identity, offers, db, purchase, jobs, deposits, metrics, alarms, settler, clock,
-                entropy,
+                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration, metrics,
+                alarms, settler, clock, entropy,
             )
         )  # fmt: skip
 
         await recovery.orphans()
-        turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run())
+        turns = (
+            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run()
+        )  # fmt: skip
         loops = [asyncio.create_task(each) for each in turns]
+        stack.push_async_callback(last_used.write)
         stack.push_async_callback(webhooks.drain, min(drain_s, WEBHOOKS_DRAIN_S))
         if collecting is not None:
             stack.push_async_callback(collecting.drain, drain_s)
@@ -306,7 +336,11 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
-    sold: list[Upstream] = [people_of(settings), HttpApi(http_api.read(settings.http_upstreams))]
+    sold: list[Upstream] = [
+        people_of(settings),
+        HttpApi(http_api.read(settings.http_upstreams)),
+        support_of(settings),
+    ]
     assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
     for plugin in entry_points(group="faregate.upstreams"):
         sold.append(cast("Upstream", plugin.load()()))
@@ -325,14 +359,23 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def support_of(settings: Settings) -> Support:
+    support = settings.support
+    return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
+
+
 def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     priced = {operation.id for operation in people_of(settings).operations}
     own = {str(table.get("id")) for table in settings.http_upstreams}
+    if ticket.OPERATION in own:
+        yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'
     for id in sorted(set(settings.prices) - priced):
-        if id in own:
+        if id == ticket.OPERATION:
+            yield f'[prices] "{id}": its price stands in [support]; remove it here'
+        elif id in own:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
@@ -447,6 +490,34 @@ def deposit_networks(settings: Settings) -> list[NetworkTable]:
     return [each for each in settings.networks if each.rpc_urls]
 
 
+def chain_wallets(settings: Settings, session: aiohttp.ClientSession) -> ChainWallets:
+    """Whoever is asked about wallets that register, on each network that has somebody to ask."""
+    return ChainWallets(
+        {
+            table.id: (table.network, Rpc(session, table.rpc_urls, chain_id=table.network.chain_id))
+            for table in settings.networks
+            if table.rpc_urls
+        }
+    )
+
+
+def registration_terms(settings: Settings, settler: Settler | None, ours: frozenset[str]) -> RegistrationTerms:
+    table, origin = settings.registration, settings.service.origin
+    asked = [each for each in settings.networks if each.rpc_urls or (settler is not None and settler.sandbox)]
+    return RegistrationTerms(
+        site=Site(urlsplit(origin).netloc, origin),
+        networks={each.network.chain_id: each.id for each in asked if table.enabled},
+        policy=Policy(
+            grant_micros=parse_usd(table.grant_usd),
+            budget_micros=parse_usd(table.grant_budget_usd_per_day),
+            least_micros=parse_usd(table.min_wallet_usd),
+            once_per_dollar=table.grant_once_per_dollar,
+        ),
+        token_prefix=settings.service.token_prefix,
+        ours=ours,
+    )
+
+
 def accepted_terms(settings: Settings, settler: Settler | None) -> tuple[Accepted, ...]:
     """What is accepted, in the order of the configuration: one entry a network and token."""
     if settler is None:
@@ -517,16 +588,17 @@ def edge_parts(
     identity: Identity,
     offers: Mapping[str, Offer],
     db: Database,
+    tokens: Tokens,
     purchase: Purchase,
     jobs: Jobs,
     deposits: Deposits,
+    registration: Registration,
     metrics: Metrics,
     alarms: Alarms,
     settler: Settler | None,
     clock: Callable[[], float],
     entropy: Callable[[int], bytes],
 ) -> EdgeParts:
-    tokens = Tokens(db, settings.service.token_prefix, clock)
     limits = Limits(bytes_max=settings.limits.body_bytes, deadline_s=settings.limits.body_timeout_s)
     token = settings.service.operator_token
 
@@ -572,9 +644,17 @@ def edge_parts(
         lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
+    filing = replace(sync, seller=Tickets(purchase, settings.support.open_max))
+    ticket_door = TicketDoor(db, tokens, filing, settings.support.bug_credit_micros)
 
     async def paid(request: Request, operation: Operation) -> Response:
-        return await (door.submit if operation.id == job_door.ID else sync)(request, operation)
+        match operation.id:
+            case job_door.ID:
+                return await door.submit(request, operation)
+            case ticket.OPERATION:
+                return await ticket_door.submit(request, operation)
+            case _:
+                return await sync(request, operation)
 
     async def ready() -> list[Fact]:
         await db.read(lambda tx: tx.execute("SELECT 1"))
@@ -586,7 +666,8 @@ def edge_parts(
 
     async def watch() -> Vitals:
         counts = await db.read(settlements.counts)
-        return Vitals(await alarms.levels(), {state.value: counts.get(state, 0) for state in State})
+        by_state = {state.value: counts.get(state, 0) for state in State}
+        return Vitals(await alarms.levels(), by_state, await db.read(stored_jobs.open_counts))
 
     return EdgeParts(
         catalogue=catalogue,
@@ -599,10 +680,14 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, entropy, settings.deposit_match.rule).routes(),
+            *Agents(db, tokens, catalogue, limits, clock, entropy, settings.deposit_match.rule).routes(),
+            *Statement(db, tokens).routes(),
+            *WalletDoor(db, tokens, registration, limits).routes(),
+            *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *money_door.routes(),
             *Charges(db, tokens).routes(),
             *door.routes(),
+            *ticket_door.routes(),
         ],
         limits=limits,
         origins=settings.service.allowed_origins,

@@ -209,6 +209,8 @@ class _GuardedResolver(AbstractResolver):
             refusal = refusal or refused
         if refusal is not None and not results:
             raise HttpFailure(refusal.kind, refusal.message, sent=False)
+        if not results:
+            raise OSError(f"{host} has no address")
         return results
 
     async def close(self) -> None:

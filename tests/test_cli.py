@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +20,21 @@ from typing import NamedTuple
 
 import pytest
 import structlog
+from rigs import books
 from rigs.caller import Caller
 from rigs.chain import MULTICALL3, PAYER_KEYS, PERMIT2, RELAYER_KEY, USDC, Chain
 from rigs.facilitator import FacilitatorServer
 
 from gateway.assemble import mistakes, open_database
 from gateway.cli import init, main
+from gateway.core import ticket
+from gateway.core.agent import Cap, KeyTerms, Period
+from gateway.core.charge import Charge, Event, Source
 from gateway.core.deposit import Arrival
 from gateway.settings import parse
-from gateway.store import deposits
+from gateway.store import charges, deposits, tickets, usage_keys
+from gateway.store.agents import NewToken
+from gateway.store.database import Tx
 
 COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'faregate'; from gateway.cli import main; main()"]
 ROOT = Path(__file__).parents[1]
@@ -252,6 +259,44 @@ def test_callbacks_are_listed_shown_and_replayed(faregate: Run) -> None:
     assert faregate("webhooks", "secret", agent, "--overlap", "604801").status == 2
 
 
+def keys_of(path: Path, agent_id: str) -> None:
+    """Two keys of this agent, as it would have made them."""
+
+    async def make() -> None:
+        async with books.books(path, clean=False) as db:
+            for number, cap in enumerate((Cap(25_000_000, Period.TOTAL), None)):
+                token = NewToken(f"tok_k{number}", bytes([number]) * 32, f"411k_...ab{number}")
+                terms = KeyTerms(f"import {number}", ("enrich:phone", "jobs"), cap)
+                await db.write(usage_keys.create, f"key_{number}", agent_id, terms, token)
+
+    asyncio.run(make())
+
+
+def test_an_operator_lists_and_revokes_usage_keys(faregate: Run, tmp_path: Path) -> None:
+    created = faregate("agents", "create", "first").out
+    agent = created.split()[1]
+    assert faregate("agents", "keys", agent).out == ""
+    keys_of(tmp_path / "data" / "faregate.db", agent)
+    one, two = [json.loads(line) for line in faregate("agents", "keys", agent, "--json").out.splitlines()]
+    assert one == {
+        "key": "key_0", "hint": "411k_...ab0", "label": "import 0", "status": "active", "scopes": "enrich:phone jobs",
+        "cap_usd": "25.000", "period": "total", "used_usd": "0.000", "expires": None, "last_used": None,
+    }  # fmt: skip
+    assert (two["cap_usd"], two["period"]) == (None, None)
+    assert "411k_...ab1" in faregate("agents", "keys", agent).out
+    (row,) = [json.loads(line) for line in faregate("agents", "list", "--json").out.splitlines()]
+    assert (row["tokens"], row["keys"]) == (1, 2)
+
+    assert faregate("agents", "revoke", agent, "--key", "key_none", "-y").status != 0
+    assert faregate("agents", "revoke", agent, "--key", "key_0", "-y").out == "1 usage key revoked\n"
+    (left,) = [json.loads(line) for line in faregate("agents", "keys", agent, "--json").out.splitlines()]
+    assert left["key"] == "key_1"
+    assert len(faregate("agents", "keys", agent, "--all", "--json").out.splitlines()) == 2
+    assert faregate("agents", "revoke", agent, "-y").out == "1 token revoked\n1 usage key revoked\n"
+    assert faregate("agents", "keys", agent).out == ""
+    assert faregate("audit").status == 0
+
+
 @pytest.mark.parametrize("label", ["", " ", "two\nlines", "\x1b[31mred", "x" * 101])
 def test_an_agent_has_a_name_that_can_be_printed(faregate: Run, label: str) -> None:
     done = faregate("agents", "create", label)
@@ -272,6 +317,7 @@ def test_what_is_not_there_is_told(faregate: Run) -> None:
         ("agents", "credit", "agt_none", "1"),
         ("agents", "token", "agt_none"),
         ("agents", "revoke", "agt_none", "-y"),
+        ("agents", "keys", "agt_none"),
     ):
         done = faregate(*arguments)
         assert (done.status, "there is no agent agt_none" in done.err) == (2, True)
@@ -611,6 +657,66 @@ def test_a_crash_point_that_is_none_is_refused(faregate: Run, monkeypatch: pytes
     done = faregate("serve")
     assert done.status == 2
     assert "nowhere is no crash point" in done.err
+
+
+def test_a_statement_in_every_form(faregate: Run) -> None:
+    agent_id = faregate("agents", "create", "ann", "--credit", "5.00", "--grant", "0.20").out.split()[1]
+    for number in range(3):
+        faregate("agents", "credit", agent_id, "1.00", "--id", f"c{number}")
+    lines = [json.loads(line) for line in faregate("statement", agent_id, "--json").out.splitlines()]
+    assert [each["balance_usd"] for each in lines] == ["8.200", "7.200", "6.200", "5.200", "5.000"]
+    head, *rows = faregate("statement", agent_id, "--csv").out.splitlines()
+    assert head == ",".join(lines[0])
+    assert rows == [",".join(value or "" for value in each.values()) for each in lines]
+    table = faregate("statement", agent_id, "--limit", "2").out.splitlines()
+    assert [line.split()[0] for line in table] == ["id", "mov_5", "mov_4"]
+    assert faregate("statement", agent_id, "--to", "2020-01-01").err == "There are no movements.\n"
+    assert faregate("statement", "agt_nobody").status == 2
+    assert faregate("statement", agent_id, "--from", "soon").status == 2
+    assert faregate("statement", agent_id, "--csv", "--json").status == 2
+
+
+def test_f163_tickets_are_read_answered_and_confirmed_and_steer_no_terminal(faregate: Run, tmp_path: Path) -> None:
+    agent_id = faregate("agents", "create", "ann", "--credit", "5.00").out.split()[1]
+    ticket_id = ticket_of(tmp_path / "data" / "faregate.db", agent_id)
+    shown = faregate("tickets", "show", ticket_id).out
+    assert "<b>" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\x1b" not in faregate("tickets", "list").out
+    assert json.loads(faregate("tickets", "list", "--json", "--state", "open").out)["ticket"] == ticket_id
+    assert faregate("tickets", "list", "--state", "lost").status == 2
+    assert faregate("tickets", "answer", ticket_id, "\x1b[2J").status == 2
+    assert faregate("tickets", "answer", ticket_id, "Thank you.").status == 0
+    assert json.loads(faregate("tickets", "show", ticket_id, "--json").out)["answers"][0]["body"] == "Thank you."
+    assert faregate("tickets", "confirm-bug", ticket_id, "--yes").status == 0
+    again = faregate("tickets", "confirm-bug", ticket_id, "--yes")
+    assert (again.status, "before" in again.err) == (4, True)
+    assert faregate("tickets", "close", ticket_id).status == 0
+    assert faregate("tickets", "answer", ticket_id, "Too late.").status == 4
+    assert faregate("tickets", "show", "tkt_1").status == 2
+    agents = json.loads(faregate("agents", "list", "--json").out)
+    assert (agents["available_usd"], agents["bonus_usd"]) == ("4.990", "1.000")
+    assert faregate("audit").status == 0
+
+
+def ticket_of(ledger: Path, agent_id: str) -> str:
+    """A paid ticket with what no request could bring: another way in may be laxer."""
+
+    async def write() -> None:
+        async with books.books(ledger, lambda: time.time_ns() // 1_000_000) as db:
+            await db.write(file)
+
+    def file(tx: Tx) -> None:
+        charge = Charge("chg_1", ticket.OPERATION, agent_id, Source.BALANCE, 10_000)
+        charges.hold(tx, charge, books.work(agent_id), None, None)
+        subject, body = "<b>\x1b[31m", "\x1b]0;owned\x07 \u202egnp"
+        category = ticket.Category.BUG
+        tickets.add(tx, ticket.Ticket("tkt_1x", "chg_1", agent_id, agent_id, category, subject, body, 0, 0))
+        charges.record(tx, "chg_1", Event.MATCHED, 10_000, result=b"{}")
+
+    asyncio.run(write())
+    return "tkt_1x"
 
 
 # deposits

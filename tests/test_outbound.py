@@ -128,6 +128,13 @@ async def test_a_name_is_resolved_once_and_connected_to_where_it_was_checked() -
         assert [seen.header("host") for seen in up.seen] == [f"api.example.com:{up.port}"] * 2
 
 
+async def test_a_name_without_an_address_is_a_failure_like_others() -> None:
+    async with OutboundClient(lookup=fixed()) as client:
+        with pytest.raises(HttpFailure) as failed:
+            await client.request("GET", "https://api.example.com/", timeout_s=5, bytes_max=100)
+    assert not failed.value.sent
+
+
 async def test_a_connection_opened_for_next_door_is_not_used_for_the_outside() -> None:
     async with ScriptedUpstream() as up, OutboundClient(lookup=fixed("127.0.0.1")) as client:
         url = up.url("/x", host="api.example.com")

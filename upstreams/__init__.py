@@ -2,6 +2,7 @@
 
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.support import Support
 
-ALL = (People, HttpApi)
+ALL = (People, HttpApi, Support)
 """Every upstream that ships with the gateway, in the order of the catalogue."""

@@ -24,12 +24,13 @@ from wellknown.words import guidance
 
 BEARER = "apiKey"
 CHARGE_TOKEN = "chargeToken"
+POLL_BEARER = "pollBearer"
 
 _SECURITY: Mapping[Access, Json] = {
     "open": [],
     "agent": [{BEARER: []}],
     "charge": [{BEARER: []}, {CHARGE_TOKEN: []}],
-    "job": [{BEARER: []}],
+    "job": [{BEARER: []}, {POLL_BEARER: []}],
 }
 _NOT_OF_A_PAID_CALL = (
     Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED, Code.JOB_EXPIRED, Code.SENDER_NOT_LINKED,
@@ -131,8 +132,11 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
         media = {"schema": schemas["body"], "example": example["body"]}
         described["requestBody"] = {"required": True, "content": {"application/json": media}}
     described["responses"] = {
-        "200": _matched(operation),
-        "202": _PENDING_RESPONSE,
+        **(
+            {"202": _handed_over(operation)}
+            if operation.by_body
+            else {"200": _matched(operation), "202": _PENDING_RESPONSE}
+        ),
         **_problems(_statuses(set(TABLE) - set(_NOT_OF_A_PAID_CALL))),
     }
     return described
@@ -145,7 +149,8 @@ def _has(operation: Operation, parameter: str) -> bool:
 
 def _description(operation: Operation, identity: Identity) -> str:
     price = in_words(operation)
-    told = [operation.description, f"{price[0].upper()}{price[1:]}."]
+    about = operation.description.rstrip()
+    told = [about if about.endswith((".", "!", "?")) else f"{about}.", f"{price[0].upper()}{price[1:]}."]
     if needs_spend_controls(operation, identity):
         told.append(SPEND_CONTROLS)
     return " ".join(filter(None, told))
@@ -176,8 +181,21 @@ def _matched(operation: Operation) -> Json:
     }
 
 
+def _handed_over(operation: Operation) -> Json:
+    media = {"schema": dict(operation.output), "example": dict(operation.example_output)}
+    names = ("Location", "Retry-After", "X-Charge-Id")
+    return {
+        "description": "Queued; ask `poll_url` with `poll_bearer`.",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {"application/json": media},
+    }
+
+
 def _free(route: Free) -> Json:
-    answer = {"description": route.summary, "content": {route.media_type: {"schema": dict(route.schema)}}}
+    content: dict[str, Json] = {route.media_type: {"schema": dict(route.schema)}}
+    if route.also:
+        content[route.also] = {"schema": {"type": "string"}}
+    answer = {"description": route.summary, "content": content}
     return {
         "operationId": route.id,
         "summary": route.summary,
@@ -186,13 +204,17 @@ def _free(route: Free) -> Json:
             {"name": name, "in": where, "required": required, "schema": {"type": "string"}, "description": what}
             for name, where, required, what in route.parameters
         ],
-        **({"requestBody": {"content": {"application/json": {"schema": dict(route.body)}}}} if route.body else {}),
+        **({"requestBody": _request_body(route.body, route.body_required)} if route.body else {}),
         "responses": {
             **{str(status): answer for status in route.statuses},
             **({"202": _PENDING_RESPONSE} if route.pending else {}),
             **_problems(route.problems),
         },
     }
+
+
+def _request_body(schema: Mapping[str, Json], required: bool) -> Json:
+    return {**({"required": True} if required else {}), "content": {"application/json": {"schema": dict(schema)}}}
 
 
 def _problems(statuses: Iterable[int]) -> Json:
@@ -218,7 +240,16 @@ def _problem_response(status: int) -> Json:
 def _security_schemes(identity: Identity) -> Json:
     prefix = identity.token_prefix
     return {
-        BEARER: {"type": "http", "scheme": "bearer", "description": f"An agent's token, {prefix}_ and 49 characters."},
+        BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": f"An agent's token, {prefix}_ and 49 characters, or a usage key of it, {prefix}k_ and 49.",
+        },
+        POLL_BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": f"The poll bearer of one job, {prefix}j_ and 49 characters, from the 202 that took it.",
+        },
         CHARGE_TOKEN: {
             "type": "apiKey",
             "in": "header",

@@ -43,8 +43,15 @@ def notes(catalogue: Catalogue, identity: Identity) -> list[str]:
         told.append("This is a sandbox: no real money moves.")
     if any(operation.price.metered for operation in catalogue.operations):
         told.append(
-            "An operation with a price range costs the lower end by x402 `exact`. By `upto`, or from a balance, the "
-            "upper end is held and what the work came to is charged."
+            "An operation with a price range costs the lower end by x402 `exact`, where that is offered. By `upto`, or "
+            "from a balance, the upper end is held, or less if the caller says so, and what the work came to is "
+            "charged."
+        )
+    if any(operation.by_body for operation in catalogue.operations):
+        told.append(
+            "Work that is handed over as a job is answered with 202 when it is queued: ask its `poll_url` with its "
+            "`poll_bearer`, `?wait=30` to hear of the end at once; DELETE there cancels it. Its price stands in its "
+            "`bill_up_to_usd`."
         )
     if any(needs_spend_controls(operation, identity) for operation in catalogue.operations):
         told.append(SPEND_CONTROLS)

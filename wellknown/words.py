@@ -82,7 +82,7 @@ def _paying(identity: Identity) -> tuple[str, ...]:
     )
     also = () if identity.anonymous == "all" else ("A payment needs a bearer token beside it.",)
     kept = (
-        "An answer of 202 means that the payment is on its way: ask its Location, never pay again.",
+        "An answer of 202 to a call means that the payment is on its way: ask its Location, never pay again.",
         "X-Charge-Id and X-Charge-Token of a paid answer fetch it once more from /api/v1/charges/{charge_id}.",
     )
     return (x402, *also, balance, *kept)

@@ -22,7 +22,9 @@ from gateway.cli import (
     jobs,
     paying,
     serving,
+    statement,
     terminal,
+    tickets,
     webhooks,
 )
 
@@ -41,12 +43,14 @@ app.command("check")(checking.check)
 app.command("operations")(catalogue.operations)
 app.command("audit")(books.audit)
 app.command("backup")(books.backup)
+app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
 app.add_typer(books.charges, name="charges")
 app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(tickets.app, name="tickets")
 app.add_typer(webhooks.app, name="webhooks")
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.store.agents import Agent
     from gateway.store.database import Database, Tx
+    from gateway.store.usage_keys import UsageKey
 
 T = TypeVar("T")
 
 LABEL_MAX = 100
 
-app = typer.Typer(no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, token, revoke.")
+app = typer.Typer(
+    no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, token, keys, revoke."
+)
 
 Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
 
@@ -104,7 +108,7 @@ def _add_token(tx: "Tx", agent_id: str, token_prefix: str) -> str:
     from gateway.store import agents
 
     token = ids.new_token(f"{token_prefix}_", os.urandom(ids.ENTROPY_TOKEN_BYTES))
-    agents.add_token(tx, new_id("key_"), agent_id, TokenKind.ADMIN, ids.token_hash(token), ids.token_hint(token))
+    agents.add_token(tx, new_id("tok_"), agent_id, TokenKind.ADMIN, ids.token_hash(token), ids.token_hint(token))
     return token
 
 
@@ -137,6 +141,7 @@ def _row(agent: "Agent") -> dict[str, object]:
         "status": agent.status.value,
         "created": iso(agent.created_ms),
         "tokens": agent.tokens,
+        "keys": agent.keys,
         "available_usd": format_usd(balance.available),
         "held_usd": format_usd(balance.held + balance.bonus_held),
         "bonus_usd": format_usd(balance.bonus),
@@ -194,26 +199,91 @@ def token(agent_id: Annotated[str, typer.Argument(metavar="AGENT")], config: ter
     terminal.note("Keep the token: it is not stored and cannot be shown again.")
 
 
+@app.command("keys")
+def keys(
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    every: Annotated[bool, typer.Option("--all", help="The revoked ones too.")] = False,
+    config: terminal.Config = None,
+    as_json: terminal.AsJson = False,
+) -> None:
+    """List an agent's usage keys: what each may do, and how much of its cap is used."""
+    from gateway.store import usage_keys
+
+    async def work(settings: "Settings", db: "Database") -> "list[UsageKey]":
+        def look(tx: "Tx") -> "list[UsageKey]":
+            require_agent(tx, agent_id)
+            return usage_keys.of_agent(tx, agent_id, revoked=every)
+
+        return await db.read(look)
+
+    rows = [_key_row(key) for key in with_database(config, work)]
+    if as_json:
+        for row in rows:
+            terminal.say(json.dumps(row))
+    elif rows:
+        terminal.table(
+            list(rows[0]), [["" if v is None else str(v) for v in row.values()] for row in rows], right=(5, 7)
+        )
+    else:
+        terminal.note("This agent has no such keys.")
+
+
+def _key_row(key: "UsageKey") -> dict[str, object]:
+    from gateway.core.answer import iso
+    from gateway.core.money import format_usd
+
+    cap = key.use.cap
+    return {
+        "key": key.id,
+        "hint": key.hint,
+        "label": key.terms.label,
+        "status": key.status,
+        "scopes": " ".join(key.terms.scopes),
+        "cap_usd": format_usd(cap.micros) if cap else None,
+        "period": cap.period.value if cap else None,
+        "used_usd": format_usd(key.use.used_micros),
+        "expires": iso(key.terms.expires_ms) if key.terms.expires_ms else None,
+        "last_used": iso(key.last_used_ms) if key.last_used_ms else None,
+    }
+
+
 @app.command("revoke")
 def revoke(
     agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    key_id: Annotated[str | None, typer.Option("--key", metavar="KEY", help="This usage key alone.")] = None,
     yes: terminal.Yes = False,
     config: terminal.Config = None,
 ) -> None:
-    """Revoke every token of an agent. Its balance stays; calls under way end well."""
-    from gateway.store import agents
+    """Revoke every token and usage key of an agent, or one key. Its balance stays; calls under way end well, and jobs
+    that a key has handed in and nobody has begun are cancelled."""
+    from gateway.core.errors import Code, Problem
+    from gateway.flows.jobs import revoke_key
+    from gateway.flows.webhooks import job_ended
+    from gateway.store import agents, usage_keys
 
-    async def work(settings: "Settings", db: "Database") -> int:
-        def write(tx: "Tx") -> int:
+    async def work(settings: "Settings", db: "Database") -> tuple[int, int]:
+        told = partial(job_ended, origin=settings.service.origin)
+        ttl_ms = settings.jobs.result_ttl_hours * 3_600_000
+
+        def write(tx: "Tx") -> tuple[int, int]:
             require_agent(tx, agent_id)
-            return agents.revoke(tx, agent_id)
+            if key_id is not None and usage_keys.find(tx, agent_id, key_id) is None:
+                raise Problem(Code.NOT_FOUND, f"{agent_id} has no key {key_id}; `faregate agents keys` shows all")
+            ending = [key_id] if key_id is not None else [key.id for key in usage_keys.of_agent(tx, agent_id)]
+            for each in ending:
+                revoke_key(tx, agent_id, each, ttl_ms, told)
+            return (agents.revoke(tx, agent_id) if key_id is None else 0), len(ending)
 
         return await db.write(write)
 
     if not yes:
-        typer.confirm(f"Revoke every token of {agent_id}?", abort=True, err=True)
-    count = with_database(config, work)
-    terminal.say(f"{count} token{'' if count == 1 else 's'} revoked")
+        what = f"usage key {key_id}" if key_id is not None else "every token and usage key"
+        typer.confirm(f"Revoke {what} of {agent_id}?", abort=True, err=True)
+    tokens, keys = with_database(config, work)
+    if key_id is None:
+        terminal.say(f"{tokens} token{'' if tokens == 1 else 's'} revoked")
+    if keys:
+        terminal.say(f"{keys} usage key{'' if keys == 1 else 's'} revoked")
 
 
 def require_agent(tx: "Tx", agent_id: str) -> None:

@@ -116,6 +116,7 @@ def _row(view: "ChargeView") -> dict[str, object]:
         "created": iso(view.created_ms),
         "operation": charge.operation,
         "party": charge.party,
+        "key": view.key_id,
         "paid_from": charge.source.value,
         "state": charge.state.value,
         "reason": charge.reason.value if charge.reason else None,

@@ -75,8 +75,12 @@ def show(job_id: JobId, config: terminal.Config = None) -> None:
         **_row(view.job),
         "retried_as": view.retried_as,
         "held_usd": format_usd(charge.held_micros),
-        "charged_usd": format_usd(charge.captured_micros),
-        "settlement": None if settlement is None else {"id": settlement.id, "state": settlement.state.value},
+        "captured_usd": format_usd(charge.captured_micros),
+        "refunded_usd": format_usd(charge.refunded_micros),
+        "told": view.disclosure.value,
+        "settlement": None
+        if settlement is None
+        else {"id": settlement.id, "state": settlement.state.value, "abandoned": settlement.abandoned},
         "callback": None if callback is None else {"state": callback.state.value, "attempts": callback.attempts},
     }
     terminal.say(json.dumps(told, indent=2))

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import orjson
 import typer
 
 from gateway.cli import following, terminal
+from gateway.core.errors import TABLE, Code
 
 if TYPE_CHECKING:
     from gateway.core.http import HttpResponse
@@ -104,9 +107,9 @@ async def _pay(call: "Call", terms: Terms, follow: bool) -> None:
         elif reply is not None:
             _tell(call, reply)
         else:
-            terminal.note(f"{response.status}: nothing to pay")
             terminal.say_body(response.body)
-            raise typer.Exit(0 if response.status < 400 else terminal.WRONG)
+            terminal.note(f"Status    {response.status}; nothing was paid")
+            raise typer.Exit(_exit_status(response))
 
 
 async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Terms) -> "Reply":
@@ -123,7 +126,7 @@ async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Te
     if short:
         _show_permit(offer)
     if not terms.yes:
-        typer.confirm("Pay?", abort=True, err=True)
+        _confirm("Pay?")
     payment = paying.sign(offer, quote, key, now_s=int(time.time()), entropy=os.urandom)
     nonce = standing.permit_nonce if standing is not None else 0
     if short:
@@ -135,9 +138,20 @@ async def _buy(payer: "Payer", call: "Call", response: "HttpResponse", terms: Te
         if standing is None:
             terminal.note("          as the first permit of this wallet; if it has signed others, name a node by --rpc")
         if not terms.yes:
-            typer.confirm("Approve and pay?", abort=True, err=True)
+            _confirm("Approve and pay?")
         reply = await _send(payer, call, paying.approve(payment, offer, quote, key, nonce=nonce))
     return reply
+
+
+def _confirm(question: str) -> None:
+    """Raises typer.Abort for a no, and at once for Ctrl-C, which the loop would keep to itself until the answer."""
+    by_signal = threading.current_thread() is threading.main_thread()
+    of_the_loop = signal.signal(signal.SIGINT, signal.default_int_handler) if by_signal else None
+    try:
+        typer.confirm(question, abort=True, err=True)
+    finally:
+        if by_signal:
+            signal.signal(signal.SIGINT, of_the_loop)
 
 
 async def _send(payer: "Payer", call: "Call", payment: str) -> "Reply":
@@ -246,7 +260,20 @@ def _tell(call: "Call", reply: "Reply") -> None:
         terminal.note(f"Refused   {terminal.plain(_reason(response))}")
         raise typer.Exit(terminal.MONEY)
     if response.status >= 400:
-        raise typer.Exit(terminal.NO_ANSWER if response.status >= 500 else terminal.MISUSED)
+        raise typer.Exit(_exit_status(response))
+
+
+def _exit_status(response: "HttpResponse") -> int:
+    """As the table of errors has it for the answer's code; for an answer without one, by its status."""
+    if response.status < 400:
+        return 0
+    try:
+        code = orjson.loads(response.body).get("code")
+    except (ValueError, AttributeError):
+        code = None
+    if code in list(Code):
+        return TABLE[Code(code)].exit
+    return terminal.NO_ANSWER if response.status >= 500 else terminal.MISUSED
 
 
 def _reason(response: "HttpResponse") -> str:

@@ -54,11 +54,12 @@ def unpack(stored: bytes) -> Result:
 
 
 def billing(charge: Charge) -> dict[str, object]:
-    """What the charge came to: {mode, charge_id, price_usd, charged_usd}. `price_usd` is what was held."""
+    """What the charge came to: {mode, charge_id, price_usd, charged_usd}; what is billed by what it took has no price
+    but a ceiling, `bill_up_to_usd`."""
     return {
         "mode": mode(charge),
         "charge_id": charge.id,
-        "price_usd": format_usd(charge.held_micros),
+        "bill_up_to_usd" if charge.metered else "price_usd": format_usd(charge.held_micros),
         "charged_usd": format_usd(charged_micros(charge)),
     }
 

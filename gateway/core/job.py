@@ -84,6 +84,8 @@ class Job:
     """When its tokens and its result are gone."""
     retry_of: str | None = None
     """The failed job that its operator has had done again by this one."""
+    idempotency_key: str | None = None
+    """Of an agent's submission."""
 
 
 def advance(job: Job, event: Event) -> State:

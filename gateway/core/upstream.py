@@ -85,6 +85,8 @@ class Context:
     """Unix seconds by which the function must have answered."""
     budget_micros: int
     """The most the vendors may take for this call."""
+    charge_id: str = ""
+    """Whatever is done twice for one call has this in common, and no other call has it."""
     journal: Journal | None = None
     """None where the operation cannot run as a job."""
     progress: Callable[[str], None] = lambda phase: None

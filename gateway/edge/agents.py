@@ -1,16 +1,19 @@
 """What an agent may know and do about itself, for free: GET /api/v1/agents/me and /api/v1/agents/balance, and
-POST /api/v1/agents/webhook-secret, which makes or replaces what its callbacks are signed with and shows it once."""
+POST /api/v1/agents/webhook-secret, which makes or replaces what its callbacks are signed with and shows it once.
+
+A usage key may ask who it is and how far its cap is; what is on the balance, and which wallets its agent has, it is
+told with the scope `balance:read`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import webhook
-from gateway.core.agent import Principal
+from gateway.core.agent import BALANCE, Principal
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
 from gateway.core.deposit import Match
@@ -18,9 +21,12 @@ from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
 from gateway.edge.tokens import Tokens
-from gateway.store import agents, deposits, outbox
+from gateway.edge.usage_keys import key_cap, private
+from gateway.edge.wallets import wallet_told
+from gateway.store import agents, deposits, outbox, registrations, usage_keys
 from gateway.store.agents import Balance
 from gateway.store.database import Database, Tx
+from gateway.store.usage_keys import Use
 
 OVERLAP_S = 86_400
 OVERLAP_MAX_S = 604_800
@@ -33,6 +39,7 @@ class Agents:
     tokens: Tokens
     catalogue: Catalogue
     limits: Limits
+    clock: Callable[[], float]
     entropy: Callable[[int], bytes]
     match: Match | None = None
     """What a deposit brings beside itself."""
@@ -45,18 +52,23 @@ class Agents:
         ]
 
     async def me(self, request: Request) -> Response:
-        principal = await self._principal(request)
-        balance = await self.db.read(agents.balance, principal.agent_id)
+        principal = await self.tokens.someone(request)
+        balance, use, keys = await self.db.read(_standing, principal)
+        wallets = await self.db.read(registrations.shown, principal.agent_id)
         matched = await self.db.read(_matched, principal.agent_id) if self.match else None
-        return _private(
+        seen = principal.may(BALANCE)
+        return private(
             {
                 "agent_id": principal.agent_id,
                 "label": principal.label,
-                "principal": {"kind": principal.kind.value, "key_id": None, "scopes": ["*"]},
+                "principal": _principal(principal),
+                "key_cap": key_cap(use),
+                "usage_keys_active": keys,
                 "status": principal.status.value,
                 "created_at": iso(principal.created_ms),
-                **_amounts(balance),
-                "deposit_match": _offered(self.match, *matched) if self.match and matched else None,
+                "wallets": [wallet_told(each) for each in wallets] if seen else None,
+                **(_amounts(balance) if seen else dict.fromkeys(_amounts(balance))),
+                "deposit_match": _offered(self.match, *matched) if self.match and matched and seen else None,
                 "routes": {
                     **{o.id: {"price_usd": format_usd(o.price.base_micros), "online": True} for o in self.catalogue},
                     **{o.id: {"online": False} for o in self.catalogue.offline},
@@ -65,16 +77,26 @@ class Agents:
         )
 
     async def balance(self, request: Request) -> Response:
-        principal = await self._principal(request)
-        balance = await self.db.read(agents.balance, principal.agent_id)
-        return _private({"agent_id": principal.agent_id, "currency": "USD", "key_cap": None, **_amounts(balance)})
+        principal = await self.tokens.someone(request)
+        principal.require(BALANCE)
+        balance, use, _ = await self.db.read(_standing, principal)
+        return private(
+            {
+                "agent_id": principal.agent_id,
+                "currency": "USD",
+                "principal": _principal(principal),
+                "key_cap": key_cap(use),
+                **_amounts(balance),
+                "as_of": iso(int(self.clock() * 1000)),
+            }
+        )
 
     async def webhook_secret(self, request: Request) -> Response:
-        principal = await self._principal(request)
+        principal = await self.tokens.admin(request)
         overlap_s = await self._overlap_s(request)
         secret = webhook.new_secret(self.entropy(webhook.ENTROPY_SECRET_BYTES))
         replaced = await self.db.write(outbox.rotate_secret, principal.agent_id, secret, overlap_s * 1000)
-        return _private(
+        return private(
             {
                 "agent_id": principal.agent_id,
                 "webhook_secret": secret,
@@ -93,11 +115,16 @@ class Agents:
             raise Problem(Code.VALIDATION_ERROR, f"`overlap_seconds` is a whole number from 0 to {OVERLAP_MAX_S}")
         return overlap_s
 
-    async def _principal(self, request: Request) -> Principal:
-        principal = await self.tokens.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
-        return principal
+
+def _standing(tx: Tx, principal: Principal) -> tuple[Balance, Use | None, int]:
+    """The agent's balance, how far its key is, and how many usage keys are active."""
+    use = usage_keys.use(tx, principal.key_id) if principal.key_id is not None else None
+    return agents.balance(tx, principal.agent_id), use, usage_keys.active(tx, principal.agent_id)
+
+
+def _principal(principal: Principal) -> dict[str, object]:
+    """Who asks, and what he may do: the agent itself, or one of its usage keys."""
+    return {"kind": principal.kind.value, "key_id": principal.key_id, "scopes": list(principal.scopes)}
 
 
 def _matched(tx: Tx, /, agent_id: str) -> tuple[int, int, int]:
@@ -132,7 +159,3 @@ def _amounts(balance: Balance) -> dict[str, str]:
         "bonus_usd": format_usd(balance.bonus),
         "debt_usd": format_usd(balance.debt),
     }
-
-
-def _private(value: dict[str, object]) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json", headers={"Cache-Control": "private, no-store"})

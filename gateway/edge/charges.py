@@ -1,7 +1,8 @@
 """GET /api/v1/charges/{id}: what became of a call, for whoever it belongs to.
 
-It belongs to the agent whose bearer asks, or to whoever holds the charge token that came with the answer. For
-everybody else, and for an id that does not exist, it is the same 404.
+It belongs to the agent whose bearer asks, or to the usage key it was made with, or to whoever holds the charge token
+that came with the answer. For everybody else, another key of the same agent too, and for an id that does not exist, it
+is the same 404.
 """
 
 from dataclasses import dataclass
@@ -56,6 +57,6 @@ class Charges:
                     return view
         elif (principal := await self.tokens.principal(request)) is not None:
             view = await self.db.read(charges.find, charge_id)
-            if view is not None and view.agent_id == principal.agent_id:
+            if view is not None and view.agent_id == principal.agent_id and principal.key_id in (None, view.key_id):
                 return view
         raise Problem(Code.NOT_FOUND, "no such charge, or not yours")

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import answer, ids, job
-from gateway.core.agent import Status
+from gateway.core.agent import JOBS, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
@@ -23,11 +32,19 @@ from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
-from gateway.edge.paid import idempotency_key, payment_of, receipt, refusal, settlement_status
+from gateway.edge.paid import (
+    bill_up_to_micros,
+    idempotency_key,
+    payment_of,
+    receipt,
+    refusal,
+    settlement_status,
+)
+from gateway.edge.problems import invalid
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call, Handover
-from gateway.flows.jobs import Jobs, JobView, Submitted
+from gateway.flows.jobs import Asker, Jobs, JobView, Submitted
 
 ID = "enrich/jobs"
 PATH = "/api/v1/enrich/jobs"
@@ -35,7 +52,8 @@ POLL_S = 5
 WAIT_MAX_S = 60
 SETTLE_MARGIN_S = 120
 """How long a signature must outlive the job: its settlement may have to wait for better times."""
-LEAST_MICROS = 50_000
+
+USD_PATTERN = "^[0-9]{1,9}([.][0-9]{1,6})?$"
 
 ChallengeUpTo = Callable[[int, Problem, str], Challenge]
 """(ceiling in micros, why, request id) -> the 402 that says so."""
@@ -46,7 +64,14 @@ def _usd(value: object) -> int:
     try:
         return parse_usd(str(value) if isinstance(value, float) else value)
     except MoneyError as error:
-        raise ValueError(str(error)) from None
+        raise PydanticCustomError("VALIDATION_ERROR", f"bill_up_to_usd: {error}") from None
+
+
+Usd = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value is None else _usd(value)),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": USD_PATTERN}, {"type": "number"}, {"type": "null"}]}),
+]
 
 
 class JobRequest(BaseModel):
@@ -56,10 +81,29 @@ class JobRequest(BaseModel):
 
     route: str = Field(max_length=80, description="the operation's id, as enrich/websearch")
     payload: dict[str, Any] = Field(description="the operation's own request")
-    bill_up_to_usd: Annotated[int, BeforeValidator(_usd)] | None = Field(
-        None, description='the most it may cost, in USD, as "1.50"', json_schema_extra={"type": "string"}
-    )
+    bill_up_to_usd: Usd = Field(None, description='the most it may cost, in USD, as "1.50"')
     callback_url: str | None = Field(None, max_length=2048, description="https; told when the job has ended")
+
+
+ACCEPTED: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "job_id": {"type": "string"},
+        "route": {"type": "string"},
+        "status": {"enum": ["queued"]},
+        "created_at": {"type": "string"},
+        "expires_at": {"type": ["string", "null"]},
+        "poll_bearer": {"type": "string"},
+        "poll_url": {"type": "string"},
+        "poll_interval_sec": {"type": "integer"},
+        "billing_mode": {"enum": ["virtual_balance", "x402_upto"]},
+        "bill_up_to_usd": {"type": "string"},
+        "held_usd": {"type": "string"},
+        "webhook_secret": {"type": "string"},
+    },
+    "required": ["job_id", "route", "status", "poll_bearer", "poll_url", "billing_mode", "bill_up_to_usd"],
+}
+"""JSON Schema of the 202."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +115,16 @@ class JobTerms:
     work_s: int = 900
     pays_within_s: int = 1200
 
+    def most_of(self, price: Price) -> int:
+        """The highest ceiling that a job of this price can have: more than an operation ever costs is not held."""
+        return max(price.base_micros, min(price.ceiling_micros, self.most_micros))
+
+    def ceiling(self, price: Price, asked_micros: int | None) -> int:
+        """What is held or signed for a job of this price."""
+        if asked_micros is None:
+            asked_micros = max(self.usual_micros, price.base_micros)
+        return min(asked_micros, self.most_of(price))
+
 
 def operation(catalogue: Catalogue, terms: JobTerms) -> Operation | None:
     """Handing over, as it is sold; None where nothing on sale can be handed over."""
@@ -79,42 +133,38 @@ def operation(catalogue: Catalogue, terms: JobTerms) -> Operation | None:
         return None
     first = able[0]
     listed = ", ".join(each.id for each in able)
+    usual = terms.ceiling(first.price, None)
     return Operation(
         id=ID,
         method="POST",
         path=PATH,
         summary="Hand work over, ask for its result later",
         description=f"Queues one of {listed}, and bills what it comes to, within the ceiling you sign or hold."[:500],
-        input=JobRequest,
-        output={
-            "type": "object",
-            "properties": {
-                "job_id": {"type": "string"},
-                "status": {"type": "string"},
-                "poll_bearer": {"type": "string"},
-                "poll_url": {"type": "string"},
-                "poll_interval_sec": {"type": "integer"},
-                "billing_mode": {"type": "string"},
-                "bill_up_to_usd": {"type": "string"},
-                "webhook_secret": {"type": "string"},
-            },
-            "required": ["job_id", "status", "poll_bearer", "poll_url"],
-        },
-        price=Price(
-            min(LEAST_MICROS, terms.usual_micros), metered=True, markup_percent=100, ceiling_micros=terms.most_micros
+        input=create_model(
+            "JobRequest",
+            __base__=JobRequest,
+            route=(str, Field(max_length=80, description=f"one of {listed}")),
         ),
-        example={"route": first.id, "payload": dict(first.example), "bill_up_to_usd": format_usd(terms.usual_micros)},
+        output=ACCEPTED,
+        price=Price(
+            min(each.price.base_micros for each in able),
+            metered=True,
+            markup_percent=100,
+            ceiling_micros=max(terms.most_of(each.price) for each in able),
+        ),
+        example={"route": first.id, "payload": dict(first.example), "bill_up_to_usd": format_usd(usual)},
         example_output={
             "job_id": "ej_01kb4x5v2e0000000000000000",
             "status": "queued",
+            "route": first.id,
             "poll_bearer": "411j_...",
             "poll_url": f"{PATH}/ej_01kb4x5v2e0000000000000000",
             "poll_interval_sec": POLL_S,
             "billing_mode": "virtual_balance",
-            "bill_up_to_usd": format_usd(terms.usual_micros),
+            "bill_up_to_usd": format_usd(usual),
         },
         by_body=True,
-        asks_micros=terms.usual_micros,
+        asks_micros=usual,
         pays_within_s=terms.pays_within_s,
         tags=("jobs",),
     )
@@ -135,15 +185,14 @@ class JobDoor:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{PATH}/{{job_id}}", self.poll, methods=["GET"]),
-            Route(f"{PATH}/{{job_id}}", self.cancel, methods=["DELETE"]),
+            Route(f"{PATH}/{{job_id}}", self.job, methods=["GET", "DELETE"]),
         ]
 
     # handing over
 
     async def submit(self, request: Request, operation: Operation) -> Response:
         request_id: str = request.state.request_id
-        ceiling = self.terms.usual_micros
+        ceiling = operation.asks_micros
         try:
             call = await self._call(request, operation, request_id)
             if isinstance(call, int):
@@ -169,20 +218,23 @@ class JobDoor:
     async def _call(self, request: Request, operation: Operation, request_id: str) -> Call | int:
         """The call, or the ceiling to offer to whoever brought nothing to pay with."""
         principal = await self.tokens.spender(request)
+        if principal is not None:
+            principal.require(JOBS)
         if principal is not None and principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
         payment = payment_of(request)
         if principal is None and payment is None:
-            return await self._asked_for(request)
+            return await self._asked_for(request, operation)
         if request.method != operation.method:
             raise Problem(
                 Code.METHOD_NOT_ALLOWED, f"this operation takes {operation.method}", details={"allow": operation.method}
             )
         asked = JobRequest.model_validate(await read_json(request, self.limits))
         wanted = self._operation(asked.route)
-        query = wanted.input.model_validate(asked.payload)
-        ceiling = asked.bill_up_to_usd if asked.bill_up_to_usd is not None else self.terms.usual_micros
-        self._require_ceiling(ceiling, wanted)
+        if principal is not None:
+            principal.require(scope_of(wanted.id))
+        query = _payload(wanted, asked.payload)
+        ceiling = self.terms.ceiling(wanted.price, self._asked_micros(asked.bill_up_to_usd, request, wanted))
         if asked.callback_url is not None and (why := self.refuse_callback(asked.callback_url)) is not None:
             raise Problem(Code.CALLBACK_URL_REFUSED, why)
         return Call(
@@ -201,16 +253,23 @@ class JobDoor:
             ),
         )
 
-    async def _asked_for(self, request: Request) -> int:
-        """The ceiling that an unpaid body asks for, or the usual one."""
-        if request.method != "POST":
-            return self.terms.usual_micros
+    async def _asked_for(self, request: Request, operation: Operation) -> int:
+        """The ceiling that an unpaid submission asks for, read leniently; else the usual one."""
         try:
-            body = await read_json(request, self.limits)
-            wanted = _usd(body.get("bill_up_to_usd")) if isinstance(body, Mapping) else 0
-        except (Problem, ValueError):
-            return self.terms.usual_micros
-        return wanted if LEAST_MICROS <= wanted <= self.terms.most_micros else self.terms.usual_micros
+            body = await read_json(request, self.limits) if request.method == "POST" else {}
+            if not isinstance(body, Mapping):
+                return operation.asks_micros
+            wanted = self.catalogue.get(str(body.get("route"))) or operation
+            asked = body.get("bill_up_to_usd")
+            header = bill_up_to_micros(request)
+            named = [micros for micros in (None if asked is None else _usd(asked), header) if micros is not None]
+        except (Problem, PydanticCustomError):
+            return operation.asks_micros
+        most = max(self.terms.most_micros, wanted.price.base_micros)
+        if named and not wanted.price.base_micros <= min(named) <= most:
+            return operation.asks_micros
+        usual = operation.asks_micros if wanted is operation else None
+        return self.terms.ceiling(wanted.price, min(named, default=usual))
 
     def _operation(self, route: str) -> Operation:
         wanted = self.catalogue.get(route)
@@ -219,19 +278,21 @@ class JobDoor:
             raise Problem(Code.JOB_ROUTE_UNSUPPORTED, f"this cannot be handed over as a job; these can: {able}")
         return wanted
 
-    def _require_ceiling(self, ceiling: int, wanted: Operation) -> None:
-        least = max(LEAST_MICROS, wanted.price.base_micros)
-        details = {"least_usd": format_usd(least), "most_usd": format_usd(self.terms.most_micros)}
-        if ceiling < least:
+    def _asked_micros(self, body_micros: int | None, request: Request, wanted: Operation) -> int | None:
+        """The lower of what the body and the header allow. Raises Problem."""
+        named = [micros for micros in (body_micros, bill_up_to_micros(request)) if micros is not None]
+        if not named:
+            return None
+        asked, least = min(named), wanted.price.base_micros
+        most = max(self.terms.most_micros, least)
+        details = {"least_usd": format_usd(least), "most_usd": format_usd(most)}
+        if asked < least:
             raise Problem(
                 Code.CEILING_BELOW_PRICE, f"bill_up_to_usd is at least {format_usd(least)} here", details=details
             )
-        if ceiling > self.terms.most_micros:
-            raise Problem(
-                Code.VALIDATION_ERROR,
-                f"bill_up_to_usd is at most {format_usd(self.terms.most_micros)}",
-                details=details,
-            )
+        if asked > most:
+            raise Problem(Code.VALIDATION_ERROR, f"bill_up_to_usd is at most {format_usd(most)}", details=details)
+        return asked
 
     def _accepted(self, submitted: Submitted) -> Response:
         view = submitted.view
@@ -258,29 +319,40 @@ class JobDoor:
 
     # asking and cancelling
 
+    async def job(self, request: Request) -> Response:
+        return await (self.cancel if request.method == "DELETE" else self.poll)(request)
+
     async def poll(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        view = await self.jobs.tell(
-            request.path_params["job_id"], agent_id=agent_id, token=token, wait_s=_wait_s(request)
-        )
-        return _told(view)
+        asker = await self._asker(request)
+        return _told(await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request)))
 
     async def cancel(self, request: Request) -> Response:
-        agent_id, token = await self._who(request)
-        return _told(await self.jobs.cancel(request.path_params["job_id"], agent_id=agent_id, token=token))
+        asker = await self._asker(request)
+        return _told(await self.jobs.cancel(request.path_params["job_id"], asker))
 
-    async def _who(self, request: Request) -> tuple[str | None, str | None]:
-        """(agent, poll bearer): one of them, or neither."""
+    async def _asker(self, request: Request) -> Asker:
         shown = bearer(request)
         if shown is not None and ids.is_token(shown, f"{self.tokens.prefix}j_"):
-            return None, shown
+            return Asker(token=shown)
         principal = await self.tokens.principal(request)
-        return (None if principal is None else principal.agent_id), None
+        if principal is None:
+            return Asker()
+        principal.require(JOBS)
+        return Asker(principal.agent_id, principal.key_id)
+
+
+def _payload(wanted: Operation, payload: Mapping[str, Any]) -> BaseModel:
+    """The operation's own request. Raises Problem, with faults told as of a part of this body."""
+    try:
+        return wanted.input.model_validate(payload)
+    except ValidationError as error:
+        raise invalid(error, within="payload") from None
 
 
 def _wait_s(request: Request) -> int:
-    asked = request.query_params.get("wait", "0")
-    if not asked.isascii() or not asked.isdigit() or len(asked) > 3 or int(asked) > WAIT_MAX_S:
+    given = request.query_params.getlist("wait")
+    asked = given[0] if given else "0"
+    if len(given) > 1 or not asked.isascii() or not asked.isdigit() or len(asked) > 3 or int(asked) > WAIT_MAX_S:
         raise Problem(Code.VALIDATION_ERROR, f"wait is a number of seconds from 0 to {WAIT_MAX_S}")
     return int(asked)
 
@@ -308,6 +380,7 @@ def _told(view: JobView) -> Response:
     told: dict[str, object] = {
         **_known(view),
         "progress": {"rounds_used": asked.rounds, "phase": view.phase},
+        "cancelling": asked.cancelling and not over,
         "started_at": answer.iso(asked.started_ms) if asked.started_ms else None,
         "finished_at": answer.iso(asked.ended_ms) if over and asked.ended_ms else None,
         "matched": stored.matched if stored else None,

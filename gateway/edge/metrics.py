@@ -7,7 +7,7 @@ The registry belongs to the instance: two gateways in one process, as in the tes
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -32,6 +32,8 @@ class Vitals:
     """By name, 0 while all is well: payment_pending_too_long, audit_difference, relayer_funds_low, queue_stuck."""
     settlements: Mapping[str, int] = field(default_factory=dict)
     """How many there are, by state."""
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    """How many wait and how many are worked on."""
 
 
 Watch = Callable[[], Awaitable[Vitals]]
@@ -57,6 +59,7 @@ class Metrics:
         )
         self._webhooks = Counter("faregate_webhooks", "Tries to deliver a webhook.", ["outcome"], registry=registry)
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
+        self._jobs = Gauge("faregate_jobs", "Jobs that have not ended, by state.", ["state"], registry=registry)
         self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
         self._alarms_told: set[str] = set()
         # A look-up by labels takes a lock and makes strings; these are made with every request.
@@ -92,6 +95,8 @@ class Metrics:
     def show(self, vitals: Vitals) -> bytes:
         for state, number in vitals.settlements.items():
             self._settlements.labels(state).set(number)
+        for state, number in vitals.jobs.items():
+            self._jobs.labels(state).set(number)
         if not vitals.alarms.get("blind"):
             # What is told no more is over. While nobody can look, nothing is.
             for name in self._alarms_told - vitals.alarms.keys():
@@ -129,7 +134,7 @@ class MetricsPage:
                 vitals = await self.watch()
         except Exception:  # noqa: BLE001 - whatever keeps us from knowing, the page must say that we do not know
             return Vitals(alarms={"blind": 1})
-        return Vitals(alarms={**vitals.alarms, "blind": 0}, settlements=vitals.settlements)
+        return replace(vitals, alarms={**vitals.alarms, "blind": 0})
 
     def _is_operator(self, request: Request) -> bool:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

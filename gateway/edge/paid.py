@@ -1,12 +1,14 @@
 """The paid endpoint: a request into a Call, an Answer into a response. Which money moves is not decided here.
 
-Order of checks, with a credential: a bad token 401 (a payment beside it is not touched); a payment that is none 400;
-wrong method 405; body 415, 413, 400, 422; from there on gateway/flows/purchase.py. Without a credential a request
-never gets here: gateway/edge/challenges.py has answered it with the 402.
+Order of checks, with a credential: a bad token 401 (a payment beside it is not touched); a usage key that comes too
+often 429, or may not have this operation 403; a payment that is none 400; wrong method 405; body 415, 413, 400, 422;
+from there on gateway/flows/purchase.py. Without a credential a request never gets here: gateway/edge/challenges.py has
+answered it with the 402.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core import answer
-from gateway.core.agent import Status
+from gateway.core.agent import Status, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Disclosure, Source, State, disclosure
 from gateway.core.errors import Code, Problem
@@ -28,7 +30,7 @@ from gateway.edge.bodies import Limits, read_json
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import Answer, Purchase
+from gateway.flows.purchase import Answer
 from gateway.store.charges import ChargeView
 
 IDEMPOTENCY_KEY_MAX = 128
@@ -38,11 +40,17 @@ ChallengeFor = Callable[[Operation, Problem, str], Challenge]
 """(operation, why, request id) -> the 402 that says so, with the operation's offer."""
 
 
+class Seller(Protocol):
+    """gateway/flows/purchase.py, or whoever writes something beside a purchase."""
+
+    async def buy(self, call: Call) -> Answer: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Paid:
     """`await paid(request, operation)` answers one call that brought a credential."""
 
-    purchase: Purchase
+    seller: Seller
     tokens: Tokens
     challenge: ChallengeFor
     limits: Limits
@@ -53,7 +61,7 @@ class Paid:
         request_id: str = request.state.request_id
         try:
             call = await self._call(request, operation, request_id)
-            bought = await self.purchase.buy(call)
+            bought = await self.seller.buy(call)
         except ValidationError:
             self.count(operation.id, "invalid")
             raise
@@ -72,6 +80,8 @@ class Paid:
         principal = await self.tokens.spender(request)
         if principal is not None and principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
+        if principal is not None:
+            principal.require(scope_of(operation.id))
         payment = payment_of(request)
         if request.method != operation.method:
             raise Problem(
@@ -153,7 +163,7 @@ def outcome_of(bought: Answer) -> str:
 
 def payment_of(request: Request) -> Payment | None:
     """The payment in PAYMENT-SIGNATURE, or in the older X-PAYMENT. Raises Problem PAYMENT_MALFORMED."""
-    found = request.headers.getlist("payment-signature") or request.headers.getlist("x-payment")
+    found = request.headers.getlist("payment-signature") + request.headers.getlist("x-payment")
     if not found:
         return None
     if len(found) > 1:
@@ -179,24 +189,28 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def budget_micros(request: Request, operation: Operation) -> int | None:
-    """`X-Bill-Up-To-Usd`: the most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
-    found = request.headers.getlist("x-bill-up-to-usd")
-    if not found:
-        return None
-    try:
-        budget = parse_usd(found[0]) if len(found) == 1 else -1
-    except MoneyError:
-        budget = -1
-    if budget < 0:
-        raise Problem(Code.VALIDATION_ERROR, 'X-Bill-Up-To-Usd is one amount, as "0.50"')
-    base = operation.price.base_micros
-    if budget < base:
+    """The most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
+    budget, base = bill_up_to_micros(request), operation.price.base_micros
+    if budget is not None and budget < base:
         raise Problem(
             Code.CEILING_BELOW_PRICE,
             f"this costs {format_usd(base)} USD at least",
             details={"least_usd": format_usd(base)},
         )
     return budget
+
+
+def bill_up_to_micros(request: Request) -> int | None:
+    """`X-Bill-Up-To-Usd`. Raises Problem VALIDATION_ERROR."""
+    found = request.headers.getlist("x-bill-up-to-usd")
+    if not found:
+        return None
+    try:
+        if len(found) == 1:
+            return parse_usd(found[0])
+    except MoneyError:
+        pass
+    raise Problem(Code.VALIDATION_ERROR, 'X-Bill-Up-To-Usd is one amount, as "0.50"')
 
 
 def refusal(challenge: Challenge, problem: Problem) -> Response:

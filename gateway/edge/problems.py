@@ -82,16 +82,19 @@ _SENTENCES = MappingProxyType(
 )
 
 
-def invalid(error: ValidationError) -> Problem:
-    """pydantic's findings, each as {loc, msg}. A validator that raises PydanticCustomError with one of our codes as
-    its type gives the whole answer that code."""
+def invalid(error: ValidationError, *, within: str | None = None) -> Problem:
+    """pydantic's findings, each as {loc, msg}; `within` names the part of the request they are about. A validator that
+    raises PydanticCustomError with one of our codes as its type gives the whole answer that code."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     code, sentence = Code.VALIDATION_ERROR, "the request does not fit this operation"
     for finding in found:
         if finding["type"] in Code.__members__:
             code, sentence = Code(finding["type"]), finding["msg"]
             break
-    fields = [{"loc": _place(finding["loc"]), "msg": _said(finding["type"], finding["msg"])} for finding in found]
+    above = [] if within is None else [within]
+    fields = [
+        {"loc": above + _place(finding["loc"]), "msg": _said(finding["type"], finding["msg"])} for finding in found
+    ]
     return Problem(code, sentence, details={"fields": fields[:FIELDS_MAX]})
 
 
@@ -101,7 +104,10 @@ def _place(loc: tuple[int | str, ...]) -> list[int | str]:
 
 
 def _said(kind: str, message: str) -> str:
-    """pydantic's own sentences name types and bounds, never values; those of a bare ValueError may say anything."""
+    """pydantic's own sentences name types and bounds, never values, but one names a class of ours; those of a bare
+    ValueError may say anything."""
+    if kind == "model_type":
+        return "Input should be a JSON object"
     return "this value is not acceptable" if kind in ("value_error", "assertion_error") else message
 
 

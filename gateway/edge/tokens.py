@@ -1,4 +1,4 @@
-"""Bearer tokens at the door: what an Authorization header says, and who that is."""
+"""Bearer tokens at the door: what an Authorization header says, who that is, and how often he may come."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from gateway.core import ids
 from gateway.core.agent import Principal
 from gateway.core.errors import Code, Problem
+from gateway.edge.rates import Rates
 from gateway.store import agents
 from gateway.store.database import Database
 
@@ -19,19 +20,43 @@ CACHED_MAX = 4096
 class Tokens:
     db: Database
     prefix: str
-    """`411`: an agent's token begins `411_`."""
+    """`411`: an agent's token begins `411_`, a usage key `411k_`."""
     clock: Callable[[], float]
+    rates: Rates
+    used: Callable[[str], None] = lambda token_id: None
+    """Told of every token that was good."""
     _known: dict[bytes, tuple[float, Principal]] = field(default_factory=dict, repr=False)
 
     async def principal(self, request: Request) -> Principal | None:
         """Who the bearer is; None without an Authorization header. Raises Problem INVALID_TOKEN, never a 402:
-        nobody should pay for a typing error."""
+        nobody should pay for a typing error; and RATE_LIMITED for a usage key that is used too often."""
         token = bearer(request)
-        return None if token is None else await self._authenticate(token, ids.token_hash(token))
+        return None if token is None else self._admit(await self._authenticate(token, ids.token_hash(token)))
+
+    async def someone(self, request: Request) -> Principal:
+        """The same where nobody else is answered."""
+        principal = await self.principal(request)
+        if principal is None:
+            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+        return principal
+
+    async def admin(self, request: Request) -> Principal:
+        """The agent itself, for what would let a bearer have more than it has. Raises Problem ADMIN_TOKEN_REQUIRED for
+        its keys, its jobs' poll bearers, and for a token that was rotated: whoever still has that one must not be able
+        to shut out whoever rotated it."""
+        token = bearer(request)
+        if token is not None and ids.is_token(token, f"{self.prefix}j_"):
+            raise _admin_only("a job's poll bearer is not enough for this")
+        principal = await self.someone(request)
+        if not principal.is_admin:
+            raise _admin_only("a usage key is not enough for this")
+        if principal.replaced:
+            raise _admin_only("this token was replaced and is only good for calls any more")
+        return principal
 
     async def spender(self, request: Request) -> Principal | None:
-        """The same for a paid call, up to two seconds old: its hold looks again, in the transaction that takes the
-        money, whether this token and its agent are still good."""
+        """As `principal` for a paid call, up to two seconds old: its hold looks again, in the transaction that takes
+        the money, whether this token, its key and its agent are still good."""
         token = bearer(request)
         if token is None:
             return None
@@ -39,16 +64,22 @@ class Tokens:
         known = self._known.get(hash)
         # Both ends: after a clock that went back an hour, nobody is known for an hour (F-177).
         if known is not None and 0 <= self.clock() - known[0] < CACHE_S:
-            return known[1]
+            return self._admit(known[1])
         principal = await self._authenticate(token, hash)
         if len(self._known) >= CACHED_MAX:
             self._known.clear()
         self._known[hash] = (self.clock(), principal)
+        return self._admit(principal)
+
+    def _admit(self, principal: Principal) -> Principal:
+        self.used(principal.token_id)
+        if principal.key_id is not None and principal.requests_per_min is not None:
+            self.rates.take(principal.key_id, principal.requests_per_min)
         return principal
 
     async def _authenticate(self, token: str, hash: bytes) -> Principal:
         principal = None
-        if ids.is_token(token, f"{self.prefix}_"):
+        if ids.is_token(token, f"{self.prefix}_") or ids.is_token(token, f"{self.prefix}k_"):
             principal = await self.db.read(agents.authenticate, hash)
         if principal is None:
             raise _unknown()
@@ -57,6 +88,10 @@ class Tokens:
 
 def _unknown() -> Problem:
     return Problem(Code.INVALID_TOKEN, "this bearer token is not known, or was revoked")
+
+
+def _admin_only(why: str) -> Problem:
+    return Problem(Code.ADMIN_TOKEN_REQUIRED, f"{why}: bring the agent's own token")
 
 
 def bearer(request: Request) -> str | None:

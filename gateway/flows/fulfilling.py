@@ -8,15 +8,15 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from pydantic import BaseModel
 
 from gateway.core import answer, ids
-from gateway.core.agent import Principal
+from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
-from gateway.core.charge import Charge, Event, Source
+from gateway.core.charge import Charge, Event, Source, State
 from gateway.core.errors import Conflict
 from gateway.core.http import HttpClient
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
@@ -24,7 +24,7 @@ from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, 
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.store import charges
 from gateway.store.charges import ChargeView
-from gateway.store.database import Tx
+from gateway.store.database import StoreUnavailable, Tx
 
 log = structlog.get_logger("fulfilling")
 
@@ -45,6 +45,12 @@ class Handover:
     callback_url: str | None = None
 
 
+def job_fingerprint(request_hash: bytes, ceiling_micros: int, callback_url: str | None) -> bytes:
+    """Of a job's submission."""
+    terms = f"job {ceiling_micros} {callback_url or ''}\n".encode()
+    return hashlib.sha256(terms + request_hash).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the edge has understood of a request. Nothing of it was checked against money yet."""
@@ -63,14 +69,26 @@ class Call:
 
     @property
     def request_hash(self) -> bytes:
-        """The canonical request: the operation and its validated input, whatever the client's spelling was; of a job
-        also what it may cost and whom to tell."""
-        asked = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
-        if self.budget_micros is not None and self.metered:
-            asked = f"budget {self.budget_micros}\n{asked}"
+        """The canonical request: the operation and its validated input, whatever the client's spelling was. What it may
+        cost and whom to tell does not make it another one: the work is the same."""
+        return hashlib.sha256(
+            f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}".encode()
+        ).digest()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What must be equal when an idempotency key is used again: the request and its terms."""
         if self.handover is not None:
-            asked = f"job {self.handover.ceiling_micros} {self.handover.callback_url or ''}\n{asked}"
-        return hashlib.sha256(asked.encode()).digest()
+            return job_fingerprint(self.request_hash, self.handover.ceiling_micros, self.handover.callback_url)
+        if self.budget_micros is not None and self.metered:
+            return hashlib.sha256(b"budget %d\n%s" % (self.budget_micros, self.request_hash)).digest()
+        return self.request_hash
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What a usage key must be allowed to do for it."""
+        scope = scope_of(self.operation.id)
+        return (JOBS, scope) if self.handover is not None else (scope,)
 
     @property
     def may_be_repeated(self) -> bool:
@@ -190,6 +208,7 @@ class Fulfilling:
             now=self._clock,
             deadline_s=deadline_s,
             budget_micros=operation.price.budget_micros(held.charge.held_micros),
+            charge_id=held.charge.id,
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
         )
@@ -198,6 +217,8 @@ class Fulfilling:
                 return _sound(await self._offerings[operation.id].fulfil(held.call.query, context))
         except TimeoutError:
             return Failure("the upstream did not answer in time", timeout=True)
+        except StoreUnavailable:
+            raise  # the journal cannot be kept: nothing is decided, and another attempt goes on
         except AnswerLost:
             return Failure("the work was interrupted, and part of it may not be done twice")
         except Exception as error:
@@ -249,8 +270,11 @@ class Fulfilling:
 
 
 def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
-    """One transaction: the work's end, and with it an earlier withheld result marked as sold again. None: somebody
-    else has ended the charge, and only the vendor's cost was booked."""
+    """One transaction: the work's end, and with it an earlier withheld result marked as sold again; if that was paid
+    for after all meanwhile, this charge takes nothing. None: somebody else has ended the charge, and only the vendor's
+    cost was booked."""
+    if ending.resells is not None and _paid_for(tx, ending.resells):
+        ending = replace(ending, amount_micros=0, amount_atomic=None, settlement_id=None, resells=None)
     view = charges.record(
         tx, charge_id, ending.event, ending.amount_micros, cost_micros=ending.cost_micros, result=ending.result,
         result_ttl_ms=ending.result_ttl_ms, settlement_id=ending.settlement_id, amount_atomic=ending.amount_atomic,
@@ -261,6 +285,11 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, ending.resells, charge_id)
     return view
+
+
+def _paid_for(tx: Tx, charge_id: str) -> bool:
+    view = charges.find(tx, charge_id)
+    return view is not None and view.charge.state is State.SETTLED
 
 
 def _sound(outcome: Outcome) -> Outcome:

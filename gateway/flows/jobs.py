@@ -13,18 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core import ids, webhook
+from gateway.core.agent import Principal
 from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.job import ENDED, OWNER, Job, State
 from gateway.core.job import Event as JobEvent
 from gateway.core.money import format_usd
 from gateway.core.webhook import WebhookState
-from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase
+from gateway.flows.fulfilling import Call, job_fingerprint
+from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase, capped
 from gateway.flows.webhooks import first_secret
-from gateway.store import charges, jobs, outbox
+from gateway.store import charges, jobs, outbox, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
+from gateway.store.usage_keys import UsageKey
 
 OnEnd = Callable[[Tx, Job, ChargeView], None]
 """Written with the end of a job: whom to tell of it."""
@@ -64,6 +66,16 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks about a job: its agent, which may ask about all it has; a usage key of the agent, which may ask about
+    those handed in with it; or whoever has the job's poll bearer."""
+
+    agent_id: str | None = None
+    key_id: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     view: JobView
     poll_bearer: str
@@ -83,10 +95,11 @@ class Jobs:
         token_prefix: str,
         result_ttl_ms: int,
         queued: Callable[[], None] = lambda: None,
+        cancelled: Callable[[str], None] = lambda job_id: None,
         told: OnEnd = lambda tx, job, charge: None,
     ) -> None:
-        """`queued()` is told that there is work; `told` is written with the end of a job; `result_ttl_ms` is how long
-        one can be asked about after that."""
+        """`queued()` is told that there is work, `cancelled(job_id)` of what is to stop; `told` is written with the
+        end of a job; `result_ttl_ms` is how long one can be asked about after that."""
         self._db = db
         self._purchase = purchase
         self._clock = clock
@@ -94,6 +107,7 @@ class Jobs:
         self._token_prefix = f"{token_prefix}j_"
         self._result_ttl_ms = result_ttl_ms
         self._queued = queued
+        self._cancelled = cancelled
         self._told = told
         self._closing = False
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -101,7 +115,8 @@ class Jobs:
     # submit
 
     async def submit(self, call: Call) -> Submitted:
-        """Raises Problem; then nothing was held and there is no job. The same call again gives the same job."""
+        """Raises Problem; then nothing was held and there is no job. With the same payment or idempotency key the same
+        call again gives the same job, until that has failed."""
         handover = call.handover
         if handover is None:
             raise AssertionError("a job is handed over on terms")
@@ -114,6 +129,7 @@ class Jobs:
         def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
             secret, new = None, False
             if handover.callback_url is not None:
+                _require_secret(tx, call.principal)
                 secret, new = first_secret(tx, agent_id or job_id, secret_entropy)
             job = Job(
                 id=job_id,
@@ -127,6 +143,7 @@ class Jobs:
                 callback_url=handover.callback_url,
                 resells=withheld.charge.id if withheld else None,
                 created_ms=tx.now_ms,
+                idempotency_key=call.idempotency_key if call.payment is None else None,
             )
             jobs.add(tx, job, ids.token_hash(bearer))
             made[:] = [Submitted(joined(tx, job), bearer, repeated=False, webhook_secret=secret if new else None)]
@@ -154,10 +171,10 @@ class Jobs:
 
     # tell
 
-    async def tell(self, job_id: str, *, agent_id: str | None, token: str | None, wait_s: float = 0.0) -> JobView:
-        """The job, for its agent or whoever has its poll bearer; with `wait_s`, as soon as it has ended or then.
-        Raises Problem JOB_NOT_FOUND: no such job, or not theirs; JOB_EXPIRED: the bearer's time is over."""
-        view = await self._theirs(job_id, agent_id, token)
+    async def tell(self, job_id: str, asker: Asker, wait_s: float = 0.0) -> JobView:
+        """The job, for whoever may ask; with `wait_s`, as soon as it has ended or then. Raises Problem JOB_NOT_FOUND:
+        no such job, or not theirs; JOB_EXPIRED: the bearer's time is over."""
+        view = await self._theirs(job_id, asker)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         if len(self._waiting.get(job_id, ())) >= WAITERS_MAX:
@@ -167,17 +184,17 @@ class Jobs:
             view = await self._view(job_id)
         return view
 
-    async def _theirs(self, job_id: str, agent_id: str | None, token: str | None) -> JobView:
+    async def _theirs(self, job_id: str, asker: Asker) -> JobView:
         def look(tx: Tx) -> JobView | None:
             job = jobs.find(tx, job_id)
-            hash = ids.token_hash(token) if token is not None else None
-            opens = hash is not None and jobs.token_opens(tx, job_id, hash)
-            owns = job is not None and agent_id is not None and job.agent_id == agent_id
-            if job is None or not (opens or owns):
+            if job is None:
                 return None
+            opens = asker.token is not None and jobs.token_opens(tx, job_id, ids.token_hash(asker.token))
             if opens and job.expires_ms is not None and job.expires_ms <= tx.now_ms:
                 raise Problem(Code.JOB_EXPIRED, "this job ended long ago; its bearer and its result are gone")
-            return joined(tx, job)
+            view = joined(tx, job)
+            owns = asker.agent_id is not None and job.agent_id == asker.agent_id
+            return view if opens or (owns and asker.key_id in (None, view.charge.key_id)) else None
 
         view = await self._db.read(look)
         if view is None:
@@ -195,13 +212,22 @@ class Jobs:
 
     # cancel
 
-    async def cancel(self, job_id: str, *, agent_id: str | None, token: str | None) -> JobView:
+    async def cancel(self, job_id: str, asker: Asker) -> JobView:
         """Raises Problem JOB_NOT_FOUND, and JOB_ENDED for one that is over already."""
-        await self._theirs(job_id, agent_id, token)
+        await self._theirs(job_id, asker)
         await self._db.write(stop, job_id, self._result_ttl_ms, self._told)
         self.changed(job_id)
-        self._queued()
+        self._cancelled(job_id)
         return await self._view(job_id)
+
+    async def revoke_key(self, agent_id: str, key_id: str) -> tuple[UsageKey, list[str]] | None:
+        """See `revoke_key` below."""
+        revoked = await self._db.write(revoke_key, agent_id, key_id, self._result_ttl_ms, self._told)
+        if revoked is not None:
+            for job_id in revoked[1]:
+                self.changed(job_id)
+                self._cancelled(job_id)
+        return revoked
 
     # waiting
 
@@ -250,7 +276,7 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: OnEnd) -> None:
     """A queued job ends here, and its hold with it; a running one is marked. Raises Problem JOB_ENDED."""
     job = jobs.find(tx, job_id)
     if job is None or job.state in ENDED:
-        raise Problem(Code.JOB_ENDED, "this job has ended already; ask for its result")
+        raise Problem(Code.JOB_ENDED, "its work has ended already; ask for its result")
     if job.state is State.RUNNING:
         jobs.ask_to_stop(tx, job_id)
         return
@@ -260,6 +286,31 @@ def stop(tx: Tx, job_id: str, result_ttl_ms: int, told: OnEnd) -> None:
         error="cancelled before it was begun; nothing was charged",
     )  # fmt: skip
     told(tx, ended, joined(tx, ended).charge)
+
+
+def revoke_key(
+    tx: Tx, agent_id: str, key_id: str, result_ttl_ms: int, told: OnEnd
+) -> tuple[UsageKey, list[str]] | None:
+    """A usage key ends, and with it the jobs it has handed in that nobody has begun: they cost nothing. What is being
+    worked on ends as it would. (the key, the jobs cancelled); None: the agent has no such key."""
+    key = usage_keys.revoke(tx, agent_id, key_id)
+    if key is None:
+        return None
+    queued = jobs.queued_by_key(tx, agent_id, key_id)
+    for job_id in queued:
+        stop(tx, job_id, result_ttl_ms, told)
+    return key, queued
+
+
+def _require_secret(tx: Tx, agent: Principal | None) -> None:
+    """A callback that a usage key asks for is signed with its agent's secret, which is shown once, when it is made: to
+    the agent. Raises Problem ADMIN_TOKEN_REQUIRED."""
+    if agent is not None and not agent.is_admin and not outbox.secrets_of(tx, agent.agent_id):
+        raise Problem(
+            Code.ADMIN_TOKEN_REQUIRED,
+            "there is no webhook secret yet, and a usage key cannot have one made: call POST "
+            "/api/v1/agents/webhook-secret with the agent's own token first",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +326,10 @@ class Retry:
 
 
 def retry(tx: Tx, job_id: str, new: Retry) -> None:
-    """A failed job is queued again, as another one: its ceiling is held from the same agent's balance, and what it has
-    bought it has. Raises Conflict with the reason where that cannot be, Problem for an agent that may not spend."""
+    """A failed job is queued again, as another one: its ceiling is held from the same agent's balance, under the same
+    idempotency key and within the cap of the same usage key, and what it has bought it has. Raises Conflict with the
+    reason where that cannot be, Problem for an agent that may not spend, and for one whose usage key, with which it
+    was handed in, is good no more."""
     failed = jobs.find(tx, job_id)
     if failed is None or failed.state is not State.FAILED:
         raise Conflict("only a job that has failed is done again" if failed else "there is no such job")
@@ -295,9 +348,19 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
     deadline_ms = tx.now_ms + new.work_s * 1000
     work = charges.Work(
         request_id=new.request_id, request_hash=view.request_hash, owner=OWNER, agent_id=failed.agent_id,
-        work_deadline_ms=deadline_ms + WORK_MARGIN_S * 1000,
+        work_deadline_ms=deadline_ms + WORK_MARGIN_S * 1000, key_id=view.key_id,
     )  # fmt: skip
-    outcome = charges.hold(tx, charge, work, None, None)
+    key = None
+    if failed.idempotency_key is not None:
+        terms = job_fingerprint(view.request_hash, charge.held_micros, failed.callback_url)
+        key = charges.KeyUse(failed.party, failed.idempotency_key, terms)
+    elif (alike := charges.find_alike(tx, view.charge, view.request_hash)) is not None:
+        raise Conflict(f"its agent has asked for the same again since, as {alike}")
+    outcome = charges.hold(tx, charge, work, None, key)
+    if isinstance(outcome, charges.KeyKnown):
+        raise Conflict(f"its agent has handed it in again by the same Idempotency-Key, as {outcome.charge_id}")
+    if isinstance(outcome, charges.Capped):
+        raise Conflict(capped(outcome.use, charge.held_micros).message)
     if isinstance(outcome, charges.Short):
         available, wanted = format_usd(outcome.available_micros), format_usd(charge.held_micros)
         raise Conflict(f"the agent's balance of {available} USD does not cover the {wanted} USD that it may cost")

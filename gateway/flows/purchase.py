@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from gateway.core import crash, ids, job
-from gateway.core.agent import Principal
+from gateway.core.agent import BALANCE, Principal
+from gateway.core.answer import iso
 from gateway.core.charge import Charge, Disclosure, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
@@ -34,6 +35,7 @@ from gateway.settlement import protocol
 from gateway.store import charges
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
+from gateway.store.usage_keys import Use
 
 log = structlog.get_logger("purchase")
 
@@ -109,9 +111,10 @@ class Purchase:
         self._captured = captured
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def buy(self, call: Call) -> Answer:
-        """The whole call. Raises Problem; whenever it does, this call was charged nothing."""
-        return await self._counted(lambda: self._whole(call))
+    async def buy(self, call: Call, rider: Rider | None = None) -> Answer:
+        """The whole call, with what is to be written beside its hold. Raises Problem; whenever it does, this call was
+        charged nothing."""
+        return await self._counted(lambda: self._whole(call, rider))
 
     async def hand_over(self, call: Call, rider: Rider) -> Held | Answer:
         """`authorize` alone: the work is somebody else's. Counts as a call for as long as it takes."""
@@ -126,8 +129,8 @@ class Purchase:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
-    async def _whole(self, call: Call) -> Answer:
-        ticket = await self.authorize(call)
+    async def _whole(self, call: Call, rider: Rider | None) -> Answer:
+        ticket = await self.authorize(call, rider)
         if isinstance(ticket, Answer):
             return ticket
         view = await self.fulfil(ticket)
@@ -165,11 +168,11 @@ class Purchase:
             )
 
     async def _authorize_balance(self, call: Call, agent: Principal, rider: Rider | None) -> Held | Answer:
-        key = KeyUse(agent.agent_id, call.idempotency_key, call.request_hash) if call.idempotency_key else None
+        key = KeyUse(agent.agent_id, call.idempotency_key, call.fingerprint) if call.idempotency_key else None
         try:
             self._require_awake(call)
         except Problem:
-            known = await self._db.read(charges.find_by_key, key) if key else None
+            known = await self._db.read(_known_by_key, call, key) if key else None
             if known is None:
                 raise
             return await self._known_key(call, known)
@@ -184,18 +187,10 @@ class Purchase:
         match outcome:
             case charges.Held(charge):
                 return Held(call, charge, None)
+            case charges.Capped(use):
+                raise capped(use, at_most)
             case charges.Short(available):
-                raise Problem(
-                    Code.PAYMENT_REQUIRED,
-                    f"the balance of {format_usd(available)} USD is below the {'most' if metered else 'price'} "
-                    f"of {format_usd(at_most)} USD that this call {'may cost' if metered else 'costs'}; "
-                    "top it up, or pay this call in full by x402",
-                    details={
-                        "billing_reason": "virtual_balance_insufficient",
-                        "price_usd": format_usd(at_most),
-                        "balance_usd": format_usd(available),
-                    },
-                )
+                raise _short(agent, available, at_most, metered)
             case KeyKnown():
                 return await self._known_key(call, outcome)
             case _:
@@ -259,6 +254,18 @@ class Purchase:
                     "a call of this wallet rests on an approval by permit and is not settled yet, and a permit sets an "
                     "allowance instead of adding to it: wait until that call has ended, or approve Permit2 once",
                     reason=Reason.PERMIT_IN_USE,
+                )
+            case charges.BeyondAllowance(allowance):
+                raise Problem(
+                    Code.ALLOWANCE_EXCEEDED,
+                    f"this wallet has stated to spend {format_usd(allowance.limit_micros)} USD here by x402 at most, "
+                    f"and {format_usd(allowance.drawn_micros)} USD of it are drawn: state another limit by signing in "
+                    "with it again, or pay from a balance",
+                    details={
+                        "billing_reason": "allowance_exceeded",
+                        "limit_usd": format_usd(allowance.limit_micros),
+                        "drawn_usd": format_usd(allowance.drawn_micros),
+                    },
                 )
             case charges.Owing(owed):
                 raise _owing(owed)
@@ -420,11 +427,11 @@ class Purchase:
 
     def _payment_key(self, call: Call, verified: Verified) -> KeyUse | None:
         if call.principal is not None and call.idempotency_key:
-            return KeyUse(call.principal.agent_id, call.idempotency_key, call.request_hash)
+            return KeyUse(call.principal.agent_id, call.idempotency_key, call.fingerprint)
         identifier = verified.payment.payment_identifier
         if identifier is None:
             return None
-        fingerprint = hashlib.sha256(call.request_hash + verified.payment.payment_hash).digest()
+        fingerprint = hashlib.sha256(call.fingerprint + verified.payment.payment_hash).digest()
         return KeyUse(verified.payer, identifier, fingerprint)
 
     # fulfil
@@ -478,6 +485,8 @@ class Purchase:
             agent_id=call.principal.agent_id if call.principal else None,
             token_hash=ids.token_hash(token) if token else None,
             bearer_id=call.principal.token_id if call.principal else None,
+            key_id=call.principal.key_id if call.principal else None,
+            scopes=call.scopes if call.principal and call.principal.key_id else (),
         )
 
     async def _view(self, charge_id: str) -> ChargeView:
@@ -494,8 +503,8 @@ def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
     withheld: ChargeView | None,
 ) -> (
-    "charges.Held | charges.Short | charges.Overcommitted | charges.PermitInUse | charges.Owing"
-    " | KeyKnown | PaymentKnown"
+    "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
+    " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
     """The hold, and with it whatever rides on it: all or nothing."""
     outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)
@@ -504,13 +513,24 @@ def _hold(
     return outcome
 
 
+def _require_standing(tx: Tx, call: Call) -> None:
+    """Raises Problem for an agent or a usage key that may not have this call any more."""
+    agent = call.principal
+    if agent is not None:
+        charges.require_standing(tx, agent.agent_id, agent.token_id, agent.key_id, call.scopes if agent.key_id else ())
+
+
+def _known_by_key(tx: Tx, /, call: Call, key: KeyUse) -> KeyKnown | None:
+    _require_standing(tx, call)
+    return charges.find_by_key(tx, key)
+
+
 def _earlier(
     tx: Tx, /, call: Call, verified: Verified, key: KeyUse | None
 ) -> PaymentKnown | KeyKnown | charges.Owing | ChargeView | None:
     """What this very payment or its identifier was used for before; else a withheld result it could buy, or one that
     it does not buy and that stands in its way. Raises Problem for an agent that may not spend any more."""
-    if call.principal is not None:
-        charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
+    _require_standing(tx, call)
     known = charges.find_by_identity(tx, verified.identity)
     if known is not None:
         view, payment_hash = known
@@ -525,20 +545,55 @@ def _earlier(
     withheld = charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
     if withheld is None and verified.requirements.scheme == "upto":
         owed = charges.find_owed(tx, verified.payer)
-        return charges.Owing(owed.charge) if owed else None
+        return charges.Owing(owed) if owed else None
     return withheld
 
 
-def _owing(owed: Charge) -> Problem:
+def capped(use: Use, wanted_micros: int) -> Problem:
+    """What a usage key's cap does not cover: a 403, since topping up the balance would not help."""
+    assert use.cap is not None, "only a cap caps"
+    cap, period = format_usd(use.cap.micros), use.cap.period.value
+    return Problem(
+        Code.KEY_CAP_EXCEEDED,
+        f"of this key's cap of {cap} USD {'in total' if period == 'total' else f'a {period}'}, "
+        f"{format_usd(use.used_micros)} USD is used or held: {format_usd(wanted_micros)} USD more is too much",
+        details={
+            "cap_usd": cap,
+            "cap_period": period,
+            "used_usd": format_usd(use.used_micros),
+            "wanted_usd": format_usd(wanted_micros),
+            "resets_at": iso(use.resets_ms) if use.resets_ms is not None else None,
+        },
+    )
+
+
+def _short(agent: Principal, available_micros: int, at_most_micros: int, metered: bool) -> Problem:
+    """What a balance does not cover. A usage key that may not see it is not told how much it is."""
+    seen = agent.may(BALANCE)
+    balance = f"balance of {format_usd(available_micros)} USD" if seen else "balance"
+    return Problem(
+        Code.PAYMENT_REQUIRED,
+        f"the {balance} is below the {'most' if metered else 'price'} of {format_usd(at_most_micros)} USD that this "
+        f"call {'may cost' if metered else 'costs'}; top it up, or pay this call in full by x402",
+        details={
+            "billing_reason": "virtual_balance_insufficient",
+            "price_usd": format_usd(at_most_micros),
+            **({"balance_usd": format_usd(available_micros)} if seen else {}),
+        },
+    )
+
+
+def _owing(owed: ChargeView) -> Problem:
     return Problem(
         Code.PAYMENT_INVALID,
-        f"an earlier result for this wallet, of {owed.operation}, was not paid for: send that very request again with "
-        "a new payment and have it without new work, then other work is taken on again",
+        f"an earlier result for this wallet, of {owed.charge.operation}, was not paid for: send that request again "
+        "with a new payment and have it without new work, then other work is taken on again",
         reason=Reason.EARLIER_UNPAID,
         details={
-            "charge_id": owed.id,
-            "operation": owed.operation,
-            "owed_usd": format_usd(owed.captured_micros),
+            "charge_id": owed.charge.id,
+            "operation": owed.charge.operation,
+            "owed_usd": format_usd(owed.charge.captured_micros),
+            "until": iso(owed.result_expires_ms or 0),
         },
     )
 
@@ -546,8 +601,7 @@ def _owing(owed: Charge) -> Problem:
 def _admitted(tx: Tx, /, call: Call, payment: Payment) -> tuple[str, PaymentKnown] | None:
     """(identity, what it bought) of the very payload, if it was admitted before and is not free again. Raises Problem
     for an agent that may not spend any more."""
-    if call.principal is not None:
-        charges.require_standing(tx, call.principal.agent_id, call.principal.token_id)
+    _require_standing(tx, call)
     known = charges.find_by_payment(tx, payment.payment_hash)
     if known is None:
         return None

@@ -10,6 +10,7 @@ Whoever loses his lease stops and writes nothing. A worker that shuts down finis
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -35,29 +36,31 @@ CANCELLED = Done(Failure("cancelled; nothing was charged"), None)
 PAUSE_S = 1.0
 """How often the queue is looked at when nobody tells that there is work."""
 BEATS_A_LEASE = 4
+SPARE_FROM = 4
+"""From so many places on, one is kept for payers who have nothing under way: long jobs of one must not keep all others
+waiting."""
 SETTLE_WAIT_S = 60.0
 
 
 class StoredHops:
     """gateway.core.upstream.Journal of one job, over the store."""
 
-    def __init__(self, db: Database, job_id: str) -> None:
+    def __init__(self, db: Database, job: Job, owner: str) -> None:
         self._db = db
-        self._job_id = job_id
+        self._job = job
+        self._owner = owner
 
     async def recall(self, key: str) -> Json | None:
-        stored = await self._db.read(jobs.recall, self._job_id, key)
+        stored = await self._db.read(jobs.recall, self._job.id, key)
         return None if stored is None else orjson.loads(stored)
 
     async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        before = await self._db.read(jobs.asked, self._job_id, key)
-        if before and not repeatable:
+        if not await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable):
             raise AnswerLost(key)
-        await self._db.write(jobs.asking, self._job_id, key)
         crash.point("job.asked")
 
     async def remember(self, key: str, outcome: Json) -> None:
-        await self._db.write(jobs.remember, self._job_id, key, orjson.dumps(outcome))
+        await self._db.write(jobs.remember, self._job, self._owner, key, orjson.dumps(outcome))
         crash.point("job.worked")
 
 
@@ -102,6 +105,8 @@ class Worker:
         self._captured = captured
         self._alarm = alarm
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beats: dict[str, asyncio.Event] = {}
+        """By job: set to have its heart beat at once."""
         self._aside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closing = False
@@ -110,6 +115,11 @@ class Worker:
     def queued(self) -> None:
         """There is work."""
         self._wake.set()
+
+    def cancelled(self, job_id: str) -> None:
+        """Somebody wants it to stop: where it is worked on here, that need not wait for its next heartbeat."""
+        if (beat := self._beats.get(job_id)) is not None:
+            beat.set()
 
     async def run(self) -> None:
         """Forever; cancelled at shutdown, after `drain`. A round that fails ends nothing but itself."""
@@ -137,7 +147,8 @@ class Worker:
         free = self._at_once - len(self._tasks)
         if free <= 0:
             return 0
-        claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free)
+        spare = self._at_once >= SPARE_FROM
+        claimed = await self._db.write(jobs.claim, self._owner, self._lease_ms, free, spare=spare)
         if claimed:
             crash.point("job.claimed")
         if self._closing:
@@ -190,7 +201,7 @@ class Worker:
             await self._end(job, Event.CANCELLED, CANCELLED, held)
             return
         progress = _Progress()
-        bench = Bench(StoredHops(self._db, job.id), progress, job.deadline_ms / 1000)
+        bench = Bench(StoredHops(self._db, job, self._owner), progress, job.deadline_ms / 1000)
         work = asyncio.create_task(self._fulfilling.work(held, bench))
         heart = asyncio.create_task(self._beat(job, progress))
         try:
@@ -198,13 +209,14 @@ class Worker:
             if work.done():
                 done = work.result()
                 event = Event.FAILED if isinstance(done.outcome, Failure) else Event.COMPLETED
-                await self._end(job, event, done, held)
+                await self._end(job, event, done, held, progress.rounds)
             elif heart.result():
                 await _stopped(work)
-                await self._end(job, Event.CANCELLED, CANCELLED, held)
+                await self._end(job, Event.CANCELLED, CANCELLED, held, progress.rounds)
             else:
                 log.warning("lease_lost", job=job.id)
         finally:
+            self._beats.pop(job.id, None)
             heart.cancel()
             await _stopped(work)
 
@@ -228,8 +240,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         lease_s = self._lease_ms / 1000
         until = loop.time() + lease_s
+        early = self._beats[job.id] = asyncio.Event()
         while True:
-            await asyncio.sleep(lease_s / BEATS_A_LEASE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(lease_s / BEATS_A_LEASE):
+                    await early.wait()
+            early.clear()
             asked_at = loop.time()
             try:
                 now = await self._db.write(
@@ -245,10 +261,10 @@ class Worker:
                 return True
             until = asked_at + lease_s
 
-    async def _end(self, job: Job, event: Event, done: Done, held: Held | None) -> None:
+    async def _end(self, job: Job, event: Event, done: Done, held: Held | None, rounds: int = 0) -> None:
         ending = self._fulfilling.ending(held, done, self._result_ttl_ms) if held else Ending(ChargeEvent.FAILED)
         crash.point("job.before_end")
-        view = await self._db.write(self._ended, job, event, ending, done.outcome)
+        view = await self._db.write(self._ended, job, event, ending, done.outcome, rounds)
         crash.point("job.after_end")
         if view is None:
             log.warning("ended_elsewhere", job=job.id)
@@ -267,17 +283,24 @@ class Worker:
         await collecting.collect(view.settlement, wait_s=SETTLE_WAIT_S)
         self._changed(job_id)
 
-    def _ended(self, tx: Tx, job: Job, event: Event, ending: Ending, outcome: Outcome) -> ChargeView | None:
+    def _ended(
+        self, tx: Tx, job: Job, event: Event, ending: Ending, outcome: Outcome, rounds: int
+    ) -> ChargeView | None:
         """The one write that ends a job. None: this attempt has nothing to say any more."""
         now = jobs.find(tx, job.id)
         if now is None or now.state is not State.RUNNING or now.attempt != job.attempt:
             return None
+        if now.cancelling:  # whoever was told that it will stop pays nothing and gets nothing, however near its end
+            event, outcome = Event.CANCELLED, CANCELLED.outcome
+            ending = Ending(ChargeEvent.FAILED, cost_micros=ending.cost_micros)
         view = recorded(tx, job.charge_id, ending)
         if view is None:
             event, outcome = Event.FAILED, Failure("its charge was ended by somebody else")
             view = _charge_of(tx, job)
         code, message = _error(event, outcome)
-        ended = jobs.end(tx, now, event, ttl_ms=self._result_ttl_ms, error_code=code, error=message)
+        ended = jobs.end(
+            tx, now, event, ttl_ms=self._result_ttl_ms, error_code=code, error=message, rounds=rounds
+        )  # fmt: skip
         self._told(tx, ended, view)
         return view
 

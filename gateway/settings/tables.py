@@ -138,6 +138,10 @@ def _usd_text(value: object) -> str:
     return str(value)
 
 
+def _usd_text_or_none(value: object) -> str:
+    return "0" if value in (0, "0") and not isinstance(value, float) else _usd_text(value)
+
+
 def _here(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start from the folder of the configuration, wherever the program is started."""
     base: Path = (info.context or {}).get("base", Path())
@@ -171,6 +175,7 @@ Usd = Annotated[int, BeforeValidator(_usd)]
 """Written as a decimal string, kept as micro-USD."""
 UsdText = Annotated[str, BeforeValidator(_usd_text)]
 """A decimal string of USD, kept as it is written."""
+UsdTextOrZero = Annotated[str, BeforeValidator(_usd_text_or_none)]
 File = Annotated[Path, AfterValidator(_here)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
@@ -412,14 +417,21 @@ class Directory(Table):
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
-    at_once: Whole = Field(8, ge=1, le=1000, description="jobs worked on at once by this process")
+    at_once: Whole = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="jobs worked on at once by this process; of 4 or more, one place is for payers with none under way",
+    )
     time_s: Whole = Field(900, ge=10, le=1000, description="seconds a job may take, its time in the queue included")
     lease_s: Seconds = Field(
         20, ge=1, le=600, description="seconds after which the jobs of a process that died are taken over"
     )
     bill_up_to: UsdText = Field("1.50", description="USD a job may cost when its submitter says nothing")
     bill_up_to_max: UsdText = Field("50", description="the most USD that a submitter may allow")
-    result_ttl_hours: Whole = Field(168, ge=1, le=8760, description="hours a job can be asked about after its end")
+    result_ttl_hours: Whole = Field(
+        168, ge=25, le=8760, description="hours a job can be asked about after its end: longer than a signature lives"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -483,6 +495,44 @@ class WebhooksTable(Table):
     )
 
 
+class SupportTable(Table):
+    """Tickets that customers write to you: read them with `faregate tickets`."""
+
+    enabled: bool = Field(False, description="true: tickets are taken, at POST /api/v1/support/tickets")
+    price: UsdText = Field("0.010", description="USD that a ticket costs, so that writing many of them does")
+    bug_credit: UsdText = Field("1.00", description="USD of bonus that a bug earns when you confirm it, once")
+    open_max: Whole = Field(
+        20, ge=1, le=10_000, description="tickets of one customer that may wait for you; one more is answered 429"
+    )
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> Self:
+        for key in ("price", "bug_credit"):
+            if not parse_usd(getattr(self, key)):
+                raise ValueError(f"{key} is zero: name an amount above it")
+        return self
+
+    @property
+    def bug_credit_micros(self) -> int:
+        return parse_usd(self.bug_credit)
+
+
+class RegistrationTable(Table):
+    """Wallets that become agents by themselves."""
+
+    enabled: bool = Field(True, description="whether a wallet may register, where a network can be asked about it")
+    min_wallet_usd: UsdTextOrZero = Field("1.00", description="USD of a token taken here that such a wallet must hold")
+    grant_usd: UsdTextOrZero = Field(
+        "0.20", description="USD that it is given to begin with, once for ever; 0: nothing"
+    )
+    grant_budget_usd_per_day: UsdTextOrZero = Field(
+        "20", description="USD given so in any 24 hours at most; further wallets are registered without"
+    )
+    grant_once_per_dollar: bool = Field(
+        True, description="true: no grant where the wallet's money has just come from one that was registered lately"
+    )
+
+
 class Settings(Table):
     """Everything an operator decides, checked; see `gateway.settings.load`."""
 
@@ -498,6 +548,8 @@ class Settings(Table):
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()
     deposit_match: DepositMatchTable = DepositMatchTable()
+    support: SupportTable = SupportTable()
+    registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"

@@ -38,6 +38,8 @@ _AUTHORIZATION_STATE = selector("authorizationState(address,bytes32)")
 _PERMIT_NONCE = selector("nonces(address)")
 _NONCE_BITMAP = selector("nonceBitmap(address,uint256)")
 _IS_BLACKLISTED = selector("isBlacklisted(address)")
+IS_VALID_SIGNATURE = selector("isValidSignature(bytes32,bytes)")
+"""Also what ERC-1271 answers for a yes, in front of a word of zeros."""
 
 NAME, VERSION = selector("name()"), selector("version()")
 DECIMALS, DOMAIN_SEPARATOR, PAUSED = selector("decimals()"), selector("DOMAIN_SEPARATOR()"), selector("paused()")
@@ -196,6 +198,11 @@ def used(payment: Payment, answer: int) -> bool:
 
 def is_blacklisted(account: str) -> bytes:
     return _IS_BLACKLISTED + address(account)
+
+
+def is_valid_signature(digest: bytes, signature: bytes) -> bytes:
+    """Of a wallet's contract (ERC-1271)."""
+    return IS_VALID_SIGNATURE + digest + uint(2 * _WORD) + _tail(signature)
 
 
 def topic(account: str) -> str:

@@ -4,11 +4,12 @@ Three outcomes everywhere: yes (Admitted, Settled), no (Refused), unknown (Unkno
 payment may have been made or may yet be, so it stays as it is and is looked at again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.core.deposit import Arrival
+from gateway.core.networks import Token
 from gateway.core.settlement import Attempt, Settled, Settlement
 from gateway.core.x402.messages import Requirements
 from gateway.core.x402.verify import Verified
@@ -191,4 +192,38 @@ class Arrivals(Protocol):
     async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
         """(the latest block's number, where each is now): perhaps in another block. Missing only when the chain shows
         another block in the place of its own, and two readers say so."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The token of a network that a wallet has most of, as seen at `block`."""
+
+    token: Token
+    micros: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedText:
+    """Something that a wallet has signed without paying anything by it."""
+
+    digest: bytes
+    signature: bytes = field(repr=False)
+
+
+@runtime_checkable
+class Wallets(Protocol):
+    """Asks a chain about a wallet that pays nothing yet. Looks only; each question is one bounded round trip."""
+
+    async def confirms(self, network: str, wallet: str, signed: Sequence[SignedText]) -> bool | Unknown:
+        """Whether a contract stands there and takes all of it for its own (ERC-1271)."""
+        ...
+
+    async def holding(self, network: str, wallet: str) -> Holding | Unknown:
+        """What it has now, whether or not it can be moved."""
+        ...
+
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
+        """Micros of the token that came lately, by whom they came from (lower case), up to the block of `holding`."""
         ...

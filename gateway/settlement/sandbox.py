@@ -5,20 +5,22 @@ remembers is made again at start from the settlements that were proven: the stor
 tests run on it and on a real EVM, which keeps it honest.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 import orjson
 
+from gateway.core.money import atomic_to_micros_down
 from gateway.core.networks import NETWORKS, PERMIT2, SANDBOX, Network, keccak
 from gateway.core.settlement import ProofKind, Settled, Settlement
 from gateway.core.x402.messages import Eip2612, Eip3009, Payment, Permit2, Requirements, parse_payment
 from gateway.core.x402.typed_data import eip2612_digest, eip3009_digest, permit2_digest, recover
 from gateway.core.x402.verify import Verified
 from gateway.settlement import reasons
-from gateway.settlement.protocol import Admitted, Health, Refused, Unknown
+from gateway.settlement.protocol import Admitted, Health, Holding, Refused, SignedText, Unknown
 
 FACILITATOR = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 """The first of the well-known development keys: `upto` names it."""
@@ -92,6 +94,8 @@ class Sandbox:
             for address, amount in (balances or dict.fromkeys(PREFUNDED, PREFUNDED_ATOMIC)).items()
         }
         self._balances: dict[tuple[str, str], int] = {}
+        self._came: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        """By token and receiver, what came from whom."""
         self._allowances: dict[tuple[str, str], int] = {}
         self._permit_nonces: dict[tuple[str, str], int] = {}
         self._proofs: dict[str, Settled] = {}
@@ -112,6 +116,10 @@ class Sandbox:
     def fund(self, address: str, amount: int, token: str | None = None) -> None:
         """Sets a balance."""
         self._balances[((token or self._network.tokens[0].address).lower(), address.lower())] = amount
+
+    def send(self, sender: str, receiver: str, amount: int, token: str | None = None) -> None:
+        """A plain transfer, whoever asks for it."""
+        self._move(token or self._network.tokens[0].address, sender, receiver, amount)
 
     def allow_permit2(self, address: str, amount: int, token: str | None = None) -> None:
         """Sets the allowance; without it, everybody has approved Permit2 without a limit."""
@@ -224,6 +232,30 @@ class Sandbox:
         reachable = self.weather is not Weather.UNREACHABLE
         return Health(ready=reachable, alarms=() if reachable else ("sandbox_unreachable",), facts={"sandbox": True})
 
+    # gateway.settlement.protocol.Wallets
+
+    async def confirms(self, network: str, wallet: str, signed: Sequence[SignedText]) -> bool | Unknown:
+        """There are no contracts here: an account signs with its own key."""
+        return self._out_of_reach(network) or False
+
+    async def holding(self, network: str, wallet: str) -> Holding | Unknown:
+        tokens = self._network.tokens
+        each = [
+            Holding(token, atomic_to_micros_down(self.balance(wallet, token.address), token.decimals)[0], self._block)
+            for token in tokens
+        ]
+        return self._out_of_reach(network) or max(each, key=lambda holding: holding.micros)
+
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
+        came, decimals = self._came[holding.token.address.lower(), wallet.lower()], holding.token.decimals
+        micros = {sender: atomic_to_micros_down(amount, decimals)[0] for sender, amount in came.items()}
+        return self._out_of_reach(network) or micros
+
+    def _out_of_reach(self, network: str) -> Unknown | None:
+        if network not in self.networks or self.weather is Weather.UNREACHABLE:
+            return Unknown("the sandbox is out of reach, or no such network")
+        return None
+
     # the rules of the chain
 
     def _refusal(self, token: str, terms: _Terms) -> Refused | None:
@@ -291,6 +323,7 @@ class Sandbox:
         token, payer, pay_to = token.lower(), payer.lower(), pay_to.lower()
         self._balances[token, payer] = self.balance(payer, token) - amount
         self._balances[token, pay_to] = self.balance(pay_to, token) + amount
+        self._came[token, pay_to][payer] += amount
 
     def _prove(self, identity: str, amount: int) -> Settled:
         self._block += 1

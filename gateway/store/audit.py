@@ -7,6 +7,7 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     replay      transfers are numbered without gaps, in order of time; their balances follow from each other
     cache       the cached balances are the replayed ones, and sum to zero
     overdraft   nothing went below zero, at any time, that may not
+    movement    each line of a statement is a transfer, each transfer that moves a party's money is a line
     charge      what was booked for a charge is what its state says; refunds sum to what it says
     deposit     what was booked for a deposit is what its state says; a top-up's is what its settlement says
     account     every account is predicted from charges, settlements, credits, deposits; debtors have nothing to spend
@@ -16,7 +17,12 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     proof       what is proven has one proof, nothing else has one; no log is a proof and a deposit
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
+    ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
+    grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
+    allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
+    usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
+                it is revoked
 """
 # ruff: noqa: S608 every query is made of constants of this file
 
@@ -24,6 +30,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.core.agent import DAY_MS, Period, first_day
 from gateway.store.database import Row, Tx
 
 
@@ -73,6 +80,34 @@ def _replay(tx: Tx) -> Iterator[Finding]:
             yield Finding("cache", name, f"says {cached.get(name)}, the transfers sum to {balances.get(name)}")
     if total := sum(cached.values()):
         yield Finding("cache", "all accounts", f"sum to {total}")
+
+
+def _movements(tx: Tx) -> Iterator[Finding]:
+    told: dict[tuple[str, int], tuple[int, int]] = {
+        (party, seq): (number, balance)
+        for party, seq, number, balance in tx.execute("SELECT party, seq, number, balance_micros FROM movements")
+    }
+    numbers: Counter[str] = Counter()
+    balances: Counter[str] = Counter()
+    for seq, debit, credit, amount in tx.execute(
+        "SELECT seq, debit, credit, amount_micros FROM transfers ORDER BY seq"
+    ):
+        moved: Counter[str] = Counter()
+        for name, micros in ((debit, -amount), (credit, amount)):
+            party, _, part = name.partition(":")
+            if part in ("available", "held", "bonus", "bonus_held"):
+                moved[party] += micros
+        for party, micros in moved.items():
+            if not micros:
+                continue
+            numbers[party] += 1
+            balances[party] += micros
+            if told.pop((party, seq), None) != (numbers[party], balances[party]):
+                yield Finding(
+                    "movement", party, f"transfer {seq} is not line {numbers[party]}, {balances[party]} after it"
+                )
+    for party, seq in told:
+        yield Finding("movement", party, f"transfer {seq} is a line and moves nothing of it")
 
 
 def _may_owe(name: str) -> bool:
@@ -279,6 +314,42 @@ def _contradictions(story: _Story) -> Iterator[Finding]:
         yield Finding("collection", story.id, f"captured {story.captured}, its settlement asks for {story.due}")
 
 
+_OPEN_OF_KEYS = """
+SELECT k.id, k.open_micros, coalesce((SELECT sum(c.held_micros) FROM charges c
+  WHERE c.key_id = k.id AND c.source = 'balance' AND c.state = 'held'), 0)
+FROM usage_keys k ORDER BY k.id
+"""
+_DAYS_OF_CHARGES = """
+SELECT key_id, ended_ms / 86400000, sum(captured_micros - refunded_micros) FROM charges
+WHERE key_id IS NOT NULL AND source = 'balance' AND captured_micros > 0 GROUP BY 1, 2
+"""
+_CAPS = """
+SELECT id, cap_micros, cap_period, open_micros FROM usage_keys WHERE cap_micros IS NOT NULL AND recapped = 0
+ORDER BY id
+"""
+
+
+def _usage(tx: Tx) -> Iterator[Finding]:
+    for key_id, open_micros, held in tx.execute(_OPEN_OF_KEYS):
+        if open_micros != held:
+            yield Finding("usage", key_id, f"says {open_micros} are open, its charges hold {held}")
+    days = {(key_id, day): micros for key_id, day, micros in tx.execute("SELECT * FROM key_days")}
+    charged = {(key_id, day): micros for key_id, day, micros in tx.execute(_DAYS_OF_CHARGES)}
+    for key_id, day in sorted(days.keys() | charged.keys()):
+        says, came = days.get((key_id, day), 0), charged.get((key_id, day), 0)
+        if says != came:
+            yield Finding("usage", key_id, f"says {says} spent on day {day}, its charges of that day come to {came}")
+    # Only of a cap that is as it was from the beginning: another one may have been met with more than it allows.
+    for key_id, cap_micros, cap_period, open_micros in tx.execute(_CAPS):
+        used: Counter[int] = Counter({first_day(Period(cap_period), tx.now_ms): open_micros})
+        for (spender, day), micros in days.items():
+            if spender == key_id:
+                used[first_day(Period(cap_period), day * DAY_MS)] += micros
+        for day, micros in sorted(used.items()):
+            if micros > cap_micros:
+                yield Finding("usage", key_id, f"took {micros} of {cap_micros} in the {cap_period} from day {day} on")
+
+
 _FAILED = "c.state = 'released' AND c.reason IN ('failed', 'expired')"
 _ALIVE = """attempt_settlements l WHERE NOT EXISTS (SELECT 1 FROM closed_nonces n
   WHERE n.network = l.network AND n.key = l.key AND n.nonce = l.nonce)"""
@@ -339,10 +410,44 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE a.network = n.network AND a.key = n.key AND a.nonce = n.nonce AND a.hash = n.mined_hash)"),
     ("key", "belongs to a charge that failed",
      f"SELECT k.key FROM idempotency_keys k JOIN charges c ON c.id = k.charge_id WHERE {_FAILED}"),
+    ("ticket", "and its charge tell different stories",
+     "SELECT t.id FROM tickets t JOIN charges c ON c.id = t.charge_id WHERE c.state = 'released'"
+     " OR c.operation <> 'support/tickets' OR c.party <> t.party OR c.agent_id IS NOT t.agent_id"),
+    ("ticket", "was paid for, and there is none",
+     "SELECT c.id FROM charges c WHERE c.operation = 'support/tickets' AND c.state <> 'released'"
+     " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.charge_id = c.id)"
+     # What could not be collected is bought anew, by its payer for the same words, and the ticket is there already.
+     " AND NOT EXISTS (SELECT 1 FROM charges e JOIN tickets t ON t.charge_id = e.id"
+     " WHERE e.payer = c.payer AND e.request_hash = c.request_hash)"),
+    ("ticket", "has earned something else than a bug's credit",
+     "SELECT t.id FROM tickets t LEFT JOIN credits k ON k.id = t.credit_id WHERE t.credit_id IS NOT NULL"
+     " AND (k.id IS NULL OR k.kind <> 'grant' OR k.agent_id <> t.agent_id OR k.id <> 'crd_' || t.id)"),
+    ("ticket", "is a bug's credit, and no ticket has earned it",
+     "SELECT k.id FROM credits k WHERE substr(k.id, 1, 8) = 'crd_tkt_'"
+     " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.credit_id = k.id)"),
+    ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
+     "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address"
+     " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"
+     " WHERE coalesce(k.amount_micros, 0) <> r.granted_micros OR (w.role = 'linked') <> (r.withheld IS 'linked')"
+     " OR (r.granted_micros > 0 AND r.credit_id <> 'mint:' || r.address)"),
+    ("grant", "was granted for a wallet that never registered",
+     "SELECT k.id FROM credits k WHERE substr(k.id, 1, 5) = 'mint:'"
+     " AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.credit_id = k.id)"),
+    ("allowance", "is drawn by more or less than was signed for",
+     "SELECT a.address FROM allowances a WHERE a.drawn_micros <> (SELECT coalesce(sum(CASE c.state"
+     " WHEN 'held' THEN c.held_micros WHEN 'released' THEN 0 WHEN 'unpaid' THEN 0 ELSE c.captured_micros END), 0)"
+     " FROM charges c WHERE c.payer = a.address AND c.source = 'signature' AND c.created_ms > a.since_ms)"),
     ("job", "and its charge tell different stories",
      "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
      " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"
      f" WHEN {_FAILED} THEN j.state NOT IN ('failed', 'cancelled') ELSE j.state <> 'completed' END"),
+    ("usage", "was made with another agent's key",
+     "SELECT c.id FROM charges c JOIN usage_keys k ON k.id = c.key_id WHERE k.agent_id IS NOT c.agent_id"),
+    ("usage", "was held after its key was revoked",
+     "SELECT c.id FROM charges c JOIN usage_keys k ON k.id = c.key_id WHERE c.created_ms > k.revoked_ms"),
+    ("usage", "is good although its key was revoked",
+     "SELECT t.id FROM tokens t JOIN usage_keys k ON k.id = t.key_id"
+     " WHERE (k.revoked_ms IS NOT NULL AND t.revoked_ms IS NULL) OR k.agent_id <> t.agent_id"),
     ("job", "is held for a job that there is not",
      "SELECT c.id FROM charges c WHERE c.owner = 'jobs'"
      " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.charge_id = c.id)"),
@@ -363,4 +468,4 @@ def _text(row: Row) -> str:
     return str(row[0])
 
 
-_CHECKS = (_integrity, _replay, _accounts, _questions)
+_CHECKS = (_integrity, _replay, _movements, _accounts, _usage, _questions)

@@ -13,11 +13,16 @@ from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
-from gateway.store import actions, charge_row, ledger, payments, settlements
+from gateway.core.x402.verdict import Reason
+from gateway.store import actions, allowances, charge_row, ledger, payments, settlements, usage_keys
+from gateway.store.allowances import Allowance
 from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
+from gateway.store.usage_keys import Capped
 
 __all__ = [
+    "BeyondAllowance",
+    "Capped",
     "ChargeView",
     "Claim",
     "Held",
@@ -33,6 +38,7 @@ __all__ = [
     "add_token",
     "expire_results",
     "find",
+    "find_alike",
     "find_by_identity",
     "find_by_key",
     "find_by_payment",
@@ -57,11 +63,11 @@ OPEN = """
 INSERT INTO charges
   (id, operation, party, source, asset, held_micros, held_bonus_micros, metered, topup, state, captured_micros,
    captured_bonus_micros, refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner,
-   work_deadline_ms, created_ms)
+   work_deadline_ms, created_ms, key_id)
 VALUES
   (:id, :operation, :party, :source, :asset, :held, :bonus, :metered, :topup, 'held', 0,
    0, 0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner,
-   :work_deadline_ms, :now_ms)
+   :work_deadline_ms, :now_ms, :key_id)
 """
 END = """
 UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured, captured_bonus_micros = :bonus,
@@ -70,7 +76,8 @@ WHERE id = :id AND state = 'held' RETURNING id
 """
 STANDING = """
 SELECT (SELECT status FROM agents WHERE id = :agent_id),
-  (SELECT revoked_ms IS NULL FROM tokens WHERE id = :bearer_id AND agent_id = :agent_id)"""
+  (SELECT revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > :now_ms) FROM tokens
+    WHERE id = :bearer_id AND agent_id = :agent_id)"""
 FUNDS = f"""{STANDING},
   (SELECT balance_micros FROM accounts WHERE name = :own), (SELECT balance_micros FROM accounts WHERE name = :bonus)
 """  # noqa: S608 a constant
@@ -93,6 +100,10 @@ class Work:
     """Of the charge token that goes to an anonymous payer."""
     bearer_id: str | None = None
     """The bearer token that was shown; named, it must still be valid when the hold is written."""
+    key_id: str | None = None
+    """The usage key that it is a token of. What is held of the balance counts against its cap."""
+    scopes: tuple[str, ...] = ()
+    """What such a key must be allowed to do for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +141,17 @@ class PermitInUse:
 
 
 @dataclass(frozen=True, slots=True)
+class BeyondAllowance:
+    """It is more than is left of what the wallet has stated to spend here."""
+
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
 class Owing:
     """An earlier result of this wallet was never paid for, and no further ceiling of its is taken until it is."""
 
-    owed: Charge
+    owed: "ChargeView"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +202,8 @@ class ChargeView:
     """Set when there was a result; it may have expired since."""
     owner: str
     work_deadline_ms: int
+    key_id: str | None
+    """The usage key that it was made with."""
     token_only: bool
     """The payment came with too many other requests: the charge answers to its token alone."""
     resold_by: str | None
@@ -194,13 +214,15 @@ class ChargeView:
 
 def hold(
     tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, *, buys: str | None = None
-) -> Held | Short | Overcommitted | PermitInUse | Owing | KeyKnown | PaymentKnown:
+) -> Held | Short | Capped | Overcommitted | PermitInUse | BeyondAllowance | Owing | KeyKnown | PaymentKnown:
     """Opens the charge, or says why not and writes nothing. From balance the split into own and bonus money is made
-    here. `buys`: the earlier charge whose withheld result it pays for. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
+    here. `buys`: the earlier charge whose withheld result it pays for. Raises Problem AGENT_FROZEN, INVALID_TOKEN, and
+    SCOPE_DENIED for a usage key."""
     if (charge.source is Source.SIGNATURE) is (claim is None):
         raise IllegalMove(f"{charge.id}: a charge by signature has a claim, one from balance has none")
     if work.agent_id is not None and (claim is not None or key is not None):
-        require_standing(tx, work.agent_id, work.bearer_id)  # before anything is told of what it did earlier
+        # Before anything is told of what it did earlier.
+        require_standing(tx, work.agent_id, work.bearer_id, work.key_id, work.scopes)
     if claim is not None and (payment := _payment_known(tx, claim, charge, work)) is not None:
         return payment
     if key is not None and (known := find_by_key(tx, key)) is not None:
@@ -223,16 +245,20 @@ def _payment_known(tx: Tx, claim: Claim, charge: Charge, work: Work) -> PaymentK
     return PaymentKnown(known.charge_id, known.operation, same_request, same_payment)
 
 
-def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
-    """Own money first, then bonus."""
+def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short | Capped:
+    """Own money first, then bonus. A usage key's cap comes before either: a top-up does not lift it."""
     ((status, bearer_valid, own, bonus),) = tx.execute(
         FUNDS,
         {
-            "agent_id": work.agent_id, "bearer_id": work.bearer_id,
+            "agent_id": work.agent_id, "bearer_id": work.bearer_id, "now_ms": tx.now_ms,
             "own": account(charge.party, Part.AVAILABLE), "bonus": account(charge.party, Part.BONUS),
         },
     )  # fmt: skip
     _judge_standing(status, bearer_valid, work.bearer_id)
+    if work.key_id is not None:
+        capped = usage_keys.covers(tx, work.key_id, work.scopes, charge.held_micros)
+        if capped is not None:
+            return capped
     own, bonus = own or 0, bonus or 0
     if own + bonus < charge.held_micros:
         return Short(own + bonus)
@@ -242,22 +268,32 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short:
 
 def _from_wallet(
     tx: Tx, charge: Charge, claim: Claim, buys: str | None
-) -> Charge | Overcommitted | PermitInUse | Owing:
+) -> Charge | Overcommitted | PermitInUse | BeyondAllowance | Owing:
     if charge.asset != f"{claim.network}/{claim.token}" or charge.held_micros != claim.amount_micros:
         raise IllegalMove(f"{charge.id} and its payment differ")
     # A ceiling is collected when the work is done: time enough to pull the payment, again and again.
     if charge.metered and buys is None and (owed := find_owed(tx, claim.payer)) is not None:
-        return Owing(owed.charge)
+        return Owing(owed)
+    allowance = allowances.find(tx, claim.payer)
+    if allowance is not None and not allowance.covers(charge.held_micros):
+        return BeyondAllowance(allowance)
     if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
         return PermitInUse()
     open_micros = payments.uncollected_micros(tx, claim.payer, charge.asset)
     return charge if open_micros + charge.held_micros <= claim.spendable_micros else Overcommitted(open_micros)
 
 
-def require_standing(tx: Tx, agent_id: str, bearer_id: str | None) -> None:
-    """That the agent may spend and its bearer still opens. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
-    ((status, bearer_valid),) = tx.execute(STANDING, {"agent_id": agent_id, "bearer_id": bearer_id})
+def require_standing(
+    tx: Tx, agent_id: str, bearer_id: str | None, key_id: str | None = None, scopes: tuple[str, ...] = ()
+) -> None:
+    """That the agent may spend, its bearer still opens, and a usage key may do all of this. Raises Problem
+    AGENT_FROZEN, INVALID_TOKEN, SCOPE_DENIED."""
+    ((status, bearer_valid),) = tx.execute(
+        STANDING, {"agent_id": agent_id, "bearer_id": bearer_id, "now_ms": tx.now_ms}
+    )
     _judge_standing(status, bearer_valid, bearer_id)
+    if key_id is not None:
+        usage_keys.require(tx, key_id, scopes)
 
 
 def _judge_standing(status: str | None, bearer_valid: int | None, bearer_id: str | None) -> None:
@@ -266,7 +302,7 @@ def _judge_standing(status: str | None, bearer_valid: int | None, bearer_id: str
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
     if bearer_id is not None and not bearer_valid:
-        raise Problem(Code.INVALID_TOKEN, "this token was revoked")
+        raise Problem(Code.INVALID_TOKEN, "this token was revoked, or its time is over")
 
 
 def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None) -> None:
@@ -290,11 +326,15 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
             "owner": work.owner,
             "work_deadline_ms": work.work_deadline_ms,
             "now_ms": tx.now_ms,
+            "key_id": work.key_id,
         },
     )
     ledger.post(tx, core.hold(charge), charge_id=charge.id)
+    if work.key_id is not None and claim is None:
+        usage_keys.reserve(tx, work.key_id, charge.held_micros)
     if claim is not None:
         payments.claim(tx, claim, charge)
+        allowances.draw(tx, claim.payer, charge.held_micros)
     if key is not None:
         tx.execute(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, charge_id, at_ms)"
@@ -400,7 +440,7 @@ SELECT {charge_row.COLUMNS},
     JOIN attempts a ON a.network = l.network AND a.key = l.key AND a.nonce = l.nonce AND a.number = l.number
     WHERE l.settlement_id = s.id ORDER BY a.sent_ms DESC, a.number DESC LIMIT 1),
   r.body, c.result_expires_ms, c.owner, c.work_deadline_ms,
-  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, {settlements.COLUMNS}
+  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, c.key_id, {settlements.COLUMNS}
 FROM charges c
 LEFT JOIN payments p ON p.identity = c.identity
 LEFT JOIN settlements s ON s.identity = c.identity AND s.subject = c.id
@@ -411,10 +451,10 @@ _AT_WORK = f"""
 SELECT {charge_row.COLUMNS},
   c.request_id, c.request_hash, c.agent_id, c.created_ms, c.ended_ms, c.cost_micros, c.identity, c.payer,
   NULL, NULL, NULL, c.result_expires_ms, c.owner, c.work_deadline_ms,
-  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, NULL
+  coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, c.key_id, NULL
 FROM charges c LEFT JOIN payments p ON p.identity = c.identity WHERE c.id = :id
 """  # noqa: S608 constants of this package, no input
-_VIEW_WIDTH = charge_row.WIDTH + 16
+_VIEW_WIDTH = charge_row.WIDTH + 17
 
 
 def find(tx: Tx, charge_id: str) -> ChargeView | None:
@@ -473,9 +513,20 @@ def find_owed(tx: Tx, payer: str) -> ChargeView | None:
     kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND r.body IS NOT NULL"
     # The source and the IN are what SQLite knows its index by.
     pulled = "c.source = 'signature' AND c.state IN ('held', 'captured') AND c.state = 'captured' AND s.abandoned = 1"
-    lost = "c.state = 'unpaid' AND s.state = 'lost'"  # of a shortfall something did come
+    # Of a shortfall something did come. What expired without ever being refused was our own delay.
+    lost = f"c.state = 'unpaid' AND s.state = 'lost' AND (s.abandoned = 1 OR s.reason = '{Reason.NONCE_USED}')"
     found = (_one(tx, f"{kept} AND {owed} LIMIT 1", {"payer": payer}) for owed in (pulled, lost))
     return next((view for view in found if view is not None), None)
+
+
+def find_alike(tx: Tx, charge: Charge, request_hash: bytes) -> str | None:
+    """A later charge of the same party for the same request that has not failed."""
+    rows = tx.execute(
+        "SELECT id FROM charges WHERE party = :party AND id > :id AND operation = :operation"
+        " AND request_hash = :request_hash AND NOT (state = 'released' AND reason IN ('failed', 'expired')) LIMIT 1",
+        {"party": charge.party, "id": charge.id, "operation": charge.operation, "request_hash": request_hash},
+    )
+    return rows[0][0] if rows else None
 
 
 def listing(
@@ -512,7 +563,7 @@ def _many(tx: Tx, where: str, params: dict[str, object]) -> list[ChargeView]:
 def _view(row: Row) -> ChargeView:
     (
         request_id, request_hash, agent_id, created_ms, ended_ms, cost_micros, identity, payer, transaction, attempted,
-        result, result_expires_ms, owner, work_deadline_ms, token_only, resold_by,
+        result, result_expires_ms, owner, work_deadline_ms, token_only, resold_by, key_id,
     ) = row[charge_row.WIDTH:_VIEW_WIDTH]  # fmt: skip
     settlement = row[_VIEW_WIDTH:]
     return ChargeView(
@@ -532,6 +583,7 @@ def _view(row: Row) -> ChargeView:
         result_expires_ms=result_expires_ms,
         owner=owner,
         work_deadline_ms=work_deadline_ms,
+        key_id=key_id,
         token_only=bool(token_only),
         resold_by=resold_by,
     )

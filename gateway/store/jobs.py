@@ -12,14 +12,15 @@ from gateway.store.database import Row, Tx
 
 COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
   j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
-  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of"""
+  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of,
+  j.idempotency_key"""
 TOKENS_MAX = 16
 """Poll bearers of one job."""
 LATE_MS = 10_000
 """What a living worker gets beyond the deadline to end a job itself."""
 _SELECT = f"SELECT {COLUMNS} FROM jobs j "  # noqa: S608 constants
 NEXT = """
-SELECT w.id FROM (
+SELECT w.id, w.place FROM (
   SELECT j.id, row_number() OVER (PARTITION BY j.party ORDER BY j.id)
     + (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.party = j.party) AS place,
     (SELECT max(s.started_ms) FROM jobs s WHERE s.party = j.party) AS served_ms
@@ -38,14 +39,14 @@ def add(tx: Tx, job: Job, token_hash: bytes) -> None:
     """A new job, for a charge that is held in the same transaction."""
     tx.execute(
         "INSERT INTO jobs (id, operation, charge_id, party, agent_id, payload, request_id, deadline_ms, callback_url,"
-        " resells, state, attempt, cancelling, phase, rounds, created_ms, retry_of) VALUES (:id, :operation,"
-        " :charge_id, :party, :agent_id, :payload, :request_id, :deadline_ms, :callback_url, :resells, 'queued', 0, 0,"
-        " '', 0, :now_ms, :retry_of)",
+        " resells, state, attempt, cancelling, phase, rounds, created_ms, retry_of, idempotency_key)"
+        " VALUES (:id, :operation, :charge_id, :party, :agent_id, :payload, :request_id, :deadline_ms, :callback_url,"
+        " :resells, 'queued', 0, 0, '', 0, :now_ms, :retry_of, :idempotency_key)",
         {
             "id": job.id, "operation": job.operation, "charge_id": job.charge_id, "party": job.party,
             "agent_id": job.agent_id, "payload": job.payload, "request_id": job.request_id,
             "deadline_ms": job.deadline_ms, "callback_url": job.callback_url, "resells": job.resells,
-            "retry_of": job.retry_of, "now_ms": tx.now_ms,
+            "retry_of": job.retry_of, "idempotency_key": job.idempotency_key, "now_ms": tx.now_ms,
         },
     )  # fmt: skip
     add_token(tx, job.id, token_hash)
@@ -94,6 +95,16 @@ def listing(tx: Tx, limit: int, before_id: str | None = None, state: State | Non
     return [from_row(row) for row in rows]
 
 
+def queued_by_key(tx: Tx, agent_id: str, key_id: str) -> list[str]:
+    """What was handed in with this usage key and is not begun yet, oldest first."""
+    rows = tx.execute(
+        "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id"
+        " WHERE j.state = 'queued' AND j.party = :agent_id AND c.key_id = :key_id ORDER BY j.id",
+        {"agent_id": agent_id, "key_id": key_id},
+    )
+    return [job_id for (job_id,) in rows]
+
+
 def overdue(tx: Tx, limit: int = 64) -> list[Job]:
     """What has no time left, or ended its workers as often as one may."""
     rows = tx.execute(
@@ -115,18 +126,30 @@ def states(tx: Tx, job_ids: list[str]) -> dict[str, State]:
     return {job_id: State(state) for job_id, state in rows}
 
 
+def open_counts(tx: Tx) -> dict[str, int]:
+    """{queued, running}: how many."""
+    ((queued, running),) = tx.execute(
+        "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'), (SELECT count(*) FROM jobs WHERE state = 'running')"
+    )
+    return {State.QUEUED.value: queued, State.RUNNING.value: running}
+
+
 # working
 
 
-def claim(tx: Tx, owner: str, lease_ms: int, limit: int) -> list[Job]:
-    """At most `limit` jobs for this worker: those whose worker is gone first, then what waits, fair among payers."""
+def claim(tx: Tx, owner: str, lease_ms: int, limit: int, *, spare: bool = False) -> list[Job]:
+    """At most `limit` jobs for this worker: those whose worker is gone first, then what waits, fair among payers.
+    `spare`: the last of these places is for a payer who has nothing under way."""
     taken = tx.execute(
         "SELECT id FROM jobs WHERE state = 'running' AND lease_until_ms <= :now_ms AND attempt < :attempts_max"
         " AND deadline_ms > :now_ms ORDER BY id LIMIT :limit",
         {"now_ms": tx.now_ms, "attempts_max": ATTEMPTS_MAX, "limit": limit},
     )
     if len(taken) < limit:
-        taken += tx.execute(NEXT, {"limit": limit - len(taken)})
+        waiting = tx.execute(NEXT, {"limit": limit - len(taken)})
+        if spare and len(taken) + len(waiting) == limit and waiting[-1][1] > 1:
+            waiting.pop()
+        taken += [(job_id,) for job_id, _ in waiting]
     return [_start(tx, job_id, owner, lease_ms) for (job_id,) in taken]
 
 
@@ -165,18 +188,28 @@ def hand_back(tx: Tx, job: Job, owner: str) -> bool:
     return bool(rows)
 
 
-def end(tx: Tx, job: Job, event: Event, *, ttl_ms: int, error_code: str | None = None, error: str | None = None) -> Job:
+def end(
+    tx: Tx,
+    job: Job,
+    event: Event,
+    *,
+    ttl_ms: int,
+    error_code: str | None = None,
+    error: str | None = None,
+    rounds: int | None = None,
+) -> Job:
     """COMPLETED, FAILED or CANCELLED: of this attempt, or from the queue. What was asked is forgotten, but where it may
     be done again: then it is kept as long as a result would be. Raises Conflict when it has moved meanwhile."""
     after = core.advance(job, event)
     expires_ms = tx.now_ms + ttl_ms
     rows = tx.execute(
         "UPDATE jobs SET state = :state, payload = x'', lease_owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,"
-        " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done'"
+        " expires_ms = :expires_ms, error_code = :error_code, error = :error, phase = 'done',"
+        " rounds = coalesce(:rounds, rounds)"
         " WHERE id = :id AND state = :from_state AND attempt = :attempt RETURNING id",
         {
             "id": job.id, "state": after, "from_state": job.state, "attempt": job.attempt, "now_ms": tx.now_ms,
-            "expires_ms": expires_ms, "error_code": error_code, "error": error,
+            "expires_ms": expires_ms, "error_code": error_code, "error": error, "rounds": rounds,
         },
     )  # fmt: skip
     if not rows:
@@ -255,28 +288,32 @@ def recall(tx: Tx, job_id: str, key: str) -> bytes | None:
     return rows[0][0] if rows else None
 
 
-def asking(tx: Tx, job_id: str, key: str) -> int:
-    """Written before a vendor is asked; answers how often that is, this time included."""
+def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> bool:
+    """Written before a vendor is asked. False: not to be asked, since the answer to an earlier asking was lost and it
+    may not be repeated, or since the job is this attempt's no more."""
     rows = tx.execute(
-        "INSERT INTO job_hops (job_id, key, asked, asked_ms) VALUES (:id, :key, 1, :now_ms)"
+        f"INSERT INTO job_hops (job_id, key, asked, asked_ms) SELECT :id, :key, 1, :now_ms WHERE {_OURS}"
         " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms"
-        " RETURNING asked",
-        {"id": job_id, "key": key, "now_ms": tx.now_ms},
+        " WHERE :repeatable RETURNING asked",
+        {"key": key, "now_ms": tx.now_ms, "repeatable": repeatable, **_ours(job, owner)},
     )
-    return int(rows[0][0])
+    return bool(rows)
 
 
-def asked(tx: Tx, job_id: str, key: str) -> int:
-    """How often it was asked for, 0 for never."""
-    rows = tx.execute("SELECT asked FROM job_hops WHERE job_id = :id AND key = :key", {"id": job_id, "key": key})
-    return int(rows[0][0]) if rows else 0
-
-
-def remember(tx: Tx, job_id: str, key: str, outcome: bytes) -> None:
+def remember(tx: Tx, job: Job, owner: str, key: str, outcome: bytes) -> None:
+    """Nothing, where the job is this attempt's no more."""
     tx.execute(
-        "UPDATE job_hops SET outcome = :outcome WHERE job_id = :id AND key = :key",
-        {"id": job_id, "key": key, "outcome": outcome},
+        f"UPDATE job_hops SET outcome = :outcome WHERE job_id = :id AND key = :key AND {_OURS}",  # noqa: S608 a constant
+        {"key": key, "outcome": outcome, **_ours(job, owner)},
     )
+
+
+_OURS = """EXISTS (SELECT 1 FROM jobs j WHERE j.id = :id AND j.state = 'running' AND j.lease_owner = :owner
+  AND j.attempt = :attempt)"""
+
+
+def _ours(job: Job, owner: str) -> dict[str, object]:
+    return {"id": job.id, "owner": owner, "attempt": job.attempt}
 
 
 def from_row(row: Row) -> Job:

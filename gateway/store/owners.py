@@ -46,9 +46,12 @@ class ProcessOwner:
         self._directory = Path(directory)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.id = f"own_{os.getpid()}_{secrets.token_hex(6)}"
-        self._lock = FileLock(self._file(self.id))
+        # Locked before it has its name: whoever finds the name unlocked would take us for dead, and unlink it.
+        nameless = self._directory / f"{self.id}.new"
+        self._lock = FileLock(nameless)
         if not self._lock.acquire():
             raise AssertionError("a random name cannot be taken")
+        nameless.rename(self._file(self.id))
 
     def alive(self, owner_id: str) -> bool:
         """Whether the process of this name still runs. A name that is none of ours is nobody."""

@@ -13,18 +13,21 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from bench import chainpaid, handed_over, machine, offline
+from bench import chainpaid, handed_over, machine, offline, registering, statements
 from bench.figures import Figure, Plan
 
 MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] = {
     ("verify", "verify_coincurve"): offline.verify,
     ("debits",): offline.debits,
+    ("bearer_auth",): offline.bearer,
     ("start", "memory"): machine.start_and_memory,
     ("challenge_rate", "challenge_cpu"): machine.challenges,
     ("balance_c32", "balance_c32_p99"): machine.balance,
+    ("statement_page",): statements.page,
     ("jobs_drain",): handed_over.drain,
     ("job_submit",): handed_over.submit,
     ("longpoll_memory", "longpoll_slowdown"): handed_over.longpolls,
+    ("register_cpu",): registering.cpu,
     ("settle_c1",): chainpaid.settle_c1,
     ("settle_c16",): chainpaid.settle_c16,
     ("settle_c64", "gas"): chainpaid.settle_c64,

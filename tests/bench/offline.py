@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -15,12 +16,23 @@ from bench.load import median
 from rigs import debits as holds
 from rigs.chain import PAYER_KEYS
 from rigs.payer import Payer
+from starlette.requests import Request
 
+from gateway.core import ids
+from gateway.core.agent import Cap, KeyTerms, Period, TokenKind
+from gateway.core.errors import Problem
 from gateway.core.networks import NETWORKS
 from gateway.core.x402.headers import decode_payment
 from gateway.core.x402.offers import Terms, offers
 from gateway.core.x402.verify import Verified
 from gateway.core.x402.verify import verify as check
+from gateway.edge.rates import Rates
+from gateway.edge.tokens import Tokens
+from gateway.flows.last_used import LastUsed
+from gateway.store import agents, usage_keys
+from gateway.store.agents import NewToken
+from gateway.store.database import Tx
+from gateway.store.sqlite import SqliteDatabase
 
 
 async def verify(plan: Plan) -> dict[str, Figure]:
@@ -65,6 +77,45 @@ def _peer(plan: Plan, payload: bytes, env: dict[str, str]) -> float:
         [plan.peer_python, script, "verify"], input=payload, capture_output=True, check=True, env={**os.environ, **env}
     )
     return float(ran.stdout)
+
+
+async def bearer(plan: Plan) -> dict[str, Figure]:
+    """CPU of finding out whose bearer a paid call shows, ten agents and ten of their usage keys taking turns. Each is
+    looked up anew every two seconds; that its hold looks again is part of the hold."""
+    tokens: list[str] = []
+
+    def furnish(tx: Tx) -> None:
+        for number in range(10):
+            agents.create(tx, f"agt_{number}", "bench")
+            for letter, kind in (("", TokenKind.ADMIN), ("k", TokenKind.USAGE)):
+                token = ids.new_token(f"411{letter}_", os.urandom(32))
+                tokens.append(token)
+                made = NewToken(f"tok_{number}{letter}", ids.token_hash(token), "")
+                if kind is TokenKind.ADMIN:
+                    agents.add_token(tx, made.id, f"agt_{number}", kind, made.hash, made.hint)
+                else:
+                    terms = KeyTerms("bench", ("enrich:*",), Cap(10**9, Period.MONTH), 60_000)
+                    usage_keys.create(tx, f"key_{number}", f"agt_{number}", terms, made)
+
+    costs = []
+    with tempfile.TemporaryDirectory(dir=".cache") as folder:
+        db = await SqliteDatabase(Path(folder) / "bearer.db", clock_ms=holds.clock_ms).open()
+        await db.write(furnish)
+        last_used = LastUsed(db, time.time)
+        door = Tokens(db, "411", time.time, Rates(time.time), last_used.saw)
+        requests = [
+            Request({"type": "http", "headers": [(b"authorization", b"Bearer " + token.encode())]}) for token in tokens
+        ]
+        for _ in range(plan.rounds(6)):
+            calls, cpu, until = 0, time.process_time(), time.perf_counter() + 1
+            while time.perf_counter() < until:
+                for request in requests:
+                    with contextlib.suppress(Problem):  # it is asked more often than a key may
+                        await door.spender(Request(request.scope))
+                calls += len(requests)
+            costs.append((time.process_time() - cpu) / calls * 1e6)
+        await db.close()
+    return {"bearer_auth": Figure(median(costs), None, "us", "<30", lower_is_better=True)}
 
 
 async def debits(plan: Plan) -> dict[str, Figure]:

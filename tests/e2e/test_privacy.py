@@ -61,6 +61,7 @@ async def exercise(gate: Running, shop: ScriptedUpstream) -> list[str]:
         answer = await gate.call("shop/find", {"word": "canary-word"}, token=bearer, key="canary-idempotency")
         await gate.call("shop/find", {"word": "canary-word"}, payment=await gate.sign(PAYER))
     shop.on("/find")
+    used += await use_keys(gate, bearer)
     wrong = bearer[:-4] + "aaaa"
     odd = {"Authorization": f"Bearer {wrong}", "X-Charge-Token": wrong, "Cookie": "canary=1",
            "User-Agent": "Quill/1", "Referer": "https://example.com/Quill",
@@ -76,10 +77,32 @@ async def exercise(gate: Running, shop: ScriptedUpstream) -> list[str]:
     return used + forms(forged)
 
 
+async def use_keys(gate: Running, bearer: str) -> list[str]:
+    """A usage key and its successor, used where they may be and where they must not; and another token."""
+
+    async def ask(method: str, path: str, token: str, body: bytes | None = None, **headers: str) -> Any:
+        sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
+        return (await gate.send(method, f"/api/v1/agents/{path}", headers=sent, body=body)).json
+
+    made = await ask("POST", "usage-keys", bearer, b'{"scopes": ["enrich:*"], "cap_usd": "1", "label": "canary"}')
+    key, path = made["key"], f"usage-keys/{made['key_id']}"
+    await gate.call("enrich/phone", ADA, token=key)
+    await gate.call("shop/find", {"word": "canary"}, token=key)
+    for wrong in (f"usage-keys/{key}", f"me?token={key}", f"{path}/{key}"):
+        assert (await ask("GET", wrong, key, Referer=f"https://example.com/?key={key}"))["code"] == "BAD_REQUEST"
+    assert (await ask("DELETE", path, key))["code"] == "ADMIN_TOKEN_REQUIRED"
+    successor = (await ask("POST", f"{path}/rotate", bearer, b'{"grace_seconds": 60}'))["key"]
+    await gate.call("enrich/phone", ADA, token=successor)
+    fresh = (await ask("POST", "token/rotate", bearer, b'{"grace_seconds": 60}'))["token"]
+    await ask("DELETE", path, fresh)
+    assert (await gate.call("enrich/phone", ADA, token=successor)).status == 401
+    return [key, successor, fresh]
+
+
 async def test_f172_nothing_of_it_is_in_any_log(
     chain: Chain, program: Program, shop: ScriptedUpstream, directory: Path, tmp_path: Path
 ) -> None:
-    """At debug level, with misses, failures and a crash."""
+    """At debug level, with misses, failures and a crash; F-128, F-132: and no token in the database."""
     vendor, operator = f"vendor-{secrets.token_hex(12)}", f"operator-{secrets.token_hex(12)}"
     settings = relayed(chain, upstream=shop.port, directory=directory)
     toml = settings.toml.replace('description = "Finds a word"', f'headers = {{ Authorization = "Bearer {vendor}" }}')
@@ -105,8 +128,9 @@ async def test_f172_nothing_of_it_is_in_any_log(
         # Money's memory keeps results for a day, and of tokens no more than their hashes.
         kept = gate.remembered()
         assert b"canary-answer" in kept
+        assert b"usage" in kept
         tokens = [each for each in used if each.startswith("411")]
-        assert len(tokens) > 4
+        assert len(tokens) > 7
         assert [token for token in tokens if token[8:28].encode() in kept] == []
         assert vendor.encode() not in kept
 

@@ -38,7 +38,7 @@ async def test_from_a_balance_the_ceiling_is_held_and_the_work_is_charged(tmp_pa
             assert reply.json["billing"] == {
                 "mode": "virtual_balance",
                 "charge_id": reply.headers["X-Charge-Id"],
-                "price_usd": "2.000",
+                "bill_up_to_usd": "2.000",
                 "charged_usd": f"{price / 1e6:.6f}".rstrip("0").ljust(5, "0"),
             }
             assert reply.json["data"]["budget"] == CEILING * 100 // 150

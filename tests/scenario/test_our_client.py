@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,3 +265,36 @@ async def test_completed_and_without_its_result(code: object, status: int) -> No
     async with shop() as there:
         there.on("/jobs/ej_1", reply({"status": "completed", "error": {"code": code, "message": "so it is"}}))
         assert (await pay(there.url("/"), env={})).exit_code == status
+
+
+async def test_ctrl_c_at_the_question_ends_it_and_nothing_is_signed(tmp_path: Path) -> None:
+    async with Gate.open(tmp_path) as gate:
+        ours, theirs = pty.openpty()
+        command = "import sys; sys.argv[0] = 'faregate'; from gateway.cli import main; main()"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", command, "pay", gate.url + JOBS, "-d", asking(), "--max", "1.50",
+            stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2], env={**os.environ, "FAREGATE_PAY_KEY": KEYS[0].hex()},
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = await process.stderr.readuntil(b"Pay?")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            said += await process.stderr.read()
+            assert await process.wait() == 1
+        os.close(ours)
+        os.close(theirs)
+        assert b"has left" not in said
+        assert await gate.charges() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "bearer", "status"),
+    [("/nope", None, 2), (JOBS, "411_bogus", 2), ("/api/v1/enrich/jobs/ej_x", None, 2)],
+)
+async def test_without_a_payment_it_ends_as_the_answers_code_has_it(
+    tmp_path: Path, path: str, bearer: str | None, status: int
+) -> None:
+    async with Gate.open(tmp_path) as gate:
+        given = ["-d", asking(), "-H", f"Authorization: Bearer {bearer}"] if bearer else []
+        assert (await pay(gate.url + path, *given, env={})).exit_code == status

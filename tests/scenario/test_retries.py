@@ -103,13 +103,14 @@ async def test_what_cannot_be_done_again_is_said(tmp_path):
                 await retry(gate, job.json["job_id"])
         assert (await submit(gate, "broken", payment=payment)).status == 202, "as he can"
 
-        failed = await submit(gate, "broken", token=token, bill_up_to_usd="4.50")
+        failed = await submit(gate, "broken", token=token, bill_up_to_usd="2.00")
         assert (await poll(gate, failed)).json["status"] == "failed"
-        blocking = await submit(gate, "long", token=token)
-        with pytest.raises(Conflict, match=r"balance of .* does not cover the 4\.500"):
+        blocking = [await submit(gate, "long", token=token, bill_up_to_usd="2.00") for _ in range(2)]
+        with pytest.raises(Conflict, match=r"balance of .* does not cover the 2\.000"):
             await retry(gate, failed.json["job_id"])
-        await poll(gate, blocking, wait=0, method="DELETE")
-        await poll(gate, blocking)
+        for each in blocking:
+            await poll(gate, each, wait=0, method="DELETE")
+            await poll(gate, each)
         await gate.gateway.db.write(agents.set_status, agent, Status.FROZEN)
         with pytest.raises(Problem, match="frozen"):
             await retry(gate, failed.json["job_id"])
@@ -153,3 +154,39 @@ async def test_what_it_had_bought_it_has_and_what_was_lost_is_bought_again(tmp_p
         assert bought == ["one", "two", "two"]
         left = await gate.gateway.db.read(lambda tx: tx.execute("SELECT job_id FROM job_hops"))
         assert left == [], "nothing is kept of a job that has succeeded"
+
+
+@pytest.mark.parametrize("operator_first", [True, False])
+async def test_under_one_idempotency_key_there_is_one_charge(tmp_path, operator_first):
+    """Its agent was told that it failed, and hands it in again as he should."""
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = failure
+        agent, token = await gate.agent(10_000_000)
+        first = await submit(gate, "word", token=token, key="order-1")
+        assert (await poll(gate, first)).json["status"] == "failed"
+        gate.upstream.script["word"] = taking(500_000)
+        if operator_first:
+            again = await retry(gate, first.json["job_id"])
+            mine = await submit(gate, "word", token=token, key="order-1")
+            assert mine.json["job_id"] == again.json["job_id"]
+        else:
+            mine = await submit(gate, "word", token=token, key="order-1")
+            with pytest.raises(Conflict, match="handed it in again"):
+                await retry(gate, first.json["job_id"])
+        assert (await poll(gate, mine)).json["billing"]["charged_usd"] == "0.750"
+        assert ((await gate.balance(agent)).available, gate.upstream.runs("word")) == (9_250_000, 2)
+
+
+async def test_what_its_agent_has_asked_for_again_is_not_done_once_more(tmp_path):
+    async with Gate.open(tmp_path) as gate:
+        gate.upstream.script["word"] = failure
+        _, token = await gate.agent(10_000_000)
+        first = await submit(gate, "word", token=token)
+        assert (await poll(gate, first)).json["status"] == "failed"
+        assert (await poll(gate, await submit(gate, "word", token=token))).json["status"] == "failed"
+        gate.upstream.script["word"] = match
+        await poll(gate, await submit(gate, "other", token=token))
+        mine = await submit(gate, "word", token=token, bill_up_to_usd="1.00")
+        assert (await poll(gate, mine)).json["status"] == "completed"
+        with pytest.raises(Conflict, match="asked for the same again"):
+            await retry(gate, first.json["job_id"])

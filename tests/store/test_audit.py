@@ -8,7 +8,8 @@ import pytest
 from rigs import books
 from rigs.money_table import play
 
-from gateway.store import ledger
+from gateway.core.grant import Policy
+from gateway.store import ledger, registrations
 from gateway.store.audit import Finding, audit
 
 STORY = """
@@ -37,6 +38,9 @@ sign   s4 bob 300          -> held      | bob.authorized 600, due -1200
 match  s4 300              -> captured  | bob.authorized 300, revenue 1400
 prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
 """
+REGISTERED = registrations.Proof(books.WALLET, "eip155:8453", False, "n1", 9, 1000, b"x")
+NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_1", bytes(32), "")
+GIVEN = registrations.Funds(5, {}), Policy(7, 7, 0, once_per_dollar=True)
 
 JOB = """
 INSERT INTO jobs (id, operation, party, payload, request_id, deadline_ms, attempt, cancelling, phase, rounds,
@@ -101,6 +105,12 @@ BREAKAGES = [
         ("f1", "'cancelled', 9, 9, 'https://hook.example.com/', 'X', NULL"),
     )),
     ("job", "h1", "UPDATE charges SET owner = 'jobs' WHERE id = 'h1'"),
+    ("grant", books.WALLET, "UPDATE registrations SET granted_micros = 8"),
+    ("grant", books.WALLET, "UPDATE registrations SET credit_id = NULL, granted_micros = 0, withheld = 'linked'"),
+    ("grant", f"mint:{books.WALLET}", "DELETE FROM registrations"),
+    ("grant", books.WALLET, "UPDATE wallets SET agent_id = 'ann'"),
+    ("grant", books.WALLET, "UPDATE credits SET kind = 'credit' WHERE agent_id = 'agt_1'"),
+    ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip
 
@@ -113,6 +123,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def tell() -> None:
         async with books.books(path) as db:
             await play(db, STORY)
+            await db.write(registrations.register, REGISTERED, NEWCOMER, *GIVEN)
 
     asyncio.run(tell())
     return path

@@ -1,5 +1,6 @@
 """Locks that the operating system gives back at any death."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store import owners
 from gateway.store.owners import FileLock, ProcessOwner
 
 HOLDER = """
@@ -65,3 +67,27 @@ def test_a_name_that_is_none_of_ours_is_nobody(tmp_path: Path, name: str) -> Non
     owner = ProcessOwner(tmp_path)
     assert not owner.alive(name)
     owner.close()
+
+
+def test_who_is_just_starting_is_never_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour looks between the making of its file and its lock."""
+    old = ProcessOwner(tmp_path)
+    looks: list[frozenset[str]] = []
+
+    class Watched:
+        LOCK_EX, LOCK_NB = fcntl.LOCK_EX, fcntl.LOCK_NB
+
+        @staticmethod
+        def flock(handle: int, how: int) -> None:
+            if not looks:
+                looks.append(frozenset())
+                looks.append(old.neighbours())
+            fcntl.flock(handle, how)
+
+    monkeypatch.setattr(owners, "fcntl", Watched)
+    new = ProcessOwner(tmp_path)
+    assert looks[1] == frozenset()
+    assert old.alive(new.id)
+    assert old.neighbours() == {new.id}
+    new.close()
+    old.close()

@@ -7,10 +7,27 @@ import pytest
 from rigs import books
 from rigs.money_table import RELAYER, play
 
+from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Event
 from gateway.core.deposit import Arrival, Match
+from gateway.core.grant import Policy
 from gateway.core.settlement import Attempt, ProofKind, Settled
-from gateway.store import agents, charges, deposits, ledger, outbox, settlements, wallets
+from gateway.store import (
+    agents,
+    allowances,
+    charges,
+    deposits,
+    jobs,
+    ledger,
+    outbox,
+    registrations,
+    settlements,
+    statements,
+    tickets,
+    usage_keys,
+    wallets,
+)
+from gateway.store.agents import NewToken
 from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -36,6 +53,9 @@ def _names(sql: str, table: str) -> bool:
     return re.search(rf"(FROM|JOIN|UPDATE|INTO|,)\s+(\w+ )?{re.escape(table)}\b(?!\.)", sql) is not None
 
 
+PROOF = registrations.Proof(books.WALLET, "eip155:1", False, "n", 9, 5, b"x")
+NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_3", bytes(32), "")
+FUNDS = registrations.Funds(5, {books.PAY_TO: 5})
 RULE = Match(50, 1, 1000, 1000, first_deposit_only=False)
 SENDER = "0x" + "a1" * 20
 
@@ -89,7 +109,27 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "webhooks forgotten": outbox.forget,
     "webhook secret": lambda tx: outbox.rotate_secret(tx, "ann", "whsec_" + "A" * 43 + "=", 5),
     "webhook secrets": lambda tx: outbox.secrets_of(tx, "ann"),
+    "used nonce": lambda tx: registrations.standing(tx, books.WALLET, "n"),
+    "register": lambda tx: registrations.register(tx, PROOF, NEWCOMER, FUNDS, Policy(5, 50, 5, once_per_dollar=True)),
+    "link": lambda tx: registrations.link(tx, PROOF, "ann", None),
+    "wallets": lambda tx: registrations.shown(tx, "ann"),
+    "allowance": lambda tx: allowances.find(tx, books.WALLET),
+    "draw": lambda tx: allowances.draw(tx, books.WALLET, 5),
     "authenticate": lambda tx: agents.authenticate(tx, b"x"),
+    "hold by a key": lambda tx: charges.hold(
+        tx, books.charge("x4", "ann", 5), books.work("ann", bearer_id="tok_1", key_id="key_1"), None, None
+    ),
+    "record by a key": lambda tx: charges.record(tx, "h3", Event.MATCHED, 5, result=b"{}"),
+    "refund by a key": lambda tx: (
+        charges.record(tx, "h3", Event.MATCHED, 5),
+        charges.refund(tx, "h3", 1, "r3", ""),
+    ),
+    "key": lambda tx: usage_keys.find(tx, "ann", "key_1"),
+    "keys": lambda tx: usage_keys.of_agent(tx, "ann"),
+    "key's jobs": lambda tx: jobs.queued_by_key(tx, "ann", "key_1"),
+    "rotate": lambda tx: usage_keys.rotate(tx, "ann", "key_1", NewToken("tok_2", bytes(32), ""), 5),
+    "revoke": lambda tx: usage_keys.revoke(tx, "ann", "key_1"),
+    "last used": lambda tx: agents.note_used(tx, {"tok_1": 1}),
     "balance": lambda tx: agents.balance(tx, "ann"),
     "deposit": lambda tx: deposits.arrived(tx, arrival("0xd2"), "dep_2", RULE),
     "deposit seen again": lambda tx: deposits.arrived(tx, arrival("0xd1"), "dep_3", RULE),
@@ -103,7 +143,11 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "deposits matched": lambda tx: (deposits.matched_micros(tx), deposits.matched_micros(tx, "ann")),
     "deposits listed": lambda tx: deposits.listing(tx, 5, agent_id="ann"),
     "topped up": lambda tx: settlements.proven(tx, "stl_t1", Settled(ProofKind.CHAIN, "0xu", 1, 1, 30), 30, match=RULE),
-    "statement": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
+    "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
+    "ticket": lambda tx: tickets.find(tx, "tkt_1"),
+    "open tickets": lambda tx: tickets.open_of(tx, "ann"),
 }
 
 
@@ -127,6 +171,13 @@ async def test_nothing_walks_through_a_table(db: SqliteDatabase, call: str) -> N
     )
     await db.write(wallets.add, SENDER, "ann", wallets.Role.LINKED)
     await db.write(deposits.arrived, arrival("0xd1"), "dep_1", None)
+
+    await db.write(
+        usage_keys.create, "key_1", "ann", KeyTerms("", ("jobs",), Cap(50, Period.WEEK)),
+        NewToken("tok_1", b"1" * 32, ""),
+    )  # fmt: skip
+    by_key = books.work("ann", bearer_id="tok_1", key_id="key_1")
+    assert isinstance(await db.write(charges.hold, books.charge("h3", "ann", 5), by_key, None, None), charges.Held)
 
     def explained(tx: Tx) -> list[str]:
         explaining = Explaining(tx)

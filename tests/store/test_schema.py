@@ -25,14 +25,19 @@ HISTORY = {
     "attempts": "hash = hash",
     "attempt_settlements": "position = position",
     "closed_nonces": "mined_hash = mined_hash",
+    "movements": "balance_micros = balance_micros",
+    "registrations": "granted_micros = granted_micros",
 }
 KEPT = {
     "accounts": "name = name",
     "agents": None,
-    "tokens": None,
+    "tokens": "hash = hash",
     "charges": "held_micros = held_micros",
     "payments": None,
     "settlements": "amount_micros = amount_micros",
+    "wallets": "role = role",
+    "allowances": None,
+    "usage_keys": "agent_id = agent_id",
 }
 
 
@@ -53,7 +58,17 @@ async def filled(db: SqliteDatabase) -> SqliteDatabase:
         close  5 by=0x5-0          -> ok
         """,
     )
-    await db.write(lambda tx: tx.execute("INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL)"))
+    for statement in (
+        "INSERT INTO usage_keys (id, agent_id, label, scopes, cap_micros, cap_period, created_ms)"
+        " VALUES ('k', 'ann', '', 'jobs', 5, 'day', 1)",
+        "INSERT INTO tokens VALUES ('t', 'ann', 'admin', zeroblob(32), '', 1, NULL, NULL, NULL, NULL)",
+        f"INSERT INTO wallets VALUES ('{books.WALLET}', 'ann', 'mint', 1)",
+        f"INSERT INTO registrations VALUES ('{books.WALLET}', 'eip155:1', 0, 0, NULL, 'off', 1)",
+        f"INSERT INTO allowances VALUES ('{books.WALLET}', 10, 0, x'00', 'n', 1)",
+        "INSERT INTO nonce_key VALUES (1, zeroblob(32))",
+        "INSERT INTO used_nonces VALUES ('n', 1)",
+    ):
+        await db.write(lambda tx, statement=statement: tx.execute(statement))
     return db
 
 
@@ -121,8 +136,33 @@ FORBIDDEN = (
     "INSERT INTO idempotency_keys SELECT scope, key, fingerprint, 'c2', at_ms FROM idempotency_keys",
     "INSERT INTO attempts SELECT network, 'other', 9, 0, hash, raw, max_fee_per_gas, sent_ms FROM attempts",
     "INSERT INTO results VALUES ('c9', x'00', 1)",
-    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL)",
-    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL)",
+    "INSERT INTO nonce_key VALUES (2, zeroblob(32))",
+    "UPDATE nonce_key SET key = randomblob(32)",
+    "UPDATE used_nonces SET expires_ms = 0",
+    "INSERT INTO used_nonces VALUES ('n', 2)",
+    "INSERT INTO registrations VALUES ('0xb', 'eip155:1', 0, 0, NULL, 'off', 1)",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 5, NULL, NULL, 1 FROM registrations",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 0, NULL, NULL, 1 FROM registrations",
+    "INSERT OR REPLACE INTO registrations SELECT address, network, 0, 0, NULL, 'a whim', 1 FROM registrations",
+    "UPDATE allowances SET drawn_micros = 11",
+    "UPDATE allowances SET drawn_micros = -1",
+    "UPDATE allowances SET limit_micros = 0",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'usage', randomblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', randomblob(32), '', 1, NULL, 'k', NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'usage', randomblob(32), '', 1, NULL, 'none', NULL, NULL)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'root', randomblob(32), '', 1, NULL, NULL, NULL, NULL)",
+    "UPDATE charges SET key_id = 'k' WHERE id = 'c1'",
+    "UPDATE usage_keys SET open_micros = -1",
+    "UPDATE usage_keys SET cap_period = NULL",
+    "UPDATE usage_keys SET cap_micros = 0",
+    "UPDATE usage_keys SET cap_micros = 0.5",
+    "UPDATE usage_keys SET cap_period = 'year'",
+    "UPDATE usage_keys SET scopes = '*'",
+    "UPDATE usage_keys SET scopes = ''",
+    "INSERT INTO key_days VALUES ('k', 1, -1)",
+    "INSERT INTO key_days VALUES ('none', 1, 1)",
+    "INSERT INTO tokens VALUES ('u', 'ann', 'admin', zeroblob(31), '', 1, NULL, NULL, NULL, NULL)",
 )
 
 

@@ -4,7 +4,7 @@ The model knows nothing of gateway/core/charge.py: it keeps, for each charge, wh
 plain arithmetic, and says beforehand what every step will answer. F-087, F-088, F-097.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import apsw
@@ -15,6 +15,7 @@ from rigs import money_table
 from rigs.books import ASSET
 
 from gateway.core.errors import Conflict, IllegalMove
+from gateway.store import statements
 from gateway.store.audit import audit
 from gateway.store.database import Row
 from gateway.store.sqlite import migrate, read_migrations
@@ -44,13 +45,28 @@ class Bill:
         return self.own + self.bonus
 
 
+OWN = ("available", "held", "bonus", "bonus_held")
+
+
+def _party(account: str) -> tuple[str, bool]:
+    """(whose it is, whether it is money he has)."""
+    name, _, part = account.rpartition(":")
+    return name, part in OWN
+
+
 class Model:
     def __init__(self) -> None:
         self.accounts: Counter[str] = Counter()
         self.bills: dict[str, Bill] = {}
         self.proofs = 0
+        self.lines: defaultdict[str, list[int]] = defaultdict(list)
+        """What each party's statement has, by step."""
 
     def move(self, debit: str, credit: str, micros: int) -> None:
+        (taken, of), (given, to) = (_party(name) for name in (debit, credit))
+        if micros and not (of and to and taken == given):
+            self.lines[taken] += [-micros] * of
+            self.lines[given] += [micros] * to
         self.accounts[debit] -= micros
         self.accounts[credit] += micros
 
@@ -210,6 +226,18 @@ class Walk:
         assert self._play(verb, *arguments, **options) == predicted
         accounts = {name: micros for name, micros in self._model.accounts.items() if micros}
         assert {name: micros for name, micros in money_table.balances(self).items() if micros} == accounts
+        for party in ("ann", "eve", "bob", "zoe"):
+            self._statement(party)
+
+    def _statement(self, party: str) -> None:
+        """It sums to the balance, and each line's balance follows from the one before."""
+        lines = statements.page(self, party, 100_000)[::-1]
+        balance = 0
+        for number, each in enumerate(lines, 1):
+            balance += each.amount_micros
+            assert (each.number, each.balance_micros) == (number, balance)
+        assert balance == sum(self._model.accounts[f"{party}:{part}"] for part in OWN)
+        assert Counter(each.amount_micros for each in lines) == Counter(self._model.lines[party])
 
     def _play(self, verb: str, *arguments: str, **options: str) -> str:
         self.execute("SAVEPOINT step")

@@ -8,6 +8,7 @@ CREATE TABLE retries (
 CREATE INDEX retries_by_expiry ON retries (expires_ms);
 
 ALTER TABLE jobs ADD COLUMN retry_of TEXT REFERENCES jobs (id);
+ALTER TABLE jobs ADD COLUMN idempotency_key TEXT; -- it was handed over with, by its agent
 CREATE UNIQUE INDEX jobs_retried_once ON jobs (retry_of) WHERE retry_of IS NOT NULL;
-CREATE TRIGGER jobs_keep_retry_of BEFORE UPDATE OF retry_of ON jobs
+CREATE TRIGGER jobs_keep_retry_of BEFORE UPDATE OF retry_of, idempotency_key ON jobs
 BEGIN SELECT RAISE(ABORT, 'the terms of a job stay as they were made'); END;

@@ -1,0 +1,49 @@
+"""What a wallet's owner has stated to spend here by x402 at most: a limit of his own, which we keep for him.
+
+A hold draws all that it may come to; what its end leaves over is given back by a trigger of the schema.
+"""
+
+from dataclasses import dataclass
+
+from gateway.store.database import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Micro-USD."""
+
+    limit_micros: int
+    drawn_micros: int
+    """Signed for calls that are open or were paid, since it was stated."""
+    since_ms: int
+
+    def covers(self, micros: int) -> bool:
+        return self.drawn_micros + micros <= self.limit_micros
+
+
+def find(tx: Tx, address: str) -> Allowance | None:
+    """Of a wallet, in lower case; None where it has stated none."""
+    rows = tx.execute(
+        "SELECT limit_micros, drawn_micros, since_ms FROM allowances WHERE address = :address", {"address": address}
+    )
+    return Allowance(*rows[0]) if rows else None
+
+
+def draw(tx: Tx, address: str, micros: int) -> None:
+    """For a charge of this transaction; nothing where the wallet has stated none. More than is left violates the
+    schema and raises the database's own error."""
+    tx.execute(
+        "UPDATE allowances SET drawn_micros = drawn_micros + :micros WHERE address = :address AND since_ms < :now_ms",
+        {"address": address, "micros": micros, "now_ms": tx.now_ms},
+    )
+
+
+def state(tx: Tx, address: str, limit_micros: int, nonce: str, signature: bytes) -> None:
+    """For a registered wallet. What was stated before gives way, and drawing begins anew."""
+    tx.execute(
+        "INSERT INTO allowances (address, limit_micros, drawn_micros, signature, nonce, since_ms)"
+        " VALUES (:address, :limit, 0, :signature, :nonce, :now_ms)"
+        " ON CONFLICT (address) DO UPDATE SET limit_micros = excluded.limit_micros, drawn_micros = 0,"
+        " signature = excluded.signature, nonce = excluded.nonce, since_ms = excluded.since_ms",
+        {"address": address, "limit": limit_micros, "signature": signature, "nonce": nonce, "now_ms": tx.now_ms},
+    )

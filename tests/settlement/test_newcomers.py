@@ -1,0 +1,134 @@
+"""What a chain says of a wallet that registers: the sandbox and a real chain are asked the same."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from eth_account import Account
+from rigs.chain import CHAIN_ID, PAYER_KEYS, USDC, Chain
+from rigs.payer import Payer
+from rigs.rpc import Calls, RpcProxy
+from rigs.till import NETWORK_HERE, PAY_TO
+
+from gateway.core.networks import SANDBOX
+from gateway.settlement.onchain import LOG_BLOCKS_MAX
+from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
+from gateway.settlement.rpc import Rpc
+from gateway.settlement.sandbox import Sandbox, Weather
+from gateway.settlement.wallets import SENDERS_MAX, ChainWallets
+
+DOLLAR = 1_000_000
+Send = Callable[[str, str, int], None]
+
+
+@pytest.fixture
+def wallets(chain: Chain, http: aiohttp.ClientSession) -> ChainWallets:
+    return ChainWallets({NETWORK_HERE.id: (NETWORK_HERE, Rpc(http, [chain.url], chain_id=CHAIN_ID))})
+
+
+def through(proxy: RpcProxy, http: aiohttp.ClientSession) -> ChainWallets:
+    rpc = Rpc(http, [proxy.url], chain_id=CHAIN_ID, timeout_s=1)
+    return ChainWallets({NETWORK_HERE.id: (NETWORK_HERE, rpc)})
+
+
+async def the_same(wallets: Wallets, network: str, give: Callable[[str, int], None], send: Send) -> None:
+    ann, bob = Account.create().address, Account.create().address
+    give(ann, 3 * DOLLAR)
+    send(ann, bob, DOLLAR)
+    send(ann, bob, 5)
+    holding = await wallets.holding(network, bob)
+    assert isinstance(holding, Holding)
+    assert holding.micros == DOLLAR + 5
+    senders = await wallets.senders(network, bob, holding)
+    assert senders == {ann.lower(): DOLLAR + 5}
+    empty = await wallets.holding(network, Account.create().address)
+    assert isinstance(empty, Holding)
+    assert empty.micros == 0
+    assert await wallets.confirms(network, bob, [SignedText(bytes(32), bytes(65))]) is False
+    assert isinstance(await wallets.holding("eip155:7", bob), Unknown)
+    assert isinstance(await wallets.senders("eip155:7", bob, holding), Unknown)
+    assert isinstance(await wallets.confirms("eip155:7", bob, []), Unknown)
+
+
+async def test_on_a_chain(wallets: ChainWallets, chain: Chain) -> None:
+    def send(sender: str, receiver: str, amount: int) -> None:
+        chain.gas_money(sender, 10**18)
+        chain.do(sender, USDC, "transfer(address,uint256)", receiver, amount)
+
+    await the_same(wallets, NETWORK_HERE.id, chain.mint, send)
+
+
+async def test_in_the_sandbox() -> None:
+    sandbox = Sandbox(pay_to=PAY_TO, clock=lambda: 0.0)
+    await the_same(sandbox, SANDBOX, sandbox.fund, sandbox.send)
+    sandbox.weather = Weather.UNREACHABLE
+    assert isinstance(await sandbox.holding(SANDBOX, PAY_TO), Unknown)
+
+
+async def test_f109_what_came_long_ago_is_not_looked_at(wallets: ChainWallets, chain: Chain) -> None:
+    payer, receiver = Payer(PAYER_KEYS[0]).address, Account.create().address
+    chain.do(payer, USDC, "transfer(address,uint256)", receiver, DOLLAR)
+    chain.mine(LOG_BLOCKS_MAX - 1)
+    holding = await wallets.holding(NETWORK_HERE.id, receiver)
+    assert isinstance(holding, Holding)
+    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == {payer.lower(): DOLLAR}
+    chain.mine()
+    holding = await wallets.holding(NETWORK_HERE.id, receiver)
+    assert isinstance(holding, Holding)
+    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == {}
+
+
+def _log(number: int) -> dict[str, str | list[str]]:
+    sender = "0x" + f"{number:064x}"
+    return {"topics": ["0x" + "00" * 32, sender, "0x" + "00" * 32], "data": "0x" + f"{1:064x}"}
+
+
+ODD: list[Any] = [
+    None, "0x", {}, [1], [{}], [{"topics": [], "data": "0x"}], [{"topics": ["0x", "0x", "0x"], "data": "0x01"}],
+    [{"topics": ["0x", "zz", "0x"], "data": "0x" + "00" * 32}], [_log(number) for number in range(SENDERS_MAX + 1)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: str(odd)[:30])
+async def test_logs_that_are_none_are_unknown(rpcx: RpcProxy, http: aiohttp.ClientSession, odd: Any) -> None:
+    async def answer(proxy: RpcProxy, calls: Calls) -> Any:
+        return [{"jsonrpc": "2.0", "id": call["id"], "result": odd} for call in calls]
+
+    wallets = through(rpcx, http)
+    holding = await wallets.holding(NETWORK_HERE.id, PAY_TO)
+    assert isinstance(holding, Holding)
+    rpcx.on("eth_getLogs", answer)
+    assert isinstance(await wallets.senders(NETWORK_HERE.id, PAY_TO, holding), Unknown)
+
+
+@pytest.mark.parametrize("message", ["invalid jump destination", "stack underflow (0 <=> 1)", "execution timeout"])
+async def test_f078_whatever_goes_wrong_in_a_contract_is_its_no(
+    rpcx: RpcProxy, http: aiohttp.ClientSession, chain: Chain, message: str
+) -> None:
+    """Nodes have many words for it; none of them is a reason to ask that node no more."""
+
+    async def answer(proxy: RpcProxy, calls: Calls) -> Any:
+        answers = await proxy.forward(calls)
+        answers[-1] = {"jsonrpc": "2.0", "id": answers[-1]["id"], "error": {"code": -32000, "message": message}}
+        return answers
+
+    wallet = chain.place("Wallet", owner=PAY_TO)
+    wallets = through(rpcx, http)
+    rpcx.on("eth_call", answer, times=1)
+    assert await wallets.confirms(NETWORK_HERE.id, wallet, [SignedText(bytes(32), bytes(65))]) is False
+    assert rpcx.requests == 1
+    assert isinstance(await wallets.holding(NETWORK_HERE.id, wallet), Holding)
+
+
+async def test_of_two_texts_both_have_to_be_confirmed(wallets: ChainWallets, chain: Chain) -> None:
+    account: Any = Account.create()
+    wallet = chain.place("Wallet", owner=account.address)
+    ask: Callable[[list[SignedText]], Awaitable[bool | Unknown]] = lambda texts: wallets.confirms(  # noqa: E731
+        NETWORK_HERE.id, wallet, texts
+    )
+    good, other = (
+        SignedText(bytes([n]) * 32, bytes(account.unsafe_sign_hash(bytes([n]) * 32).signature)) for n in (1, 2)
+    )
+    assert await ask([good, other]) is True
+    assert await ask([good, SignedText(other.digest, good.signature)]) is False
