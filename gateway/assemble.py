@@ -205,7 +205,7 @@ async def assemble(
             terms=Terms(
                 offers={id: offer.accepts for id, offer in offers.items()},
                 decimals=decimals,
-                forbidden_payers=forbidden_payers(accepted, settler),
+                forbidden_payers=forbidden_payers(settings, accepted, settler),
                 sponsored=frozenset(terms.token.asset for terms in accepted if terms.sponsored),
                 settle_wait_s=settings.settlement.wait_s,
                 result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
@@ -229,7 +229,7 @@ async def assemble(
         registration = Registration(
             db=db,
             wallets=wallets,
-            terms=registration_terms(settings, settler, forbidden_payers(accepted, settler)),
+            terms=registration_terms(settings, settler, forbidden_payers(settings, accepted, settler)),
             clock=clock,
             entropy=entropy,
         )
@@ -564,9 +564,11 @@ def features_of(settings: Settings, accepted: Sequence[Accepted]) -> frozenset[s
     return frozenset(topups | transfers)
 
 
-def forbidden_payers(accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
+def forbidden_payers(settings: Settings, accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
     """Addresses of our own, which cannot be customers."""
     ours = {terms.pay_to.lower() for terms in accepted}
+    if settings.deposits.address is not None:
+        ours.add(settings.deposits.address.lower())
     if settler is not None:
         ours |= {address.lower() for network in settler.networks for address in settler.facilitator_addresses(network)}
     return frozenset(ours)

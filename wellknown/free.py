@@ -157,10 +157,15 @@ _LIMIT: Parameter = ("limit", "query", False, "How many, 1 to 200; 50 if left ou
 _MOVEMENT = _object(
     id=_TEXT,
     at=_TEXT,
-    kind=_TEXT,
+    kind={
+        "enum": ["credit", "deposit", "match", "grant", "capture", "refund", "withdrawn"],
+        "description": "match: bonus that came with a deposit; withdrawn: a deposit that a reorganisation of its chain "
+        "took back, or the match of it.",
+    },
     money={"enum": ["own", "bonus"]},
     charge_id=_TEXT_OR_NONE,
     operation=_TEXT_OR_NONE,
+    deposit_id=_TEXT_OR_NONE,
     amount_usd=_USD,
     balance_usd=_USD,
 )
@@ -293,6 +298,7 @@ ROUTES: tuple[Free, ...] = (
             currency={"const": "USD"},
             virtual_balance_usd=_USD,
             held_usd=_USD,
+            debt_usd=_USD,
             movements={"type": "array", "items": _MOVEMENT},
             next_cursor=_TEXT_OR_NONE,
         ),

@@ -95,7 +95,7 @@ def _movements(tx: Tx) -> Iterator[Finding]:
         moved: Counter[str] = Counter()
         for name, micros in ((debit, -amount), (credit, amount)):
             party, _, part = name.partition(":")
-            if part in ("available", "held", "bonus", "bonus_held"):
+            if part in ("available", "held", "bonus", "bonus_held", "debt", "bonus:debt"):
                 moved[party] += micros
         for party, micros in moved.items():
             if not micros:

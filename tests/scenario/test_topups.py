@@ -182,6 +182,40 @@ async def test_a_match_comes_with_it_and_is_shown(tmp_path: Path) -> None:
         assert (await gate.balance(agent_id)).bonus == 2_500_000
 
 
+async def test_a_usage_key_tops_nothing_up_whatever_its_scopes(tmp_path: Path) -> None:
+    """It may pay calls by x402; a match is the agent's own to use up."""
+    async with Gate.open(tmp_path, toml=MATCH) as gate:
+        agent_id, token = await gate.agent()
+        key = await gate.usage_key(token, "test:*", "jobs", "support", "balance:read")
+        blind = await gate.usage_key(token, "test:alpha")
+        payment = await sign(gate, token=token)
+        for asked in (ask(gate, token=key), ask(gate, token=key, payment=payment)):
+            refused = await asked
+            assert (refused.status, refused.json["code"]) == (403, "ADMIN_TOKEN_REQUIRED")
+            assert "PAYMENT-REQUIRED" not in refused.headers
+        assert (await gate.balance(agent_id)).available == 0
+        reply = await ask(gate, token=token, payment=payment)
+        assert (reply.status, reply.json["credited_usd"]) == (200, "5.000")
+        for bearer, match, bonus in ((key, "2.500", "2.500"), (blind, None, None)):
+            told = await gate.send("GET", "/api/v1/agents/me", headers={"Authorization": f"Bearer {bearer}"})
+            assert (told.json["bonus_usd"], told.json["debt_usd"]) == (bonus, bonus and "0.000")
+            assert (told.json["deposit_match"] or {"matched_usd": None})["matched_usd"] == match
+            assert told.headers["Cache-Control"] == "private, no-store"
+
+
+async def test_nobody_keeps_an_answer_with_money_in_it(tmp_path: Path) -> None:
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent()
+        payment = await sign(gate, token=token)
+        gate.sandbox.weather = Weather.LOST_REPLY
+        pending = await ask(gate, token=token, payment=payment)
+        gate.sandbox.weather = Weather.FAIR
+        await gate.gateway.recovery.once()
+        paid = await eventually_paid(gate, token, payment)
+        assert [r.headers["Cache-Control"] for r in (pending, paid)] == ["private, no-store"] * 2
+        assert (await ask(gate, token=token)).headers["Cache-Control"] == "no-store"
+
+
 async def test_f114_many_top_ups_at_the_edge_of_the_budget(tmp_path: Path) -> None:
     rule = '[deposit_match]\npercent = 100\nmin_usd = "1"\nmax_bonus_usd = "100"\ntotal_budget_usd = "7.5"\n'
     async with Gate.open(tmp_path, toml=rule) as gate:
