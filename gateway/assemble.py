@@ -40,11 +40,13 @@ from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.core.x402.offers import Terms as Accepted
+from gateway.edge import deposits as deposit_door
 from gateway.edge import jobs as job_door
 from gateway.edge.agents import Agents
 from gateway.edge.app import EdgeParts, build_app
 from gateway.edge.bodies import Limits
 from gateway.edge.charges import Charges
+from gateway.edge.deposits import DepositDoor
 from gateway.edge.health import Fact
 from gateway.edge.jobs import JobDoor, JobTerms
 from gateway.edge.limiter import Limiter
@@ -59,6 +61,7 @@ from gateway.edge.visit import RequestIds
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
+from gateway.flows.deposits import Deposits, DepositTerms
 from gateway.flows.fulfilling import Fulfilling
 from gateway.flows.jobs import Jobs
 from gateway.flows.last_used import LastUsed
@@ -72,6 +75,7 @@ from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
 from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
+from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
 from gateway.settlement.protocol import Settler, Wallets
@@ -91,7 +95,7 @@ from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
 from upstreams.support import Support, SupportSettings
-from wellknown import Identity, Offer, challenge_parts, requirements_up_to
+from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
 
 log = structlog.get_logger("gateway")
 
@@ -119,6 +123,7 @@ class Gateway:
     alarms: Alarms
     metrics: Metrics
     webhooks: Webhooks
+    deposits: Deposits
 
 
 @asynccontextmanager
@@ -152,10 +157,10 @@ async def assemble(
         offerings = {o.operation.id: o for upstream in sold for o in upstream.offerings()}
         catalogue = catalogue_of(settings, offerings, [o for upstream in sold for o in upstream.offline()])
 
+        # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         wallets = settler if isinstance(settler, Wallets) else None
         if settler is None:
-            # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
-            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             settler = await open_settler(settings, db, clock, session)
             wallets = settler if isinstance(settler, Wallets) else chain_wallets(settings, session)
         if settler is not None:
@@ -177,7 +182,9 @@ async def assemble(
         alarms = Alarms(db=db, settler=settler, clock=clock)
         collecting = None
         if settler is not None:
-            collecting = Collecting(db=db, settler=settler, decimals=decimals, alarm=alarms.tell)
+            collecting = Collecting(
+                db=db, settler=settler, decimals=decimals, alarm=alarms.tell, match=settings.deposit_match.rule
+            )
         recovery = Recovery(
             db=db,
             settler=settler,
@@ -206,7 +213,7 @@ async def assemble(
             terms=Terms(
                 offers={id: offer.accepts for id, offer in offers.items()},
                 decimals=decimals,
-                forbidden_payers=forbidden_payers(accepted, settler),
+                forbidden_payers=forbidden_payers(settings, accepted, settler),
                 sponsored=frozenset(terms.token.asset for terms in accepted if terms.sponsored),
                 settle_wait_s=settings.settlement.wait_s,
                 result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
@@ -232,7 +239,7 @@ async def assemble(
         registration = Registration(
             db=db,
             wallets=wallets,
-            terms=registration_terms(settings, settler, forbidden_payers(accepted, settler)),
+            terms=registration_terms(settings, settler, forbidden_payers(settings, accepted, settler)),
             clock=clock,
             entropy=entropy,
             signs=partial(limiter.hit, "registrations"),
@@ -265,17 +272,20 @@ async def assemble(
             told=told,
             waiters_of_party_max=settings.rate_limits.long_polls,
         )
+        deposits = deposits_of(settings, db, session, clock, entropy, alarms.tell)
         last_used = LastUsed(db, clock)
         tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), limiter, last_used.saw)
         app = build_app(
             edge_parts(
-                settings, catalogue, identity, offers, db, tokens, purchase, jobs, registration, metrics, limiter,
-                alarms, settler, clock, entropy,
+                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration, metrics,
+                limiter, alarms, settler, clock, entropy,
             )
         )  # fmt: skip
 
         await recovery.orphans()
-        turns = (recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), last_used.run())
+        turns = (
+            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run()
+        )  # fmt: skip
         loops = [asyncio.create_task(each) for each in turns]
         stack.push_async_callback(last_used.write)
         stack.push_async_callback(webhooks.drain, min(drain_s, WEBHOOKS_DRAIN_S))
@@ -287,8 +297,9 @@ async def assemble(
         stack.push_async_callback(purchase.drain)
         stack.callback(jobs.close)
         yield Gateway(
-            settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks
-        )
+            settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
+            deposits,
+        )  # fmt: skip
 
 
 def stocked(source: Callable[[int], bytes], stock_bytes: int = 4096) -> Callable[[int], bytes]:
@@ -452,6 +463,46 @@ def chain_of(table: NetworkTable, session: aiohttp.ClientSession) -> OnChain:
     return OnChain(table.network, rpc, pay_to=table.pay_to, proof_depth=table.confirmations)
 
 
+def deposits_of(
+    settings: Settings,
+    db: Database,
+    session: aiohttp.ClientSession,
+    clock: Callable[[], float],
+    entropy: Callable[[int], bytes],
+    alarm: Callable[[str, str], None] = lambda name, subject: None,
+) -> Deposits:
+    """Plain transfers, on every network that can be looked at; none where there is no address for them."""
+    table, folder = settings.deposits, settings.store.path.parent
+    watched = deposit_networks(settings)
+    return Deposits(
+        db=db,
+        chains=[
+            ChainArrivals(
+                each.network, Rpc(session, each.rpc_urls, chain_id=each.network.chain_id), address=table.address
+            )
+            for each in watched
+            if table.address is not None
+        ],
+        terms=DepositTerms(
+            min_micros=table.min_micros,
+            confirmations=table.confirmations,
+            match=settings.deposit_match.rule,
+            block_time_s={each.id: each.network.block_time_s for each in watched},
+        ),
+        lock=lambda name: FileLock(folder / f"{settings.store.path.name}.deposits-{name}.lock"),
+        clock=clock,
+        entropy=entropy,
+        alarm=alarm,
+    )
+
+
+def deposit_networks(settings: Settings) -> list[NetworkTable]:
+    table = settings.deposits
+    if not table.enabled or table.address is None:
+        return []
+    return [each for each in settings.networks if each.rpc_urls]
+
+
 def chain_wallets(settings: Settings, session: aiohttp.ClientSession) -> ChainWallets:
     """Whoever is asked about wallets that register, on each network that has somebody to ask."""
     return ChainWallets(
@@ -516,12 +567,21 @@ def identity_of(settings: Settings, accepted: tuple[Accepted, ...], clock: Calla
         docs_url=service.docs_url,
         index_verification=service.index_verification,
         token_prefix=service.token_prefix,
+        features=features_of(settings, accepted),
     )
 
 
-def forbidden_payers(accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
+def features_of(settings: Settings, accepted: Sequence[Accepted]) -> frozenset[str]:
+    topups = {"topups"} if settings.deposits.enabled and accepted else set()
+    transfers = {"transfers"} if deposit_networks(settings) else set()
+    return frozenset(topups | transfers)
+
+
+def forbidden_payers(settings: Settings, accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
     """Addresses of our own, which cannot be customers."""
     ours = {terms.pay_to.lower() for terms in accepted}
+    if settings.deposits.address is not None:
+        ours.add(settings.deposits.address.lower())
     if settler is not None:
         ours |= {address.lower() for network in settler.networks for address in settler.facilitator_addresses(network)}
     return frozenset(ours)
@@ -546,6 +606,7 @@ def edge_parts(
     tokens: Tokens,
     purchase: Purchase,
     jobs: Jobs,
+    deposits: Deposits,
     registration: Registration,
     metrics: Metrics,
     limiter: Limiter,
@@ -573,6 +634,17 @@ def edge_parts(
         shown = replace(operation, price=replace(operation.price, base_micros=ceiling_micros))
         return build_challenge(shown, offer, problem, request_id, key, settings.sandbox)
 
+    topup = challenge_parts(deposit_door.operation(deposit_door.USUAL_MICROS), identity)
+    # A listing is for what anybody can buy.
+    topup = topup._replace(extensions={name: told for name, told in topup.extensions.items() if name != "bazaar"})
+
+    def topup_refusal(
+        operation: Operation, accepts: tuple[Requirements, ...], problem: Problem, request_id: str
+    ) -> Challenge:
+        key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
+        offer = topup._replace(accepts=accepts)
+        return build_challenge(operation, offer, problem, request_id, key, settings.sandbox)
+
     def unpaid(operation: Operation, request_id: str, repeat_key: str) -> Challenge | None:
         if operation.by_body:
             return None
@@ -582,6 +654,10 @@ def edge_parts(
     door = JobDoor(
         jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
         limiter, metrics.call,
+    )  # fmt: skip
+    money_door = DepositDoor(
+        db, tokens, purchase, deposits, limits, limiter, tuple(each.network for each in deposit_networks(settings)),
+        lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
     filing = replace(sync, seller=Tickets(purchase, settings.support.open_max))
@@ -620,10 +696,11 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, clock, entropy).routes(),
+            *Agents(db, tokens, catalogue, limits, clock, entropy, settings.deposit_match.rule).routes(),
             *Statement(db, tokens).routes(),
             *WalletDoor(db, tokens, registration, limits, limiter).routes(),
             *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
+            *money_door.routes(),
             *Charges(db, tokens, limiter).routes(),
             *door.routes(),
             *ticket_door.routes(),

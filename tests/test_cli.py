@@ -25,19 +25,21 @@ from rigs.caller import Caller
 from rigs.chain import MULTICALL3, PAYER_KEYS, PERMIT2, RELAYER_KEY, USDC, Chain
 from rigs.facilitator import FacilitatorServer
 
-from gateway.assemble import mistakes
+from gateway.assemble import mistakes, open_database
 from gateway.cli import init, main
 from gateway.core import ticket
 from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Charge, Event, Source
+from gateway.core.deposit import Arrival
 from gateway.settings import parse
-from gateway.store import charges, tickets, usage_keys
+from gateway.store import charges, deposits, tickets, usage_keys
 from gateway.store.agents import NewToken
 from gateway.store.database import Tx
 
 COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'faregate'; from gateway.cli import main; main()"]
 ROOT = Path(__file__).parents[1]
 OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
+OTHER = "0xde709f2102306220921060314715629080e2fb77"
 PEOPLE = """\
 First Name,Last Name,Phone,Street,City,State,Zip
 Dana,Sample,(206) 555-0100,12 Example Ave,Seattle,WA,98101
@@ -126,7 +128,8 @@ def test_every_line_of_it_is_valid_once_it_is_switched_on(other: str) -> None:
     environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
     environ |= dict.fromkeys(("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY"), "some-secret-or-other")
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
-    tables = tomllib.loads(text.replace('"0x..."', f'"{OWN}"').replace('kind = "none"', 'kind = "relayer"'))
+    text = text.replace('"0x..."', f'"{OWN}"').replace('"0x... (not pay_to)"', f'"{OTHER}"')
+    tables = tomllib.loads(text.replace('kind = "none"', 'kind = "relayer"'))
     settings = parse(tables, environ, also=mistakes)
     assert settings.networks[0].id == "eip155:8453"
     assert settings.http_upstreams[0]["id"] == "weather/now"
@@ -745,3 +748,36 @@ def ticket_of(ledger: Path, agent_id: str) -> str:
 
     asyncio.run(write())
     return "tkt_1x"
+
+
+# deposits
+
+
+def test_deposits_are_listed_and_orphans_credited(faregate: Run, tmp_path: Path) -> None:
+    """F-116: what nobody's wallet has sent is the operator's to give."""
+    (tmp_path / "faregate.toml").write_text('[deposit_match]\npercent = 50\nmin_usd = "1"\n')
+    agent_id = re.search(r"agt_\w+", faregate("agents", "create", "tester").out)
+    assert agent_id is not None
+    assert "no such deposits" in faregate("deposits", "list").err
+
+    async def arrive() -> None:
+        db = await open_database(parse({}, base=tmp_path))
+        sender, transaction, micros = "0x" + "a1" * 20, "0x" + "77" * 32, 2_000_000
+        arrival = Arrival("eip155:8453", OWN.lower(), sender, transaction, 3, 8, "0xb8", micros, micros)
+        await db.write(deposits.arrived, arrival, "dep_1", None)
+        await db.close()
+
+    asyncio.run(arrive())
+    (row,) = [json.loads(line) for line in faregate("deposits", "list", "--orphans", "--json").out.splitlines()]
+    assert (row["deposit"], row["state"], row["agent"], row["amount_usd"]) == ("dep_1", "seen", None, "2.000")
+    assert faregate("deposits", "credit-orphan", "dep_1", "agt_nobody").status == 2
+    assert faregate("deposits", "credit-orphan", "dep_2", agent_id[0]).status == 2
+    done = faregate("deposits", "credit-orphan", "dep_1", agent_id[0])
+    assert (done.status, "$2.000 and $1.000 bonus" in done.out) == (0, True)
+    assert faregate("deposits", "credit-orphan", "dep_1", agent_id[0]).status == 0
+    other = re.search(r"agt_\w+", faregate("agents", "create", "other").out)
+    assert other is not None
+    assert faregate("deposits", "credit-orphan", "dep_1", other[0]).status == 4
+    assert "dep_1" in faregate("deposits", "list", "--agent", agent_id[0], "--state", "credited").out
+    assert faregate("deposits", "list", "--state", "lost").status == 2
+    assert faregate("audit").status == 0

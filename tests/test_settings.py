@@ -19,6 +19,7 @@ RELAYER_KEY = "0b" * 32
 OLD_KEY = "0c" * 32
 OWN = "0x52908400098527886E0F7030069857D2E4169EE7"
 BASE = {"id": "eip155:8453", "rpc_urls": ["https://rpc.example.com/v1/secret-in-the-path"], "pay_to": OWN}
+OTHER = "0xde709f2102306220921060314715629080e2fb77"
 SEPOLIA = {**BASE, "id": "eip155:84532"}
 CALLER = Caller()
 KEYED = {"jwt_key_id": CALLER.id, "jwt_secret": CALLER.secret}
@@ -309,6 +310,27 @@ DANGERS = {
         relaying(networks=[{**BASE, "pay_to": "0x000000000022D473030F116dDEE9F6B43aC78BA3"}]),
         "pay_to: this is the Permit2 contract",
     ),
+    "deposits to pay_to": (
+        relaying(networks=[BASE], deposits={"address": OWN}),
+        "[deposits] address: this is the pay_to of eip155:8453",
+    ),
+    "deposits to a test account": (
+        relaying(networks=[BASE], deposits={"address": TEST_ACCOUNT}),
+        "[deposits] address: everybody has the key",
+    ),
+    "deposits to a token": (
+        relaying(networks=[BASE], deposits={"address": "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}),
+        "[deposits] address: this is a token's contract",
+    ),
+    "deposits that nobody sees": (
+        {"settlement": {"kind": "sandbox"}, "deposits": {"address": OTHER}},
+        "[deposits] address: transfers are seen on a chain",
+    ),
+    "a deposit of nothing": ({"deposits": {"min_usd": "0"}}, "[deposits] min_usd: a price is above zero"),
+    "a match without a zone": (
+        {"deposit_match": {"percent": 5, "ends_at": "2027-01-01T00:00:00"}},
+        "[deposit_match] ends_at",
+    ),
     "no such kind": ({"settlement": {"kind": "magic"}}, "[settlement] kind: 'magic'"),
     "a switch for a number": ({"service": {"port": True}}, "[service] port: this takes a number"),
     "no such port": ({"service": {"port": 99999}}, "[service] port: 99999"),
@@ -330,6 +352,20 @@ def test_pay_to_is_not_the_relayer() -> None:
     for spelling in (relayer, relayer.lower(), old):
         (mistake,) = mistakes(relaying(relayer=keys, networks=[{**BASE, "pay_to": spelling}]))
         assert "the relayer's own address" in mistake
+
+
+def test_deposits_do_not_go_to_the_relayer() -> None:
+    keys = {"key": RELAYER_KEY, "old_keys": [OLD_KEY]}
+    for address in parse(relaying(relayer=keys)).relayer.addresses:
+        (mistake,) = mistakes(relaying(relayer=keys, deposits={"address": address.lower()}))
+        assert "the relayer's own address" in mistake
+
+
+def test_a_match_is_off_by_default() -> None:
+    assert parse({}).deposit_match.rule is None
+    rule = parse({"deposit_match": {"percent": 20, "ends_at": "2027-01-01T00:00:00Z"}}).deposit_match.rule
+    assert rule is not None
+    assert (rule.percent, rule.max_bonus_micros, rule.ends_ms) == (20, 10_000_000, 1_798_761_600_000)
 
 
 def test_what_is_dangerous_with_real_money_is_welcome_on_a_test_network() -> None:

@@ -31,13 +31,17 @@ class Free:
     method: Literal["get", "post", "patch", "delete"] = "get"
     of: str = ""
     """Only where this operation is on sale."""
+    feature: Literal["", "topups", "transfers"] = ""
+    """Only where the operator's identity has it."""
     problems: tuple[int, ...] = ()
     """Those that are answered with the error envelope, beside 429: nothing that is free may be asked for endlessly."""
     body: Mapping[str, Json] | None = None
-    """The schema of a JSON body, which may be left out."""
+    """The schema of a JSON body."""
     also: str = ""
     """Another media type that it may be had as, as text."""
     body_required: bool = False
+    pending: bool = False
+    """It may answer with 202, as a paid call does."""
 
 
 def _object(at_times: Mapping[str, Json] = MappingProxyType({}), /, **always: Json) -> dict[str, Json]:
@@ -47,7 +51,13 @@ def _object(at_times: Mapping[str, Json] = MappingProxyType({}), /, **always: Js
 _TEXT = {"type": "string"}
 _TEXT_OR_NONE = {"type": ["string", "null"]}
 _USD = {"type": "string", "pattern": "^-?[0-9]+\\.[0-9]{3,6}$"}
-_AMOUNTS = {"virtual_balance_usd": _USD, "held_usd": _USD, "available_usd": _USD, "bonus_usd": _USD}
+_AMOUNTS = {
+    "virtual_balance_usd": _USD,
+    "held_usd": _USD,
+    "available_usd": _USD,
+    "bonus_usd": _USD,
+    "debt_usd": _USD,
+}
 _OBJECT_OR_NONE = {"type": ["object", "null"]}
 
 _WALLET = _object(
@@ -148,10 +158,15 @@ _LIMIT: Parameter = ("limit", "query", False, "How many, 1 to 200; 50 if left ou
 _MOVEMENT = _object(
     id=_TEXT,
     at=_TEXT,
-    kind=_TEXT,
+    kind={
+        "enum": ["credit", "deposit", "match", "grant", "capture", "refund", "withdrawn"],
+        "description": "match: bonus that came with a deposit; withdrawn: a deposit that a reorganisation of its chain "
+        "took back, or the match of it.",
+    },
     money={"enum": ["own", "bonus"]},
     charge_id=_TEXT_OR_NONE,
     operation=_TEXT_OR_NONE,
+    deposit_id=_TEXT_OR_NONE,
     amount_usd=_USD,
     balance_usd=_USD,
 )
@@ -170,6 +185,9 @@ _TICKET = {
     ),
 }
 
+_DEPOSIT = {"deposit_id": _TEXT, "credited_usd": _USD, "bonus_usd": _USD, "credited_at": _TEXT, "from": _TEXT}
+_CHAIN_ID = {"type": "integer", "minimum": 1}
+
 ROUTES: tuple[Free, ...] = (
     Free(
         "agent_me",
@@ -185,6 +203,7 @@ ROUTES: tuple[Free, ...] = (
             created_at={"type": "string", "format": "date-time"},
             wallets={"type": ["array", "null"], "items": _WALLET},
             **{name: {**_USD, "type": ["string", "null"]} for name in _AMOUNTS},
+            deposit_match=_OBJECT_OR_NONE,
             routes={"type": "object"},
         ),
         access="agent",
@@ -280,6 +299,7 @@ ROUTES: tuple[Free, ...] = (
             currency={"const": "USD"},
             virtual_balance_usd=_USD,
             held_usd=_USD,
+            debt_usd=_USD,
             movements={"type": "array", "items": _MOVEMENT},
             next_cursor=_TEXT_OR_NONE,
         ),
@@ -382,6 +402,63 @@ ROUTES: tuple[Free, ...] = (
         problems=(*_ADMIN_WRITES, 404),
         method="post",
         body=_GRACE,
+    ),
+    Free(
+        "topup_x402",
+        "/api/v1/balance/topup/x402",
+        "Top the agent's balance up by x402: a 402 for that very amount, credited when it has come",
+        _object(agent_id=_TEXT, amount_usd=_USD, charge_id=_TEXT, settlement={"type": "object"}, **_DEPOSIT),
+        access="agent",
+        problems=(400, 401, 402, 403, 408, 409, 412, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["amount_usd"],
+            "properties": {
+                "amount_usd": {"type": "string", "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+                "chain_id": {**_CHAIN_ID, "description": "Only offers on this chain."},
+            },
+            "additionalProperties": False,
+        },
+        body_required=True,
+        pending=True,
+        feature="topups",
+    ),
+    Free(
+        "deposit_address",
+        "/api/v1/balance/deposit/receive-address",
+        "Where plain transfers from an agent's linked wallets go, and from what amount and depth they count",
+        _object(
+            receive_address=_TEXT,
+            networks={"type": "array", "items": {"type": "object"}},
+            min_usd=_USD,
+            confirmations_required={"type": "integer"},
+            senders={"const": "linked_wallets"},
+        ),
+        feature="transfers",
+    ),
+    Free(
+        "deposit_claim",
+        "/api/v1/balance/deposit/claim",
+        "Credit a plain transfer that a wallet of the agent has sent; the same again is the same credit",
+        _object(
+            agent_id=_TEXT,
+            tx_hash=_TEXT,
+            chain_id={"type": "integer"},
+            total_usd=_USD,
+            deposits={"type": "array", "items": _object(**_DEPOSIT)},
+        ),
+        access="agent",
+        problems=(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["tx_hash", "chain_id"],
+            "properties": {"tx_hash": {"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$"}, "chain_id": _CHAIN_ID},
+            "additionalProperties": False,
+        },
+        body_required=True,
+        feature="transfers",
     ),
     Free(
         "charge",

@@ -33,7 +33,12 @@ _SECURITY: Mapping[Access, Json] = {
     "charge": [{BEARER: []}, {CHARGE_TOKEN: []}],
     "job": [{BEARER: []}, {POLL_BEARER: []}],
 }
-_NOT_OF_A_PAID_CALL = (Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED, Code.JOB_EXPIRED)
+_NOT_OF_A_PAID_CALL = (
+    Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED, Code.JOB_EXPIRED, Code.SENDER_NOT_LINKED,
+    Code.TRANSACTION_NOT_FOUND, Code.CONFIRMATIONS_PENDING, Code.DEPOSIT_IS_X402_SETTLEMENT,
+    Code.DEPOSIT_CREDITED_ELSEWHERE, Code.CHAIN_NOT_ACCEPTED, Code.TRANSACTION_FAILED, Code.NO_DEPOSIT_IN_TRANSACTION,
+    Code.DEPOSIT_BELOW_MINIMUM,
+)  # fmt: skip
 _PAYMENT_STATUSES = (402, 412)
 
 
@@ -44,6 +49,8 @@ def openapi(catalogue: Catalogue, identity: Identity, free: Iterable[Free]) -> J
     for operation in catalogue.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _paid(operation, identity, ids[operation.id])
     for route in free:
+        if route.feature and route.feature not in identity.features:
+            continue
         if not route.of or catalogue.get(route.of) is not None:
             paths.setdefault(route.path, {})[route.method] = _free(route)
     proofs = list(identity.ownership_proofs)
@@ -201,6 +208,7 @@ def _free(route: Free) -> Json:
         **({"requestBody": _request_body(route.body, route.body_required)} if route.body else {}),
         "responses": {
             **{str(status): answer for status in route.statuses},
+            **({"202": _PENDING_RESPONSE} if route.pending else {}),
             **_problems({*route.problems, 429}),
         },
     }

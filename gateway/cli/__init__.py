@@ -17,6 +17,7 @@ from gateway.cli import (
     catalogue,
     checking,
     demo,
+    deposits,
     directory,
     init,
     jobs,
@@ -48,6 +49,7 @@ app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
 app.add_typer(actions.app, name="actions")
 app.add_typer(books.charges, name="charges")
+app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(tickets.app, name="tickets")

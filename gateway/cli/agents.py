@@ -146,6 +146,7 @@ def _row(agent: "Agent") -> dict[str, object]:
         "available_usd": format_usd(balance.available),
         "held_usd": format_usd(balance.held + balance.bonus_held),
         "bonus_usd": format_usd(balance.bonus),
+        "debt_usd": format_usd(balance.debt),
     }
 
 

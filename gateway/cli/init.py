@@ -66,6 +66,8 @@ EXAMPLES = {
     ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
     ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
+    ("deposits", "address"): "0x... (not pay_to)",
+    ("deposit_match", "ends_at"): "2027-01-31T00:00:00Z",
 }
 
 

@@ -7,7 +7,9 @@
                                      └─ REFUND ──▶ REFUNDED
 
 PAID and GIVEN_UP belong to charges paid by a signature; from CAPTURED only charges paid from balance are
-refunded. Whatever is not in TRANSITIONS is no move. `advance` decides; the shell writes the new charge as a
+refunded. A top-up is a charge by signature that buys balance: its capture moves nothing, the money stays authorized
+until its settlement is proven, and is the party's own then; it is never refunded. Whatever is not in TRANSITIONS is no
+move. `advance` decides; the shell writes the new charge as a
 compare-and-set on the old state, with the transfers, in one transaction.
 
 Money. A hold from balance takes own money first, then bonus. A capture takes own money first too, the rest of
@@ -105,11 +107,15 @@ class Charge:
     refunded_micros: int = 0
     metered: bool = False
     """What is held is a ceiling; what is captured is what the work came to."""
+    topup: bool = False
+    """It buys balance, not work."""
 
     def __post_init__(self) -> None:
         signed = self.source is Source.SIGNATURE
         if signed is (self.asset is None) or (signed and self.held_bonus_micros):
             raise ValueError("a charge by signature names its asset and has no bonus")
+        if self.topup and not signed:
+            raise ValueError("a top-up is paid by signature")
         if not 0 <= self.held_bonus_micros <= self.held_micros or self.held_micros <= 0:
             raise ValueError("a hold is above zero, and its bonus part is no larger")
 
@@ -173,10 +179,13 @@ def advance(charge: Charge, event: Event, amount_micros: int = 0) -> tuple[Charg
 
 
 def _suits(charge: Charge, event: Event) -> bool:
-    """PAID and GIVEN_UP speak of signatures alone; what a signature bought is refunded once it was paid."""
+    """PAID and GIVEN_UP speak of signatures alone; what a signature bought is refunded once it was paid, unless that
+    is balance."""
     signed = charge.source is Source.SIGNATURE
     if event in (Event.PAID, Event.GIVEN_UP):
         return signed
+    if charge.topup and event in (Event.REFUND, Event.REFUND_PART):
+        return False
     return not (signed and event in (Event.REFUND, Event.REFUND_PART) and charge.state is State.CAPTURED)
 
 
@@ -185,10 +194,8 @@ def _capture(charge: Charge, event: Event, target: State, amount: int) -> tuple[
     own = min(amount, own_held)
     bonus = amount - own
     new = replace(charge, state=target, captured_micros=amount, captured_bonus_micros=bonus)
-    return new, (
-        _from_hold(charge, Kind.CAPTURE, own, bonus)
-        + _from_hold(charge, Kind.RELEASE, own_held - own, charge.held_bonus_micros - bonus)
-    )
+    captured = () if charge.topup else _from_hold(charge, Kind.CAPTURE, own, bonus)
+    return new, (captured + _from_hold(charge, Kind.RELEASE, own_held - own, charge.held_bonus_micros - bonus))
 
 
 def _release(charge: Charge, event: Event, target: State, amount: int) -> tuple[Charge, tuple[Transfer, ...]]:

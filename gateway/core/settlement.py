@@ -8,13 +8,16 @@
 SENT is written before the broadcast. RETRY: the attempt is dead at depth and the authorization alive. GIVEN_UP:
 it can never be paid, by expiry in chain time at depth or because its nonce was spent at depth without a transfer
 to us. What is not known is no event at all: the row stays as it is and is looked at again.
+
+What never comes of a charge was earned, and is a loss. Of a top-up nothing was earned: it stands on the party's
+`authorized` until it has come, and goes back from there; what does come is credited by core/deposit.py.
 """
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.core.errors import IllegalMove
-from gateway.core.transfer import LOSS, Kind, Transfer, chain_due, chain_treasury, transfers
+from gateway.core.transfer import LOSS, Kind, Part, Transfer, account, chain_due, chain_treasury, transfers
 
 
 class State(StrEnum):
@@ -57,7 +60,7 @@ class Settlement:
     id: str
     purpose: Purpose
     subject: str
-    """The charge's id, or the party that tops up."""
+    """The charge's id."""
     identity: str
     """The payment's identity: see core/x402/verify.py."""
     network: str
@@ -75,6 +78,8 @@ class Settlement:
     """The latest block when it was admitted: logs are searched from here."""
     abandoned: bool = False
     """Told to the client as failed: never to be sent again, whatever happens."""
+    party: str = ""
+    """Whose charge it is; a top-up is credited to him."""
 
     @property
     def asset(self) -> str:
@@ -122,8 +127,8 @@ class Attempt:
 def advance(settlement: Settlement, event: Event, proven_micros: int = 0) -> tuple[Settlement, tuple[Transfer, ...]]:
     """The settlement after `event` and its transfers; `proven_micros` goes with PROVEN alone and is what came.
 
-    What came short is loss. What came beyond the amount asked is booked too: it lies in our treasury, as revenue
-    of nobody, so it is refused here and shown to the operator by the caller.
+    What came short is loss, or of a top-up was never owed. What came beyond the amount asked is booked too: it lies in
+    our treasury, as revenue of nobody, so it is refused here and shown to the operator by the caller.
     """
     target = TRANSITIONS.get((settlement.state, event))
     if target is None:
@@ -132,20 +137,21 @@ def advance(settlement: Settlement, event: Event, proven_micros: int = 0) -> tup
         raise IllegalMove(f"{settlement.id} was abandoned: it is never sent again")
     due, treasury = chain_due(settlement.asset), chain_treasury(settlement.asset)
     amount = settlement.amount_micros
+    missing = LOSS if settlement.purpose is Purpose.CHARGE else account(settlement.party, Part.AUTHORIZED)
     match event:
         case Event.PROVEN:
             if not 0 <= proven_micros <= amount:
                 raise IllegalMove(f"{settlement.id} asked for {amount} micros, {proven_micros} cannot prove it")
             return replace(settlement, state=target, proven_micros=proven_micros), transfers(
                 (Kind.PROVEN, treasury, due, proven_micros),
-                (Kind.SHORTFALL, LOSS, due, amount - proven_micros),
+                (Kind.SHORTFALL, missing, due, amount - proven_micros),
             )
         case Event.TAKEN_BACK:
             return replace(settlement, state=target, proven_micros=0), transfers(
                 (Kind.TAKEN_BACK, due, treasury, settlement.proven_micros),
-                (Kind.TAKEN_BACK, due, LOSS, amount - settlement.proven_micros),
+                (Kind.TAKEN_BACK, due, missing, amount - settlement.proven_micros),
             )
         case Event.GIVEN_UP:
-            return replace(settlement, state=target), transfers((Kind.GIVEN_UP, LOSS, due, amount))
+            return replace(settlement, state=target), transfers((Kind.GIVEN_UP, missing, due, amount))
         case _:
             return replace(settlement, state=target), ()

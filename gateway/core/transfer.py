@@ -8,8 +8,11 @@ zero at all times. Append only: a correction is another transfer.
     <party>:held        own money under open holds            chain:<asset>:treasury   came to us on chain
     <party>:bonus       granted money, spent after own        revenue                  earned
     <party>:bonus_held  granted money under open holds        loss                     earned, never came
-    <party>:authorized  signed authorizations under holds     grants, operator         where given money comes from
-    <party>:debt        owed after a deposit was withdrawn
+    <party>:authorized  signed authorizations, held or due    grants, operator         where given money comes from
+    <party>:debt        own money owed after a deposit was withdrawn; at most zero
+    <party>:bonus:debt  the same of granted money
+
+Whoever owes has nothing available: gateway/store/ledger.py pays a debt out of whatever comes, before it can be spent.
 
 A party is an agent (`agt_...`) or a wallet address in lower case. `<asset>` is `eip155:8453/0x8335...`.
 """
@@ -32,6 +35,7 @@ class Part(StrEnum):
     BONUS_HELD = "bonus_held"
     AUTHORIZED = "authorized"
     DEBT = "debt"
+    BONUS_DEBT = "bonus:debt"
 
 
 def account(party: str, part: Part) -> str:
@@ -64,6 +68,13 @@ class Kind(StrEnum):
     TAKEN_BACK = "taken_back"
     CREDIT = "credit"
     GRANT = "grant"
+    DEPOSIT = "deposit"
+    MATCH = "match"
+    """The bonus that came with a deposit."""
+    WITHDRAWN = "withdrawn"
+    """A deposit, or its match, that a reorganisation took back."""
+    REPAID = "repaid"
+    """A debt, out of what has come since."""
 
 
 @dataclass(frozen=True, slots=True)

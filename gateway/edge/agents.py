@@ -16,6 +16,7 @@ from gateway.core import webhook
 from gateway.core.agent import BALANCE, Principal
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
+from gateway.core.deposit import Match
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
@@ -23,7 +24,7 @@ from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
 from gateway.edge.usage_keys import key_cap
 from gateway.edge.wallets import wallet_told
-from gateway.store import agents, outbox, registrations, usage_keys
+from gateway.store import agents, deposits, outbox, registrations, usage_keys
 from gateway.store.agents import Balance
 from gateway.store.database import Database, Tx
 from gateway.store.usage_keys import Use
@@ -41,6 +42,8 @@ class Agents:
     limits: Limits
     clock: Callable[[], float]
     entropy: Callable[[int], bytes]
+    match: Match | None = None
+    """What a deposit brings beside itself."""
 
     def routes(self) -> list[Route]:
         return [
@@ -53,6 +56,7 @@ class Agents:
         principal = await self.tokens.someone(request)
         balance, use, keys = await self.db.read(_standing, principal)
         wallets = await self.db.read(registrations.shown, principal.agent_id)
+        matched = await self.db.read(_matched, principal.agent_id) if self.match else None
         seen = principal.may(BALANCE)
         return private(
             {
@@ -65,6 +69,7 @@ class Agents:
                 "created_at": iso(principal.created_ms),
                 "wallets": [wallet_told(each) for each in wallets] if seen else None,
                 **(_amounts(balance) if seen else dict.fromkeys(_amounts(balance))),
+                "deposit_match": _offered(self.match, *matched) if self.match and matched and seen else None,
                 "routes": {
                     **{o.id: {"price_usd": format_usd(o.price.base_micros), "online": True} for o in self.catalogue},
                     **{o.id: {"online": False} for o in self.catalogue.offline},
@@ -123,8 +128,29 @@ def _principal(principal: Principal) -> dict[str, object]:
     return {"kind": principal.kind.value, "key_id": principal.key_id, "scopes": list(principal.scopes)}
 
 
+def _matched(tx: Tx, /, agent_id: str) -> tuple[int, int, int]:
+    """(deposits of this agent that stand, bonus it had of them, bonus that all had)."""
+    return deposits.standing(tx, agent_id), deposits.matched_micros(tx, agent_id), deposits.matched_micros(tx)
+
+
+def _offered(match: Match, deposits_before: int, had_micros: int, all_had_micros: int) -> dict[str, object]:
+    """The rule, and the most bonus that this agent's next deposit can bring by it."""
+    spent = match.first_deposit_only and deposits_before > 0
+    left = 0 if spent else min(match.max_bonus_micros - had_micros, match.budget_micros - all_had_micros)
+    return {
+        "percent": match.percent,
+        "min_usd": format_usd(match.min_micros),
+        "max_bonus_usd": format_usd(match.max_bonus_micros),
+        "first_deposit_only": match.first_deposit_only,
+        "ends_at": None if match.ends_ms is None else iso(match.ends_ms),
+        "matched_usd": format_usd(had_micros),
+        "left_usd": format_usd(max(left, 0)),
+    }
+
+
 def _amounts(balance: Balance) -> dict[str, str]:
-    """`virtual_balance_usd` is everything the agent has, `available_usd` what no open call holds."""
+    """`virtual_balance_usd` is everything the agent has, `available_usd` what no open call holds, `debt_usd` what is
+    taken first of whatever comes."""
     available = balance.available + balance.bonus
     held = balance.held + balance.bonus_held
     return {
@@ -132,4 +158,5 @@ def _amounts(balance: Balance) -> dict[str, str]:
         "held_usd": format_usd(held),
         "available_usd": format_usd(available),
         "bonus_usd": format_usd(balance.bonus),
+        "debt_usd": format_usd(balance.debt),
     }

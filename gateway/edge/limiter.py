@@ -6,6 +6,7 @@
     polls        jobs and charges                                             by token
     bad_tokens   of these, what brought a token that opens nothing            by address
     misses       look-ups that found nothing and were free                    by agent or paying wallet
+    claims       of deposits, each of which asks the chain                    by agent
     nonces       messages for a wallet to sign                                by address
     registrations, recoveries: what wallets begin                by address, and by wallet once it has proven itself
 

@@ -237,11 +237,15 @@ def result(view: ChargeView, *, token: str | None = None, replayed: bool = False
     return Response(answer.body(view.charge, view.request_id, stored), 200, told, media_type="application/json")
 
 
-def pending(view: ChargeView, *, token: str | None = None, may_be_repeated: bool = True) -> Response:
-    """202: the work or its settlement is under way. Never a fresh 402: a client would pay again."""
+def pending(
+    view: ChargeView, *, token: str | None = None, may_be_repeated: bool = True, under_way: str | None = None
+) -> Response:
+    """202: the work or its settlement is under way; `under_way` says so in other words. Never a fresh 402: a client
+    would pay again."""
     charge = view.charge
     where = f"/api/v1/charges/{charge.id}"
     working = charge.state is State.HELD
+    told_of = {True: "the call is under way", False: "the work is done, its payment is on its way"}
     hint = "ask status_url again, or repeat this call with the very same payment"
     if not may_be_repeated:
         hint = (
@@ -253,7 +257,7 @@ def pending(view: ChargeView, *, token: str | None = None, may_be_repeated: bool
     return Response(
         orjson.dumps(
             {
-                "error": "the call is under way" if working else "the work is done, its payment is on its way",
+                "error": under_way or told_of[working],
                 "code": "CALL_IN_PROGRESS" if working else "SETTLEMENT_PENDING",
                 "request_id": view.request_id,
                 "charge_id": charge.id,

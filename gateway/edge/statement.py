@@ -61,6 +61,7 @@ class Statement:
             "currency": "USD",
             "virtual_balance_usd": format_usd(total(balance)),
             "held_usd": format_usd(balance.held + balance.bonus_held),
+            "debt_usd": format_usd(balance.debt),
             "movements": [statement.line(movement) for movement in lines],
             "next_cursor": following,
         }
@@ -86,7 +87,7 @@ _VARY = {"Vary": "Accept"}
 
 
 def total(balance: Balance) -> int:
-    """Everything that a party has: what its newest movement says."""
+    """Everything that a party has. Less its debt, it is what its newest movement says."""
     return balance.available + balance.held + balance.bonus + balance.bonus_held
 
 

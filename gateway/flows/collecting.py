@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from gateway.core import crash
+from gateway.core.deposit import Match
 from gateway.core.errors import Conflict
 from gateway.core.money import atomic_to_micros_down
 from gateway.core.settlement import Attempt, Settled, Settlement, State
@@ -72,8 +73,11 @@ class Collecting:
         settler: Settler,
         decimals: Mapping[str, int],
         alarm: Callable[[str, str], None] = lambda name, subject: None,
+        match: Match | None = None,
     ) -> None:
-        """`decimals` by asset; `alarm(name, subject)` is told of what an operator must look at."""
+        """`decimals` by asset; `alarm(name, subject)` is told of what an operator must look at. `match`: what top-ups
+        bring beside themselves."""
+        self._match = match
         self._db = db
         self._settler = settler
         self._decimals = decimals
@@ -177,7 +181,8 @@ class Collecting:
             self._alarm("settled_amount_differs", settlement.id)
         crash.point("proven.before")
         try:
-            proven = await self._db.write(settlements.proven, settlement.id, proof, self._came(settlement, proof))
+            came = self._came(settlement, proof)
+            proven = await self._db.write(settlements.proven, settlement.id, proof, came, match=self._match)
         except Conflict as conflict:
             if await self._ended(settlement.id):
                 return True
@@ -207,7 +212,7 @@ class Collecting:
         """Proven settlements as the chain has them now: the same log, perhaps deep enough at last, or another one,
         where a reorganisation has put the transfer elsewhere. In one write, since logs of one block move together."""
         proofs = [(settlement.id, proof, self._came(settlement, proof)) for settlement, proof in seen]
-        for moved in await self._db.write(settlements.confirmed, proofs):
+        for moved in await self._db.write(settlements.confirmed, proofs, match=self._match):
             log.warning("proof_moved", settlement=moved)
 
     async def _ended(self, settlement_id: str) -> bool:

@@ -64,6 +64,8 @@ class Call:
     handover: Handover | None = None
     budget_micros: int | None = None
     """The most that its caller wants it to cost; at least the base price."""
+    topup: tuple[Requirements, ...] | None = None
+    """That it buys balance, by one of these offers."""
 
     @property
     def request_hash(self) -> bytes:
@@ -182,7 +184,10 @@ class Fulfilling:
         self._entropy = entropy
 
     async def work(self, held: Held, bench: Bench | None = None) -> Done:
-        """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one."""
+        """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one. A top-up
+        has none: it is worth what is paid."""
+        if held.charge.topup:
+            return Done(Match({}), None)
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)

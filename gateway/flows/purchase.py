@@ -157,13 +157,18 @@ class Purchase:
         """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
         hold. Raises Problem; then nothing was written."""
         if call.payment is not None:
+            if call.topup is not None and call.principal is None:
+                raise Problem(Code.ANONYMOUS_REFUSED, "a top-up is of an agent's balance: bring its bearer token")
             return await self._authorize_signature(call, call.payment, rider)
-        if call.principal is not None:
+        if call.principal is not None and call.topup is None:
             return await self._authorize_balance(call, call.principal, rider)
         raise Problem(Code.AGENT_TOKEN_REQUIRED, "pay with x402 or bring an agent's bearer token")
 
     def _require_open(self, call: Call, party: str) -> None:
-        """Only for new work: what was paid for is told again whoever rests, and whatever else its payer asked for."""
+        """Only for new work: what was paid for is told again whoever rests, and whatever else its payer asked for.
+        A top-up is no work, and is never in vain."""
+        if call.topup is not None:
+            return
         self._require_probe(party)
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
@@ -241,7 +246,7 @@ class Purchase:
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=party,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
-            metered=metered,
+            metered=metered, topup=call.topup is not None,
         )  # fmt: skip
         crash.point("hold.before")
         outcome = await self._db.write(_hold, charge, self._work(call, token), claim, key, rider, withheld)
@@ -289,7 +294,10 @@ class Purchase:
         good is not asked to pay again."""
         if self._settler is None:
             raise Problem(Code.SETTLEMENT_UNAVAILABLE, "this gateway sells from balance only", retry_after_s=3600)
-        offers = call.handover.offers if call.handover else self._terms.offers[call.operation.id]
+        if call.topup is not None:
+            offers = call.topup
+        else:
+            offers = call.handover.offers if call.handover else self._terms.offers[call.operation.id]
         verdict = verify(
             payment,
             offers,
@@ -453,7 +461,7 @@ class Purchase:
         crash.point("record.after")
         if view is None:
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
-        if view.charge.captured_micros:
+        if view.charge.captured_micros and not view.charge.topup:
             self._captured(view.charge.operation, view.charge.source, view.charge.captured_micros)
         elif view.charge.reason is Event.MISSED:
             self._missed(view.charge.party)

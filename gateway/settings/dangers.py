@@ -227,6 +227,31 @@ def _pay_to_can_spend(settings: Settings) -> Iterator[Mistake]:
             )
 
 
+def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
+    """A log at `pay_to` proves a payment; one at the address for deposits is a deposit. And somebody must see them."""
+    address = settings.deposits.address
+    if address is None or not settings.deposits.enabled:
+        return
+    where = "[deposits] address"
+    relayer = settings.relayer
+    known = [token for network in NETWORKS.values() for token in network.tokens]
+    for network in settings.networks:
+        if address == network.pay_to:
+            yield Mistake(where, f"this is the pay_to of {network.id}, where signed payments go: name another of yours")
+        if address.lower() in KNOWN_TO_ALL and network.real:
+            yield Mistake(where, f"everybody has the key of {address}, a test account: name an address of your own")
+    if relayer.key is not None and address.lower() in {each.lower() for each in relayer.addresses}:
+        yield Mistake(where, "this is the relayer's own address: the key on the server must not hold the money")
+    tokens = {token.address.lower() for token in (*known, *(t for n in settings.networks for t in n.network.tokens))}
+    if (what := "a token's contract" if address.lower() in tokens else MACHINERY.get(address.lower())) is not None:
+        yield Mistake(where, f"this is {what}: money sent there is lost; name an address of your own")
+    if settings.sandbox or not any(network.rpc_urls for network in settings.networks):
+        yield Mistake(
+            where,
+            "transfers are seen on a chain, and no network here has rpc_urls: name some, or leave the address out",
+        )
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
@@ -237,4 +262,5 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _tokens_belong,
     _keys_are_secret,
     _pay_to_can_spend,
+    _deposits_have_their_own_address,
 )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from gateway.core.api_key import ApiKey
+from gateway.core.deposit import Match
 from gateway.core.keys import Key
 from gateway.core.money import MoneyError, parse_usd
 from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, parse_address
@@ -280,6 +282,7 @@ class RateLimitsTable(Table):
     registrations: Rate = Field(
         "10 per minute;100 per day", description="registrations and links, by address, and by wallet once it has signed"
     )
+    claims: Rate = Field("30 per minute;500 per day", description="claims of a deposit, by agent")
     recoveries: Rate = Field("10 per hour", description="steps of a recovery, by address and by wallet")
     network_times: Whole = Field(
         8, ge=1, le=1_000_000, description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48"
@@ -487,6 +490,47 @@ class JobsTable(Table):
         return self
 
 
+class DepositsTable(Table):
+    """How agents top their balances up by themselves."""
+
+    enabled: bool = Field(True, description="false: only you credit balances, by `faregate agents credit`")
+    address: Address | None = Field(
+        None, description="your address for plain transfers, no pay_to and not the relayer's; without it there are none"
+    )
+    min_usd: UsdText = Field("1", description="the least USD that is a deposit; smaller transfers are ignored")
+    confirmations: Whole = Field(6, ge=1, le=256, description="blocks until a plain transfer is credited")
+
+    @property
+    def min_micros(self) -> int:
+        return parse_usd(self.min_usd)
+
+
+class DepositMatchTable(Table):
+    """Bonus that comes with a deposit: spent after own money, and never paid out."""
+
+    percent: Whole = Field(0, ge=0, le=1000, description="percent of a deposit that come as bonus; 0 is no match")
+    min_usd: UsdText = Field("10", description="the least USD of a deposit that is matched")
+    max_bonus_usd: UsdText = Field("10", description="the most USD of bonus for one agent, over all its deposits")
+    total_budget_usd: UsdText = Field("100", description="the most USD of bonus for all agents together")
+    ends_at: AwareDatetime | None = Field(
+        None, description='when it ends, as "2027-01-31T00:00:00Z"; left out, with its budget'
+    )
+    first_deposit_only: bool = Field(True, description="false: every deposit is matched, within the limits above")
+
+    @property
+    def rule(self) -> Match | None:
+        if self.percent == 0:
+            return None
+        return Match(
+            percent=self.percent,
+            min_micros=parse_usd(self.min_usd),
+            max_bonus_micros=parse_usd(self.max_bonus_usd),
+            budget_micros=parse_usd(self.total_budget_usd),
+            ends_ms=None if self.ends_at is None else int(self.ends_at.timestamp() * 1000),
+            first_deposit_only=self.first_deposit_only,
+        )
+
+
 class WebhooksTable(Table):
     """How callbacks are told to customers' servers."""
 
@@ -553,6 +597,8 @@ class Settings(Table):
     directory: Directory = Directory()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
+    deposits: DepositsTable = DepositsTable()
+    deposit_match: DepositMatchTable = DepositMatchTable()
     support: SupportTable = SupportTable()
     registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')

@@ -38,6 +38,7 @@ class Receipt:
     block: int
     succeeded: bool
     logs: tuple[Log, ...]
+    block_hash: str = ""
     _of: "dict[str, _Told]" = field(default_factory=dict, repr=False, compare=False)
 
     def told_by(self, token: str) -> "_Told":
@@ -82,11 +83,12 @@ def receipt(answer: Answer, transaction: str) -> Receipt | None:
         transaction=transaction,
         block=quantity(found.get("blockNumber"), bits=63),
         succeeded=quantity(found.get("status")) == 1,
-        logs=tuple(_log(each) for each in logs),
+        logs=tuple(read_log(each) for each in logs),
+        block_hash=text(found.get("blockHash", "")).lower(),
     )
 
 
-def _log(answer: Answer) -> Log:
+def read_log(answer: Answer) -> Log:
     found = members(answer)
     topics = found.get("topics")
     if not isinstance(topics, list):

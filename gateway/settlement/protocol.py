@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from gateway.core.deposit import Arrival
 from gateway.core.networks import Token
 from gateway.core.settlement import Attempt, Settled, Settlement
 from gateway.core.x402.messages import Requirements
@@ -142,6 +143,56 @@ class Settler(Protocol):
         ...
 
     async def health(self) -> Health: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """A transaction in a block, as far as deposits go."""
+
+    depth: int
+    """1 in the latest block."""
+    succeeded: bool
+    arrivals: tuple[Arrival, ...]
+    """Its Transfers of tokens we take to the address for deposits, in order."""
+    elsewhere: bool
+    """It moves such a token, to other addresses."""
+    other_tokens: bool
+    """It moves tokens we do not take to the address for deposits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The chain does not have it (any more)."""
+
+
+class Arrivals(Protocol):
+    """One chain's Transfers to the address that deposits are sent to. Only looks; Unknown when it cannot be sure."""
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def chain_id(self) -> int: ...
+
+    @property
+    def address(self) -> str:
+        """Lower case."""
+        ...
+
+    async def transaction(self, hash: str) -> Mined | Missing | Unknown: ...
+
+    async def head(self) -> int | Unknown:
+        """The latest block's number."""
+        ...
+
+    async def between(self, first: int, last: int) -> list[Arrival] | Unknown:
+        """Every one in these blocks, both included, in order. Unknown as well where that is too much for the node."""
+        ...
+
+    async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
+        """(the latest block's number, where each is now): perhaps in another block. Missing only when the chain shows
+        another block in the place of its own, and two readers say so."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

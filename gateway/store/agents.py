@@ -12,12 +12,13 @@ from gateway.store.database import Row, Tx
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Micro-USD. Own money and bonus, each available or under open holds."""
+    """Micro-USD. Own money and bonus, each available or under open holds; and what is owed of both together."""
 
     available: int
     held: int
     bonus: int
     bonus_held: int
+    debt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,13 @@ def credit(tx: Tx, agent_id: str, amount_micros: int, kind: Kind, note: str, cre
 
 def balance(tx: Tx, party: str) -> Balance:
     """Of an agent or of a wallet's address; zeros when nothing was ever booked."""
+    parts = {part: ledger.balance(tx, account(party, part)) for part in Part if part is not Part.AUTHORIZED}
     return Balance(
-        *(ledger.balance(tx, account(party, part)) for part in (Part.AVAILABLE, Part.HELD, Part.BONUS, Part.BONUS_HELD))
+        available=parts[Part.AVAILABLE],
+        held=parts[Part.HELD],
+        bonus=parts[Part.BONUS],
+        bonus_held=parts[Part.BONUS_HELD],
+        debt=-parts[Part.DEBT] - parts[Part.BONUS_DEBT],
     )
 
 

@@ -1,7 +1,7 @@
 """The audit: every promise of the ledger that the file alone can show, checked from the outside.
 
 It shares no code with what it checks: it replays the transfers, and predicts every account a second time from the
-charges, settlements, refunds and credits, with its own arithmetic. A clean file gives an empty list.
+charges, settlements, refunds, credits and deposits, with its own arithmetic. A clean file gives an empty list.
 
     integrity   the file is whole, references lead somewhere
     replay      transfers are numbered without gaps, in order of time; their balances follow from each other
@@ -9,11 +9,12 @@ charges, settlements, refunds and credits, with its own arithmetic. A clean file
     overdraft   nothing went below zero, at any time, that may not
     movement    each line of a statement is a transfer, each transfer that moves a party's money is a line
     charge      what was booked for a charge is what its state says; refunds sum to what it says
-    account     every account is predicted from charges, settlements and credits
+    deposit     what was booked for a deposit is what its state says; a top-up's is what its settlement says
+    account     every account is predicted from charges, settlements, credits, deposits; debtors have nothing to spend
     result      no result is kept of a charge that failed, or that is still worked on
     payment     one identity, one charge that was not released by failure, one settlement
     collection  a charge by signature and its settlement tell the same story
-    proof       what is proven has one proof, nothing else has one
+    proof       what is proven has one proof, nothing else has one; no log is a proof and a deposit
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
@@ -94,7 +95,7 @@ def _movements(tx: Tx) -> Iterator[Finding]:
         moved: Counter[str] = Counter()
         for name, micros in ((debit, -amount), (credit, amount)):
             party, _, part = name.partition(":")
-            if part in ("available", "held", "bonus", "bonus_held"):
+            if part in ("available", "held", "bonus", "bonus_held", "debt", "bonus:debt"):
                 moved[party] += micros
         for party, micros in moved.items():
             if not micros:
@@ -134,13 +135,16 @@ class _Story(NamedTuple):
     proven: int
     abandoned: bool
     taken_back: int
+    topup: bool
 
 
 _STORIES = """
 SELECT c.id, c.party, c.asset, c.state, c.reason, c.held_micros, c.held_bonus_micros, c.captured_micros,
   c.captured_bonus_micros, c.refunded_micros, r.charge_id IS NOT NULL, s.id, s.state, coalesce(s.amount_micros, 0),
-  coalesce(s.proven_micros, 0), coalesce(s.abandoned, 0), coalesce(s.taken_back, 0)
-FROM charges c LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c.id
+  coalesce(s.proven_micros, 0), coalesce(s.abandoned, 0), coalesce(s.taken_back, 0), c.topup
+FROM charges c LEFT JOIN settlements s ON s.id = coalesce(
+    (SELECT id FROM settlements WHERE purpose = 'charge' AND subject = c.id),
+    (SELECT id FROM settlements WHERE purpose = 'topup' AND subject = c.id))
   LEFT JOIN results r ON r.charge_id = c.id ORDER BY c.id
 """
 
@@ -181,13 +185,15 @@ def _from_balance(story: _Story) -> dict[tuple[str, str, str], int]:
 def _from_wallet(story: _Story) -> dict[tuple[str, str, str], int]:
     authorized, due, treasury = f"{story.party}:authorized", f"chain:{story.asset}:due", f"chain:{story.asset}:treasury"
     proven, lost = story.settlement == "proven", story.settlement == "lost"
+    # A top-up earns nothing and loses nothing: what was signed waits to be credited, or goes back.
+    missing = authorized if story.topup else "loss"
     return {
         ("hold", due, authorized): story.held,
-        ("capture", authorized, "revenue"): story.captured,
+        ("capture", authorized, "revenue"): (not story.topup) * story.captured,
         ("release", authorized, due): (story.state != "held") * (story.held - story.captured),
         ("proven", treasury, due): story.proven,
-        ("shortfall", "loss", due): proven * (story.due - story.proven),
-        ("given_up", "loss", due): lost * story.due,
+        ("shortfall", missing, due): proven * (story.due - story.proven),
+        ("given_up", missing, due): lost * story.due,
         ("refund", "revenue", f"{story.party}:available"): story.refunded,
     }
 
@@ -199,7 +205,7 @@ def _booked(tx: Tx) -> defaultdict[str | None, Counter[_Leg]]:
         " GROUP BY charge_id, kind, debit, credit"
     ):
         if kind == "taken_back":
-            kind = "shortfall" if credit == "loss" else "proven"
+            kind = "proven" if credit.startswith("chain:") else "shortfall"
             booked[charge_id][_Leg(kind, credit, debit)] -= amount
         else:
             booked[charge_id][_Leg(kind, debit, credit)] += amount
@@ -210,6 +216,7 @@ def _accounts(tx: Tx) -> Iterator[Finding]:
     booked = _booked(tx)
     refunds: dict[str, int] = dict(tx.execute("SELECT charge_id, sum(amount_micros) FROM refunds GROUP BY charge_id"))
     accounts = _given(tx)
+    yield from _deposits(tx, accounts)
     for row in tx.execute(_STORIES):
         story = _Story(*row)
         expected = _predicted(story)
@@ -222,6 +229,10 @@ def _accounts(tx: Tx) -> Iterator[Finding]:
         if refunds.get(story.id, 0) != story.refunded:
             yield Finding("charge", story.id, f"says {story.refunded} refunded, refunds sum to {refunds.get(story.id)}")
         yield from _contradictions(story)
+    for name in [name for name, micros in accounts.items() if micros < 0]:
+        debt = _DEBTS.get(name.partition(":")[2])
+        if debt is not None:
+            accounts[f"{name.partition(':')[0]}:{debt}"] = accounts.pop(name)
     cached: dict[str, int] = dict(tx.execute("SELECT name, balance_micros FROM accounts"))
     for name in sorted(accounts.keys() | cached.keys()):
         if accounts[name] != cached.get(name, 0):
@@ -238,6 +249,45 @@ def _given(tx: Tx) -> Counter[str]:
     return accounts
 
 
+_DEBTS = {"available": "debt", "bonus": "bonus:debt"}
+_OWN = {debt: own for own, debt in _DEBTS.items()}
+
+
+def _deposits(tx: Tx, accounts: Counter[str]) -> Iterator[Finding]:
+    """Checks each, and adds to `accounts` what stands. What was withdrawn counts as if it were taken of what is
+    available: how far that goes below zero is what is owed."""
+    booked: defaultdict[str | None, Counter[_Leg]] = defaultdict(Counter)
+    for deposit_id, kind, debit, credit, amount in tx.execute(
+        "SELECT deposit_id, kind, debit, credit, sum(amount_micros) FROM transfers"
+        " WHERE deposit_id IS NOT NULL OR kind IN ('deposit', 'match', 'withdrawn') GROUP BY 1, 2, 3, 4"
+    ):
+        party, _, part = debit.partition(":")
+        booked[deposit_id][_Leg(kind, f"{party}:{_OWN[part]}" if part in _OWN else debit, credit)] += amount
+    for id, source, state, agent_id, asset, amount, bonus in tx.execute(
+        "SELECT id, source, state, agent_id, network || '/' || token, amount_micros, bonus_micros FROM deposits"
+        " ORDER BY id"
+    ):
+        origin = f"chain:{asset}:treasury" if source == "transfer" else f"{agent_id}:authorized"
+        available, granted = f"{agent_id}:available", f"{agent_id}:bonus"
+        came, left = state in ("credited", "withdrawn"), state == "withdrawn"
+        expected = Counter(
+            {
+                _Leg("deposit", origin, available): came * amount,
+                _Leg("match", "grants", granted): came * bonus,
+                _Leg("withdrawn", available, origin): left * amount,
+                _Leg("withdrawn", granted, "grants"): left * bonus,
+            }
+        )
+        expected = Counter({leg: micros for leg, micros in expected.items() if micros})
+        for leg, micros in expected.items():
+            accounts[leg.debit] -= micros
+            accounts[leg.credit] += micros
+        if booked.pop(id, Counter()) != expected:
+            yield Finding("deposit", id, f"is {state}, which its transfers do not say")
+    for deposit_id in booked:
+        yield Finding("deposit", str(deposit_id), "was booked, and there is no such deposit")
+
+
 def _contradictions(story: _Story) -> Iterator[Finding]:
     if story.has_result and (story.state == "held" or story.reason in ("failed", "expired")):
         yield Finding("result", story.id, f"is {story.reason or story.state} and has a result")
@@ -247,6 +297,9 @@ def _contradictions(story: _Story) -> Iterator[Finding]:
         return
     whole = story.settlement == "proven" and story.proven == story.due
     short = story.settlement == "proven" and story.proven < story.due
+    if story.topup:  # what comes is credited, however little
+        whole, short = short or whole, story.settlement == "proven" and story.proven == 0
+        whole = whole and not short
     tells = {
         "captured": story.settlement in ("queued", "sent"),
         "settled": whole or story.taken_back > 0,
@@ -318,7 +371,7 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      "SELECT identity FROM settlements GROUP BY identity HAVING count(*) > 1"),
     ("payment", "collects another payment than its charge was paid by",
      "SELECT s.id FROM settlements s JOIN charges c ON c.id = s.subject"
-     " WHERE s.purpose = 'charge' AND s.identity <> c.identity"),
+     " WHERE s.identity <> c.identity OR (s.purpose = 'topup') <> c.topup"),
     ("proof", "is proven without exactly one proof, or has one without being proven",
      "SELECT s.id FROM settlements s WHERE (s.state = 'proven') <> (SELECT count(*) FROM proofs f"
      " WHERE f.settlement_id = s.id AND f.taken_back_ms IS NULL)"),
@@ -330,6 +383,19 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("proof", "is one log and proves more than one thing",
      "SELECT transaction_hash FROM proofs WHERE taken_back_ms IS NULL"
      " GROUP BY network, transaction_hash, log_index HAVING count(*) > 1"),
+    ("proof", "is one log, and proves a settlement and is a deposit",
+     "SELECT d.id FROM deposits d JOIN proofs f ON f.network = d.network AND f.transaction_hash = d.transaction_hash"
+     " AND f.log_index = d.log_index WHERE d.state IN ('seen', 'credited') AND f.taken_back_ms IS NULL"),
+    ("proof", "is one log, and more than one deposit",
+     "SELECT transaction_hash FROM deposits WHERE state IN ('seen', 'credited') AND source = 'transfer'"
+     " GROUP BY network, transaction_hash, log_index HAVING count(*) > 1"),
+    ("deposit", "is proven, and was not credited as it came, or credited and is not proven",
+     "SELECT s.id FROM settlements s WHERE s.purpose = 'topup' AND s.proven_micros <>"
+     " (SELECT coalesce(sum(d.amount_micros), 0) FROM deposits d"
+     " WHERE d.settlement_id = s.id AND d.state = 'credited')"),
+    ("deposit", "is of a settlement that is no top-up, or of another party",
+     "SELECT d.id FROM deposits d JOIN settlements s ON s.id = d.settlement_id JOIN charges c ON c.id = s.subject"
+     " WHERE s.purpose <> 'topup' OR c.party <> d.agent_id"),
     ("attempt", "is sent, and no transaction is stored for it",
      "SELECT s.id FROM settlements s WHERE s.state = 'sent' AND NOT EXISTS"
      " (SELECT 1 FROM attempt_settlements l WHERE l.settlement_id = s.id)"),

@@ -61,11 +61,11 @@ TOKENS_MAX = 16
 
 OPEN = """
 INSERT INTO charges
-  (id, operation, party, source, asset, held_micros, held_bonus_micros, metered, state, captured_micros,
+  (id, operation, party, source, asset, held_micros, held_bonus_micros, metered, topup, state, captured_micros,
    captured_bonus_micros, refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner,
    work_deadline_ms, created_ms, key_id)
 VALUES
-  (:id, :operation, :party, :source, :asset, :held, :bonus, :metered, 'held', 0,
+  (:id, :operation, :party, :source, :asset, :held, :bonus, :metered, :topup, 'held', 0,
    0, 0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner,
    :work_deadline_ms, :now_ms, :key_id)
 """
@@ -315,6 +315,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
             "held": charge.held_micros,
             "bonus": charge.held_bonus_micros,
             "metered": int(charge.metered),
+            "topup": int(charge.topup),
             "request_id": work.request_id,
             "request_hash": work.request_hash,
             "agent_id": work.agent_id,
@@ -402,9 +403,8 @@ def record(
 def _queue(tx: Tx, charge: Charge, settlement_id: str | None, amount_atomic: int | None) -> Settlement:
     if settlement_id is None or (amount_atomic is None and charge.captured_micros < charge.held_micros):
         raise IllegalMove(f"{charge.id} is captured by signature: its settlement needs an id, and a part its amount")
-    return settlements.queue(
-        tx, settlement_id, Purpose.CHARGE, charge.id, charge.captured_micros, amount_atomic=amount_atomic
-    )
+    purpose = Purpose.TOPUP if charge.topup else Purpose.CHARGE
+    return settlements.queue(tx, settlement_id, purpose, charge.id, charge.captured_micros, amount_atomic=amount_atomic)
 
 
 def refund(tx: Tx, charge_id: str, amount_micros: int, refund_id: str, note: str) -> Charge:
@@ -441,7 +441,7 @@ SELECT {charge_row.COLUMNS},
   coalesce(p.wrong_requests, 0) >= {STRANGERS_MAX}, c.resold_by, c.key_id, {settlements.COLUMNS}
 FROM charges c
 LEFT JOIN payments p ON p.identity = c.identity
-LEFT JOIN settlements s ON s.purpose = 'charge' AND s.subject = c.id
+LEFT JOIN settlements s ON s.identity = c.identity AND s.subject = c.id
 LEFT JOIN proofs f ON f.settlement_id = s.id AND f.taken_back_ms IS NULL
 LEFT JOIN results r ON r.charge_id = c.id AND r.expires_ms > :now_ms
 """  # noqa: S608 constants of this package, no input

@@ -3,28 +3,37 @@
 Each transfer row keeps both balances after it, so a balance at any past sequence number is a look-up. The schema does
 the rest: a trigger brings the accounts along, and a CHECK on them makes an overdraft raise, whatever the caller has
 looked at before.
+
+A debt is paid first: whatever comes to a party's available money or bonus goes on to what it owes, in the same
+transaction, so that who owes has nothing to spend.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.core.transfer import Kind, Transfer
+from gateway.core.transfer import Kind, Part, Transfer
 from gateway.store.database import Tx
 
 APPEND = """
 INSERT INTO transfers
-  (at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id, settlement_id, note)
+  (at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id, settlement_id,
+   deposit_id, note)
 VALUES (
   :at_ms, :kind, :debit, :credit, :amount,
   coalesce((SELECT balance_micros FROM accounts WHERE name = :debit), 0) - :amount,
   coalesce((SELECT balance_micros FROM accounts WHERE name = :credit), 0) + :amount,
-  :charge_id, :settlement_id, :note
+  :charge_id, :settlement_id, :deposit_id, :note
 )
 """
 ENTRY = """
 SELECT seq, at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id,
-  settlement_id, note FROM transfers
+  settlement_id, note, deposit_id FROM transfers
 """
+OWED = """
+SELECT owing.balance_micros, have.balance_micros FROM accounts owing JOIN accounts have ON have.name = :name
+WHERE owing.name = :debt AND owing.balance_micros < 0 AND have.balance_micros > 0
+"""
+_DEBTS = {f":{Part.AVAILABLE}": Part.DEBT, f":{Part.BONUS}": Part.BONUS_DEBT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class Entry:
     charge_id: str | None
     settlement_id: str | None
     note: str
+    deposit_id: str | None = None
 
 
 def post(
@@ -47,23 +57,44 @@ def post(
     *,
     charge_id: str | None = None,
     settlement_id: str | None = None,
+    deposit_id: str | None = None,
     note: str = "",
 ) -> None:
-    """Books the transfers in this order. An overdraft violates the schema and raises the database's own error."""
+    """Books the transfers in this order, then pays what is owed by whom they came to. An overdraft violates the schema
+    and raises the database's own error."""
+    spendable: dict[str, Part] = {}
     for transfer in transfers:
-        tx.execute(
-            APPEND,
-            {
-                "at_ms": tx.now_ms,
-                "kind": transfer.kind,
-                "debit": transfer.debit,
-                "credit": transfer.credit,
-                "amount": transfer.amount_micros,
-                "charge_id": charge_id,
-                "settlement_id": settlement_id,
-                "note": note,
-            },
-        )
+        _append(tx, transfer, charge_id, settlement_id, deposit_id, note)
+        for ending, part in _DEBTS.items():
+            if transfer.credit.endswith(ending):
+                spendable[transfer.credit] = part
+    for name, part in spendable.items():
+        _repay(tx, name, f"{name.partition(':')[0]}:{part}")
+
+
+def _append(
+    tx: Tx, transfer: Transfer, charge_id: str | None, settlement_id: str | None, deposit_id: str | None, note: str
+) -> None:
+    tx.execute(
+        APPEND,
+        {
+            "at_ms": tx.now_ms,
+            "kind": transfer.kind,
+            "debit": transfer.debit,
+            "credit": transfer.credit,
+            "amount": transfer.amount_micros,
+            "charge_id": charge_id,
+            "settlement_id": settlement_id,
+            "deposit_id": deposit_id,
+            "note": note,
+        },
+    )
+
+
+def _repay(tx: Tx, name: str, debt: str) -> None:
+    """For no charge and no deposit: of whatever came, it is the same debt."""
+    for owing, have in tx.execute(OWED, {"name": name, "debt": debt}):
+        _append(tx, Transfer(Kind.REPAID, name, debt, min(have, -owing)), None, None, None, "")
 
 
 def balance(tx: Tx, account: str) -> int:

@@ -13,14 +13,17 @@ from dataclasses import dataclass, replace
 from gateway.core import charge as core_charge
 from gateway.core import settlement as core
 from gateway.core.charge import Charge
+from gateway.core.deposit import Match
 from gateway.core.errors import Conflict, IllegalMove
 from gateway.core.settlement import Attempt, Event, Purpose, Settled, Settlement, State
-from gateway.store import charge_row, ledger
+from gateway.store import charge_row, deposits, ledger
 from gateway.store.database import Row, Tx
 
 COLUMNS = """s.id, s.purpose, s.subject, s.identity, p.network, p.token, p.payer, p.pay_to, s.amount_atomic,
-  s.amount_micros, p.valid_before_s, p.payment, s.state, s.proven_micros, p.admitted_block, s.abandoned"""
-_SELECT = f"SELECT {COLUMNS} FROM settlements s JOIN payments p ON p.identity = s.identity "  # noqa: S608 constants
+  s.amount_micros, p.valid_before_s, p.payment, s.state, s.proven_micros, p.admitted_block, s.abandoned, c.party"""
+_SELECT = f"""
+SELECT {COLUMNS} FROM settlements s JOIN payments p ON p.identity = s.identity JOIN charges c ON c.id = s.subject
+"""  # noqa: S608 constants
 _ATTEMPTS = """
 SELECT a.network, a.key, a.nonce, a.number, a.hash, a.raw, a.max_fee_per_gas, a.sent_ms, l.settlement_id
 FROM attempts a LEFT JOIN attempt_settlements l
@@ -101,11 +104,12 @@ def from_row(row: Row) -> Settlement:
     """A row of COLUMNS."""
     (
         id, purpose, subject, identity, network, token, payer, pay_to, amount_atomic, amount_micros, valid_before_s,
-        payment, state, proven_micros, admitted_block, abandoned,
+        payment, state, proven_micros, admitted_block, abandoned, party,
     ) = row  # fmt: skip
     return Settlement(
         id, Purpose(purpose), subject, identity, network, token, payer, pay_to, int(amount_atomic), amount_micros,
         valid_before_s, payment, State(state), proven_micros, admitted_block, bool(abandoned),
+        party,
     )  # fmt: skip
 
 
@@ -122,9 +126,10 @@ class Proven:
     """None when it had moved before: by this very log, or before a reorganisation."""
 
 
-def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int) -> Proven:
+def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int, *, match: Match | None = None) -> Proven:
     """PROVEN, with its proof. The charge is PAID, or given up when less came than was asked: its result then stays
-    withheld, and what did come is booked as proven, the rest as loss.
+    withheld, and what did come is booked as proven, the rest as loss. Of a top-up what came is credited, with its
+    bonus by `match`.
 
     By the same log again: nothing changes. Raises Conflict when that log proves something else already, or when the
     settlement has ended otherwise.
@@ -134,7 +139,9 @@ def proven(tx: Tx, settlement_id: str, proof: Settled, proven_micros: int) -> Pr
         return Proven(settlement, proof.transaction, None)
     after = _move(tx, settlement, Event.PROVEN, proven_micros, final=int(proof.final), ended_ms=tx.now_ms)
     _take_proof(tx, after, proof)
-    short = proven_micros < settlement.amount_micros
+    if after.purpose is Purpose.TOPUP:
+        deposits.topped_up(tx, after, match)
+    short = proven_micros < settlement.amount_micros and (after.purpose is Purpose.CHARGE or proven_micros == 0)
     charge = _move_charge(tx, after, core_charge.Event.GIVEN_UP if short else core_charge.Event.PAID)
     return Proven(after, proof.transaction, charge)
 
@@ -153,6 +160,8 @@ def taken_back(tx: Tx, settlement_id: str) -> Settlement:
     if _is_final(tx, settlement_id):
         raise Conflict(f"{settlement_id} is final")
     after = _move(tx, settlement, Event.TAKEN_BACK, taken_back=1)
+    if after.purpose is Purpose.TOPUP:
+        deposits.topup_taken_back(tx, after)
     tx.execute(
         "UPDATE proofs SET taken_back_ms = :now_ms WHERE settlement_id = :id AND taken_back_ms IS NULL",
         {"id": settlement_id, "now_ms": tx.now_ms},
@@ -170,7 +179,7 @@ def final(tx: Tx, settlement_id: str) -> None:
         raise Conflict(f"{settlement_id} is not proven")
 
 
-def confirmed(tx: Tx, proofs: Sequence[tuple[str, Settled, int]]) -> list[str]:
+def confirmed(tx: Tx, proofs: Sequence[tuple[str, Settled, int]], *, match: Match | None = None) -> list[str]:
     """Proven settlements with the log that proves each now, and the micros that came by it. By the log that is known:
     FINAL, once it is deep. By another: that one from now on, and the ledger is booked anew; answers with the ids of
     those. All old logs are let go before a new one is taken: a batch that moves within its block trades places.
@@ -188,7 +197,7 @@ def confirmed(tx: Tx, proofs: Sequence[tuple[str, Settled, int]]) -> list[str]:
         elif proof.final:
             final(tx, settlement_id)
     for settlement_id, proof, proven_micros in moved:
-        proven(tx, settlement_id, proof, proven_micros)
+        proven(tx, settlement_id, proof, proven_micros, match=match)
     return [settlement_id for settlement_id, _, _ in moved]
 
 
@@ -237,8 +246,6 @@ def _move(
 ) -> Settlement:
     if (settlement.state, event) not in core.TRANSITIONS:
         raise Conflict(f"{settlement.id} is {settlement.state}: no {event}")
-    if settlement.purpose is not Purpose.CHARGE:
-        raise IllegalMove(f"{settlement.id}: only charges are collected so far")
     after, transfers = core.advance(settlement, event, proven_micros)
     rows = tx.execute(
         "UPDATE settlements SET state = :state, proven_micros = :proven, final = :final, ended_ms = :ended_ms,"
@@ -278,7 +285,8 @@ def _proves(tx: Tx, settlement: Settlement, proof: Settled) -> bool:
 def _take_proof(tx: Tx, settlement: Settlement, proof: Settled) -> None:
     rows = tx.execute(
         "INSERT INTO proofs (network, transaction_hash, log_index, settlement_id, kind, block, amount_atomic, at_ms)"
-        " VALUES (:network, :hash, :log_index, :id, :kind, :block, :amount_atomic, :now_ms)"
+        " SELECT :network, :hash, :log_index, :id, :kind, :block, :amount_atomic, :now_ms"
+        f" WHERE NOT EXISTS ({deposits.HAS_LOG})"
         " ON CONFLICT DO NOTHING RETURNING settlement_id",
         {
             "network": settlement.network, "hash": proof.transaction, "log_index": proof.log_index,

@@ -39,11 +39,16 @@ def test_a_negative_leg_is_a_mistake_and_not_left_out() -> None:
         transfers((Kind.HOLD, "a", "b", -3))
 
 
-@pytest.mark.parametrize("name", [chain_due(ASSET), chain_treasury(ASSET), LOSS, GRANTS, OPERATOR, "agt_1:debt"])
+@pytest.mark.parametrize(
+    "name", [chain_due(ASSET), chain_treasury(ASSET), LOSS, GRANTS, OPERATOR, "agt_1:debt", "agt_1:bonus:debt"]
+)
 def test_assets_and_given_money_may_run_below_zero(name: str) -> None:
     assert may_be_negative(name)
 
 
-@pytest.mark.parametrize("name", [REVENUE, *(account("agt_1", part) for part in Part if part is not Part.DEBT)])
+OWED = (Part.DEBT, Part.BONUS_DEBT)
+
+
+@pytest.mark.parametrize("name", [REVENUE, *(account("agt_1", part) for part in Part if part not in OWED)])
 def test_what_we_owe_never_does(name: str) -> None:
     assert not may_be_negative(name)

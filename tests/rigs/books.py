@@ -9,6 +9,7 @@ from gateway.core.charge import Charge, Source
 from gateway.core.transfer import Kind
 from gateway.store import agents, charges
 from gateway.store.audit import audit
+from gateway.store.database import Row, Tx
 from gateway.store.sqlite import Migration, SqliteDatabase
 
 ASSET = "eip155:31337/0x" + "c" * 40
@@ -47,6 +48,37 @@ async def books(
             assert await db.read(audit) == []
     finally:
         await db.close()
+
+
+Contents = dict[str, list[dict[str, object]]]
+
+
+def contents(tx: Tx) -> Contents:
+    """Every row of every table."""
+    tables = [str(name) for (name,) in tx.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    return {table: [dict(zip(_columns(tx, table), row, strict=True)) for row in _rows(tx, table)] for table in tables}
+
+
+def fill(tx: Tx, rows: Contents) -> None:
+    """The same rows in an empty file of an earlier schema, as far as that had their tables and columns. What it
+    brings itself stays as it is."""
+    tx.execute("PRAGMA defer_foreign_keys = ON")
+    for table, wanted in rows.items():
+        columns = _columns(tx, table)
+        if not columns or table in ("migrations", "accounts", "sqlite_sequence"):
+            continue
+        for row in wanted:
+            kept = {name: value for name, value in row.items() if name in columns}
+            values = ", ".join(f":{name}" for name in kept)
+            tx.execute(f"INSERT INTO {table} ({', '.join(kept)}) VALUES ({values}) ON CONFLICT DO NOTHING", kept)
+
+
+def _columns(tx: Tx, table: str) -> list[str]:
+    return [str(name) for (name,) in tx.execute("SELECT name FROM pragma_table_info(:table)", {"table": table})]
+
+
+def _rows(tx: Tx, table: str) -> list[Row]:
+    return tx.execute(f"SELECT {', '.join(_columns(tx, table))} FROM {table}")
 
 
 def bytes_of(directory: Path) -> bytes:

@@ -78,11 +78,13 @@ class Gate:
         upstream: Scripted | None = None,
         clean: bool = True,
         toml: str = "",
+        base: str | None = None,
         **parts: Any,
     ) -> AsyncIterator["Gate"]:
-        """`home` keeps the database: opened again there, it is the same gateway after a restart."""
+        """`home` keeps the database: opened again there, it is the same gateway after a restart. `base`: the settings
+        but for the database, where it is no sandbox."""
         upstream = upstream or Scripted()
-        settings = parse(tomllib.loads(SETTINGS + toml), {}, base=home)
+        settings = parse(tomllib.loads((SETTINGS if base is None else STORE + base) + toml), {}, base=home)
         async with (
             assemble(settings, settler=settler, sold=[upstream], drain_s=0.2, **parts) as gateway,
             serving(gateway.app) as url,
@@ -147,6 +149,14 @@ class Gate:
         payment = await self.sign(operation=operation, **signing)
         return await self.call(word, operation=operation, payment=payment)
 
+    async def usage_key(self, token: str, *scopes: str) -> str:
+        """A new usage key of the agent with this bearer."""
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        body = orjson.dumps({"scopes": scopes})
+        made = await self.send("POST", "/api/v1/agents/usage-keys", headers=sent, body=body)
+        assert made.status == 201, made.body
+        return str(made.json["key"])
+
     async def agent(self, balance_micros: int = 0, *, grant_micros: int = 0) -> tuple[str, str]:
         """A new agent with this much own money and bonus -> (agent id, bearer)."""
         agent_id, token = f"agt_{secrets.token_hex(13)}", ids.new_token("411_", secrets.token_bytes(32))
@@ -186,10 +196,12 @@ def header(payment: Json) -> str:
     return base64.b64encode(orjson.dumps(payment)).decode()
 
 
-SETTINGS = """
-[settlement]
-kind = "sandbox"
-wait_s = 1
+STORE = """
 [store]
 path = "gate.db"
 """
+SETTINGS = f"""
+[settlement]
+kind = "sandbox"
+wait_s = 1
+{STORE}"""

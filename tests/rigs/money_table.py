@@ -15,24 +15,32 @@ available own money; `ann.held`, `ann.bonus`, `ann.bonus_held`, `ann.authorized`
     match CHARGE MICROS [cost=N]               free|miss|fail|expire CHARGE [cost=N]
     refund CHARGE MICROS id=X                  send CHARGE[,CHARGE] NONCE [number=N] [hash=X]
     prove CHARGE MICROS log=TX:N [final=1]     lose|abandon|back|final|retry CHARGE
-    close NONCE [by=HASH]
+    close NONCE [by=HASH]                      link WALLET agent=X
+    arrive TX:N WALLET MICROS [match=X]        claim TX:N WALLET MICROS agent=X [match=X]
+    vanish TX:N                                orphan TX:N agent=X [match=X]
+
+`sign ... topup=1 agent=X` buys balance. A match is PERCENT,MIN,MAX,BUDGET in micros, and `first` where only an agent's
+first deposit counts: `match=100,10,50,500,first`. A log that vanishes may arrive again.
 
 An outcome is a word for what was answered: a charge's or settlement's state, `short 20` (available),
 `overcommitted 300` (open), `key c1` or `key c1 other`, `known c1` or `known c1 other request, payment`,
-`late released`, `refused stl_c1`; or for what was raised: `conflict`, `illegal`, a problem's code in lower case.
+`late released`, `refused stl_c1`, a deposit's state and its bonus (`credited 50`); or for what was raised: `conflict`,
+`illegal`, a problem's code in lower case.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rigs import books
 
 from gateway.core.agent import Status
 from gateway.core.charge import Event
+from gateway.core.deposit import Arrival, Match
 from gateway.core.errors import Conflict, IllegalMove, Problem
 from gateway.core.settlement import Attempt, ProofKind, Settled, Settlement
 from gateway.core.transfer import Kind, Part, chain_due, chain_treasury
-from gateway.store import agents, charges, settlements
+from gateway.store import agents, charges, deposits, settlements, wallets
 from gateway.store.database import Tx
 from gateway.store.sqlite import SqliteDatabase
 
@@ -135,6 +143,8 @@ def told(outcome: object) -> str:
             return f"late {charge.state}"
         case charges.Charge() | Settlement():
             return outcome.state
+        case deposits.DepositView(deposit=deposit):
+            return f"{deposit.state} {deposit.bonus_micros}" if deposit.bonus_micros else deposit.state
         case tuple():
             return "refused " + " ".join(outcome) if outcome else "sent"
         case True | False:
@@ -159,12 +169,13 @@ def _hold(tx: Tx, charge: str, agent: str, micros: str, key: str = "", request: 
 
 def _sign(
     tx: Tx, charge: str, wallet: str, micros: str, nonce: str = "", spendable: str = "1000000", request: str = "r",
-    payload: str = "", agent: str = "", key: str = "",
+    payload: str = "", agent: str = "", key: str = "", topup: str = "",
 ) -> object:  # fmt: skip
     claim = books.claim(nonce or charge, int(micros), payer=wallet, spendable=int(spendable), payload=payload or None)
     use = charges.KeyUse(wallet, key, request.encode()) if key else None
     work = books.work(agent or None, request=request)
-    return charges.hold(tx, books.signed(charge, int(micros), agent or wallet), work, claim, use)
+    signed = replace(books.signed(charge, int(micros), agent or wallet), topup=bool(topup))
+    return charges.hold(tx, signed, work, claim, use)
 
 
 def _record(event: Event) -> Callable[..., object]:
@@ -193,10 +204,52 @@ def _send(tx: Tx, carried: str, nonce: str, number: str = "0", hash: str = "") -
     )
 
 
-def _prove(tx: Tx, charge: str, micros: str, log: str, final: str = "0") -> object:
+def _arrival(log: str, wallet: str, micros: str) -> Arrival:
+    transaction, index = log.split(":")
+    return Arrival(books.NETWORK, books.TOKEN, wallet, transaction, int(index), 8, "0xb8", int(micros), int(micros))
+
+
+def match_of(rule: str) -> Match | None:
+    """`PERCENT,MIN,MAX,BUDGET[,first]`; nothing is no match."""
+    if not rule:
+        return None
+    percent, least, most, budget, *first = rule.split(",")
+    return Match(int(percent), int(least), int(most), int(budget), first_deposit_only=bool(first))
+
+
+def _new_deposit(tx: Tx) -> str:
+    ((count,),) = tx.execute("SELECT count(*) FROM deposits")
+    return f"dep_{count + 1:04}"
+
+
+def _of_log(tx: Tx, log: str) -> str:
+    """The latest deposit by this log."""
+    transaction, index = log.split(":")
+    ((found,),) = tx.execute(
+        "SELECT max(id) FROM deposits WHERE transaction_hash = :hash AND log_index = :index",
+        {"hash": transaction, "index": int(index)},
+    )
+    return str(found)
+
+
+def _arrive(tx: Tx, log: str, wallet: str, micros: str, match: str = "") -> object:
+    return deposits.arrived(tx, _arrival(log, wallet, micros), _new_deposit(tx), match_of(match))
+
+
+def _vanish(tx: Tx, log: str) -> object:
+    deposits.taken_back(tx, _of_log(tx, log))
+    return deposits.find(tx, _of_log(tx, log))
+
+
+def _claim(tx: Tx, log: str, wallet: str, micros: str, agent: str, match: str = "") -> object:
+    (view,) = deposits.claimed(tx, agent, [_arrival(log, wallet, micros)], [_new_deposit(tx)], match_of(match))
+    return view
+
+
+def _prove(tx: Tx, charge: str, micros: str, log: str, final: str = "0", match: str = "") -> object:
     transaction, index = log.split(":")
     proof = Settled(ProofKind.CHAIN, transaction, int(index), 8, int(micros), final == "1")
-    return settlements.proven(tx, f"stl_{charge}", proof, int(micros)).settlement
+    return settlements.proven(tx, f"stl_{charge}", proof, int(micros), match=match_of(match)).settlement
 
 
 def _close(tx: Tx, nonce: str, by: str = "") -> None:
@@ -224,4 +277,9 @@ _STEPS: dict[str, Callable[..., Any]] = {
     "final": lambda tx, charge: settlements.final(tx, f"stl_{charge}"),
     "retry": lambda tx, charge: settlements.retry(tx, f"stl_{charge}"),
     "close": _close,
+    "link": lambda tx, wallet, agent: wallets.add(tx, wallet, agent, wallets.Role.LINKED),
+    "arrive": _arrive,
+    "claim": _claim,
+    "vanish": _vanish,
+    "orphan": lambda tx, log, agent, match="": deposits.credit_orphan(tx, _of_log(tx, log), agent, match_of(match)),
 }

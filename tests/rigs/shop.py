@@ -193,6 +193,7 @@ def identity(**changes: object) -> Identity:
         "contact_email": "desk@corner.example.com",
         "terms": (terms(BASE), terms(AVALANCHE, OTHER_PAYEE, ("eip3009",))),
         "ownership_proofs": ("0x" + "ab" * 65,),
+        "features": frozenset({"topups", "transfers"}),
     }
     return Identity(**{**fields, **changes})  # type: ignore[arg-type]
 

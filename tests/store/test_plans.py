@@ -9,12 +9,14 @@ from rigs.money_table import RELAYER, play
 
 from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Event
+from gateway.core.deposit import Arrival, Match
 from gateway.core.grant import Policy
 from gateway.core.settlement import Attempt, ProofKind, Settled
 from gateway.store import (
     agents,
     allowances,
     charges,
+    deposits,
     jobs,
     ledger,
     outbox,
@@ -23,6 +25,7 @@ from gateway.store import (
     statements,
     tickets,
     usage_keys,
+    wallets,
 )
 from gateway.store.agents import NewToken
 from gateway.store.database import Row, Tx
@@ -53,6 +56,13 @@ def _names(sql: str, table: str) -> bool:
 PROOF = registrations.Proof(books.WALLET, "eip155:1", False, "n", 9, 5, b"x")
 NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_3", bytes(32), "")
 FUNDS = registrations.Funds(5, {books.PAY_TO: 5})
+RULE = Match(50, 1, 1000, 1000, first_deposit_only=False)
+SENDER = "0x" + "a1" * 20
+
+
+def arrival(transaction: str) -> Arrival:
+    return Arrival(books.NETWORK, books.TOKEN, SENDER, transaction, 0, 8, "0xb", 40, 40)
+
 
 CALLS: dict[str, Callable[[Tx], object]] = {
     "hold": lambda tx: charges.hold(
@@ -121,6 +131,18 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "revoke": lambda tx: usage_keys.revoke(tx, "ann", "key_1"),
     "last used": lambda tx: agents.note_used(tx, {"tok_1": 1}),
     "balance": lambda tx: agents.balance(tx, "ann"),
+    "deposit": lambda tx: deposits.arrived(tx, arrival("0xd2"), "dep_2", RULE),
+    "deposit seen again": lambda tx: deposits.arrived(tx, arrival("0xd1"), "dep_3", RULE),
+    "deposit claimed": lambda tx: deposits.claimed(tx, "ann", [arrival("0xd3")], ["dep_4"], RULE),
+    "deposits of a transaction": lambda tx: deposits.of_transaction(tx, "ann", books.NETWORK, "0xd1"),
+    "deposits that are new": lambda tx: deposits.news(tx, [arrival("0xd1"), arrival("0xd4")]),
+    "deposits linked since": lambda tx: deposits.linked_since(tx, RULE),
+    "deposit taken back": lambda tx: deposits.taken_back(tx, "dep_1"),
+    "deposits watched": lambda tx: deposits.watched(tx, books.NETWORK),
+    "deposit of a settlement": lambda tx: deposits.of_settlement(tx, "stl_c1"),
+    "deposits matched": lambda tx: (deposits.matched_micros(tx), deposits.matched_micros(tx, "ann")),
+    "deposits listed": lambda tx: deposits.listing(tx, 5, agent_id="ann"),
+    "topped up": lambda tx: settlements.proven(tx, "stl_t1", Settled(ProofKind.CHAIN, "0xu", 1, 1, 30), 30, match=RULE),
     "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
     "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
     "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
@@ -143,8 +165,12 @@ async def test_nothing_walks_through_a_table(db: SqliteDatabase, call: str) -> N
         match  c3 300      -> captured  | ann.held 0, revenue 900
         sign   h1 bob 5    -> held      | bob.authorized 5, due -605
         hold   h2 ann 5    -> held      | ann 695, ann.held 5
+        sign   t1 bob 30 agent=ann topup=1 -> held      | ann.authorized 30, due -635
+        match  t1 30       -> captured
         """,
     )
+    await db.write(wallets.add, SENDER, "ann", wallets.Role.LINKED)
+    await db.write(deposits.arrived, arrival("0xd1"), "dep_1", None)
 
     await db.write(
         usage_keys.create, "key_1", "ann", KeyTerms("", ("jobs",), Cap(50, Period.WEEK)),

@@ -12,7 +12,6 @@ import pytest
 from rigs import books
 from rigs.books import Clock
 
-from gateway.core import charge as core
 from gateway.core import crash
 from gateway.core.transfer import OPERATOR, Kind, Part, Transfer, account
 from gateway.store import agents, charges, ledger
@@ -367,7 +366,10 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     """Its rules are made anew, and mean the same."""
     first, *later = read_migrations()
     async with books.books(tmp_path / "l.db", migrations=[first], clean=False) as db:  # the audit asks of later tables
-        await books.agent(db, "ann", own=5)
+        await db.write(agents.create, "ann", "ann")
+        await db.write(
+            lambda tx: tx.execute("INSERT INTO credits VALUES ('crd_1', 'ann', 'credit', 5, '', 1_800_000_000_000)")
+        )
         await db.write(
             lambda tx: tx.execute(
                 "INSERT INTO charges (id, operation, party, source, held_micros, held_bonus_micros, state,"
@@ -376,11 +378,23 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
                 " 'held', 0, 0, 0, 0, 'req_1', x'00', 'ann', 'own_1', 1, 1)"
             )
         )
-        await db.write(ledger.post, core.hold(books.charge("c1", "ann", 5)), charge_id="c1")
+        for values in (
+            "'credit', 'operator', 'ann:available', 5, -5, 5, NULL, ''",
+            "'hold', 'ann:available', 'ann:held', 5, 0, 5, 'c1', ''",
+        ):
+            await db.write(
+                lambda tx, values=values: tx.execute(
+                    "INSERT INTO transfers (at_ms, kind, debit, credit, amount_micros, debit_after_micros,"
+                    f" credit_after_micros, charge_id, note) VALUES (1_800_000_000_000, {values})"
+                )
+            )
     assert later
-    async with books.books(tmp_path / "l.db") as db:
+    async with books.books(tmp_path / "l.db", clean=False) as db:
         await db.write(charges.record, "c1", charges.Event.MATCHED, 5)
         for state in ("held", "released", "unpaid"):
             with pytest.raises(apsw.ConstraintError):
                 await db.write(lambda tx, to=state: tx.execute("UPDATE charges SET state = :to", {"to": to}))
         assert await db.read(audit) == []
+        await db.write(ledger.post, [Transfer(Kind.DEPOSIT, OPERATOR, "ann:available", 7)])
+        await db.write(ledger.post, [Transfer(Kind.WITHDRAWN, "ann:available", OPERATOR, 7)])
+        assert {finding.rule for finding in await db.read(audit)} == {"deposit"}, "of no deposit"
