@@ -655,6 +655,9 @@ def edge_parts(
         jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
         limiter, metrics.call,
     )  # fmt: skip
+    agent_door = Agents(
+        db, tokens, catalogue, limits, clock, entropy, job_terms(settings).most_micros, settings.deposit_match.rule
+    )
     money_door = DepositDoor(
         db, tokens, purchase, deposits, limits, limiter, tuple(each.network for each in deposit_networks(settings)),
         lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
@@ -696,11 +699,11 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, clock, entropy, settings.deposit_match.rule).routes(),
+            *agent_door.routes(),
+            *money_door.routes(),
             *Statement(db, tokens).routes(),
             *WalletDoor(db, tokens, registration, limits, limiter).routes(),
             *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
-            *money_door.routes(),
             *Charges(db, tokens, limiter).routes(),
             *door.routes(),
             *ticket_door.routes(),

@@ -204,6 +204,8 @@ ROUTES: tuple[Free, ...] = (
             wallets={"type": ["array", "null"], "items": _WALLET},
             **{name: {**_USD, "type": ["string", "null"]} for name in _AMOUNTS},
             deposit_match=_OBJECT_OR_NONE,
+            spent_usd_30d={**_USD, "type": ["string", "null"]},
+            limits=_object(requests_per_min={"type": ["integer", "null"]}, job_ceiling_cap_usd=_USD),
             routes={"type": "object"},
         ),
         access="agent",

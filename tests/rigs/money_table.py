@@ -47,13 +47,14 @@ from gateway.store.sqlite import SqliteDatabase
 RELAYER = "0x" + "e" * 40
 
 
-async def play(db: SqliteDatabase, table: str) -> None:
-    """Plays every line; an AssertionError names the first that came out differently."""
+async def play(db: SqliteDatabase, table: str, after: Callable[[], None] = lambda: None) -> None:
+    """Plays every line, and `after` each; an AssertionError names the first that came out differently."""
     stage = _Stage(db)
     for number, line in enumerate(table.splitlines(), 1):
         text = line.split("#")[0].strip()
         if text:
             await stage.line(f"line {number}: {text}", text)
+            after()
 
 
 class _Stage:

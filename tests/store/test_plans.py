@@ -144,6 +144,7 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "deposits listed": lambda tx: deposits.listing(tx, 5, agent_id="ann"),
     "topped up": lambda tx: settlements.proven(tx, "stl_t1", Settled(ProofKind.CHAIN, "0xu", 1, 1, 30), 30, match=RULE),
     "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "spent": lambda tx: statements.spent(tx, "ann", 1),
     "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
     "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
     "ticket": lambda tx: tickets.find(tx, "tkt_1"),
