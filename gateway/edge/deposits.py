@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,9 +32,10 @@ from gateway.core.settlement import State
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.paid import idempotency_key, payment_of, pending, receipt, refusal
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
-from gateway.edge.usage_keys import private
 from gateway.edge.visit import visit_of
 from gateway.flows.deposits import Deposits
 from gateway.flows.fulfilling import Call
@@ -100,6 +100,7 @@ class DepositDoor:
     purchase: Purchase
     deposits: Deposits
     limits: Limits
+    limiter: Limiter
     networks: tuple[Network, ...]
     """Those that plain transfers are taken on."""
     offers: OffersOf
@@ -121,6 +122,8 @@ class DepositDoor:
             raise Problem(Code.ROUTE_OFFLINE, "balances are not topped up by x402 here")
         principal = await self._agent(request)
         payment = payment_of(request)
+        if payment is None:
+            self.limiter.caller("unpaid", visit_of(request))
         asked = await self._asked(request, lenient=principal is None and payment is None)
         selling = operation(asked.amount_usd)
         offers = tuple(offer for offer in self.offers(selling) if asked.chain_id in (None, chain_id(offer.network)))
@@ -176,11 +179,7 @@ class DepositDoor:
             raise Problem(Code.UPSTREAM_ERROR, "this was interrupted; nothing was taken, send the same payment again")
         found = None if settlement is None else await self.db.read(deposits.of_settlement, settlement.id)
         if found is not None and view.transaction is not None:
-            headers = {
-                "Cache-Control": "private, no-store",
-                "X-Charge-Id": view.charge.id,
-                "PAYMENT-RESPONSE": receipt(view, success=True),
-            }
+            headers = {"X-Charge-Id": view.charge.id, "PAYMENT-RESPONSE": receipt(view, success=True)}
             if bought.replayed:
                 headers["Idempotent-Replay"] = "true"
             told = {
@@ -190,7 +189,7 @@ class DepositDoor:
                 "settlement": {"network": found.network, "transaction": view.transaction, "state": "proven"},
                 **_credited(found),
             }
-            return Response(orjson.dumps(told), 200, headers, media_type="application/json")
+            return private(told, headers=headers)
         if settlement is not None and (settlement.abandoned or settlement.state is State.LOST):
             raise Problem(
                 Code.SETTLEMENT_FAILED,
@@ -205,6 +204,7 @@ class DepositDoor:
     async def receive_address(self, request: Request) -> Response:
         """Open to anybody: it is a public address, and says whose transfers count."""
         address = self._address()
+        self.limiter.caller("documents", visit_of(request))
         return private(
             {
                 "receive_address": checksum_address(address),
@@ -231,6 +231,7 @@ class DepositDoor:
         if principal is None:
             raise Problem(Code.INVALID_TOKEN, "bring the bearer token of the agent that is to be credited")
         asked = Claim.model_validate(await read_json(request, self.limits))
+        self.limiter.hit("claims", principal.agent_id, visit_of(request))
         found = await self.deposits.claim(principal.agent_id, asked.chain_id, asked.tx_hash.lower())
         return private(
             {

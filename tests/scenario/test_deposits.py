@@ -189,6 +189,22 @@ async def test_nothing_is_asked_of_the_chain_before_the_cheap_checks(tmp_path: P
         assert proxy.calls["eth_getTransactionReceipt"] == asked
 
 
+async def test_an_agent_claims_so_often_and_then_the_chain_is_not_asked(tmp_path: Path, chain: Chain) -> None:
+    limits = '[rate_limits]\nclaims = "2 per minute"'
+    async with RpcProxy(chain.url) as proxy, bank(tmp_path, chain, rpc=proxy.url, toml=limits) as at:
+        _, token = await at.agent(HAL)
+        _, other = await at.agent(IDA)
+        told = [await at.claim(token, "0x" + f"{n:064x}") for n in range(4)]
+        assert [reply.status for reply in told[:2]] == [404, 404]
+        asked = proxy.calls["eth_getTransactionReceipt"]
+        assert asked >= 2
+        assert {(reply.status, reply.json["code"]) for reply in told[2:]} == {(429, "RATE_LIMITED")}
+        assert told[2].headers["RateLimit-Policy"] == '"claims";q=2;w=60'
+        assert (await at.claim(token, "nonsense")).status == 422
+        assert proxy.calls["eth_getTransactionReceipt"] == asked
+        assert (await at.claim(other, "0x" + "1" * 64)).status == 404
+
+
 async def test_an_x402_settlement_is_no_deposit(tmp_path: Path, chain: Chain) -> None:
     async with bank(tmp_path, chain) as at:
         agent_id, token = await at.agent(HAL)

@@ -10,6 +10,7 @@ from rigs.gate import KEYS, Gate, Reply, header
 from rigs.newcomer import Newcomer
 from rigs.payer import Payer, echoing
 from rigs.running import eventually
+from rigs.scripted import miss
 
 from gateway.settlement.sandbox import Weather
 from gateway.store import deposits, settlements
@@ -82,6 +83,20 @@ async def test_paid_it_is_credited_once(tmp_path: Path, method: str) -> None:
         assert changed.status in (402, 409)
         reply = await gate.call("hello", token=token)
         assert reply.json["billing"]["mode"] == "virtual_balance"
+
+
+async def test_whoever_guessed_too_often_may_still_bring_money(tmp_path: Path) -> None:
+    limits = '[service]\ntrusted_proxies = ["127.0.0.1"]\n[rate_limits]\nmisses = "1 per day"\nunpaid = "3 per minute"'
+    async with Gate.open(tmp_path, toml=limits) as gate:
+        gate.upstream.script["nobody"] = miss
+        agent_id, token = await gate.agent(1_000_000)
+        assert (await gate.call("nobody", token=token)).json["matched"] is False
+        assert (await gate.call("hello", token=token)).status == 429
+        payment = await sign(gate, token=token)
+        assert (await eventually_paid(gate, token, payment)).json["credited_usd"] == "5.000"
+        assert (await gate.balance(agent_id)).available == 6_000_000
+        client = {"X-Forwarded-For": "203.0.113.7"}
+        assert [(await ask(gate, token=token, headers=client)).status for _ in range(4)] == [402] * 3 + [429]
 
 
 async def eventually_paid(gate: Gate, token: str, payment: Any) -> Reply:
