@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from rigs.gate import KEYS, Gate, Reply, header
+from rigs.newcomer import Newcomer
 from rigs.payer import Payer, echoing
 from rigs.running import eventually
 from rigs.scripted import miss
@@ -216,6 +217,17 @@ async def test_a_usage_key_tops_nothing_up_whatever_its_scopes(tmp_path: Path) -
             assert (told.json["bonus_usd"], told.json["debt_usd"]) == (bonus, bonus and "0.000")
             assert (told.json["deposit_match"] or {"matched_usd": None})["matched_usd"] == match
             assert told.headers["Cache-Control"] == "private, no-store"
+
+
+async def test_a_top_up_is_within_what_its_wallet_has_allowed(tmp_path: Path) -> None:
+    async with Gate.open(tmp_path) as gate:
+        registered = (await Newcomer(gate, KEYS[0]).register(allowance_usd="6")).json
+        token = registered["token"]
+        assert (await ask(gate, token=token, payment=await sign(gate, token=token))).status == 200
+        refused = await ask(gate, "2", token=token, payment=await sign(gate, "2", token=token))
+        assert (refused.status, refused.json["code"]) == (402, "ALLOWANCE_EXCEEDED")
+        assert (await ask(gate, "1", token=token, payment=await sign(gate, "1", token=token))).status == 200
+        assert (await gate.balance(registered["agent_id"])).available == 6_000_000
 
 
 async def test_nobody_keeps_an_answer_with_money_in_it(tmp_path: Path) -> None:
