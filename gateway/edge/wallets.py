@@ -30,6 +30,8 @@ SIGNATURE_BYTES_MAX = 4096
 """Of a contract with many owners. A key's has 65."""
 MESSAGE_CHARS_MAX = 2048
 LABEL_CHARS_MAX = 100
+RECOVER = "recover by this wallet: POST /api/v1/agents/wallet-recover/challenge"
+ASK = "ask the operator for another"
 
 
 def _lower(text: str) -> str:
@@ -89,6 +91,8 @@ class WalletDoor:
     tokens: Tokens
     registration: Registration
     limits: Limits
+    recovers: bool = False
+    """Whether an agent can be recovered by its wallet here."""
 
     def routes(self) -> list[Route]:
         return [
@@ -127,7 +131,7 @@ class WalletDoor:
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
                     "created": False,
-                    "hint": "Rotate with the current token, or recover at /connect?action=recover",
+                    "hint": f"Rotate with the current token, or, if it is lost, {RECOVER if self.recovers else ASK}",
                 }
             )
         return private(await self._newcomer(admitted), 201)

@@ -455,6 +455,17 @@ class DepositsTable(Table):
         return parse_usd(self.min_usd)
 
 
+class WalletRecoveryTable(Table):
+    """Agents that have lost their token and still have their wallet; where plain transfers are taken."""
+
+    enabled: bool = Field(True, description="false: only you give an agent another token, by `faregate agents token`")
+    key_file: File | None = Field(
+        None,
+        description="the key that what agents ask about is hashed with, else beside the ledger, with .leads-key after "
+        "its name; made at the first start, and no part of a backup: keep a copy of it apart",
+    )
+
+
 class DepositMatchTable(Table):
     """Bonus that comes with a deposit: spent after own money, and never paid out."""
 
@@ -548,6 +559,7 @@ class Settings(Table):
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()
     deposit_match: DepositMatchTable = DepositMatchTable()
+    wallet_recovery: WalletRecoveryTable = WalletRecoveryTable()
     support: SupportTable = SupportTable()
     registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')

@@ -13,10 +13,13 @@ KEY_BYTES = 32
 def kept_key(path: Path, fresh: bytes) -> bytes:
     """The key in the file; `fresh` where there is no file yet, written for its owner alone. Of several processes that
     start at once one makes it, and the others read it. Raises SettingsError for a file that holds no key."""
-    key = _read(path)
-    if key is None:
-        _make(path, fresh)
+    try:
         key = _read(path)
+        if key is None:
+            _make(path, fresh)
+            key = _read(path)
+    except OSError as error:
+        raise SettingsError((f"{path}: this key cannot be read or made: {error.strerror}",)) from None
     if key is None or len(key) != KEY_BYTES:
         raise SettingsError((f"{path}: this is no key of ours: put the right file there, or move this one away",))
     return key

@@ -63,7 +63,7 @@ def thin(tx: Tx, agent_id: str, leads_max: int = LEADS_MAX) -> None:
     """Leaves this agent its newest."""
     tx.execute(
         "DELETE FROM leads WHERE agent_id = :agent_id AND digest IN (SELECT digest FROM leads"
-        " WHERE agent_id = :agent_id ORDER BY asked_day DESC, digest LIMIT -1 OFFSET :max)",
+        " WHERE agent_id = :agent_id ORDER BY asked_day DESC, digest LIMIT 1000000000 OFFSET :max)",
         {"agent_id": agent_id, "max": leads_max},
     )
 
