@@ -2,6 +2,7 @@
 Circle's real token."""
 
 import asyncio
+import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,20 +16,22 @@ from eth_account import Account
 from pydantic import BaseModel, ConfigDict
 from rigs import books
 from rigs.chain import CHAIN_ID, PAYER_KEYS, USDC, Chain
-from rigs.gate import Gate, Json, Reply
-from rigs.newcomer import ask
+from rigs.gate import Gate, Json, Reply, header
+from rigs.newcomer import Newcomer, ask
 from rigs.payer import Payer, echoing
 from rigs.rpc import RpcProxy, refuse
-from rigs.running import eventually, relayed
+from rigs.running import relayed
 from rigs.scripted import METERED, Scripted, failure, miss
 
 from gateway.core import wallet_recovery as core
 from gateway.core.agent import Status
 from gateway.core.catalogue import Operation, Price
+from gateway.core.transfer import Kind
 from gateway.core.upstream import Context, Match, Offering, Outcome
 from gateway.edge import logs
-from gateway.store import actions, agents, deposits, leads, wallets
+from gateway.store import actions, agents, deposits, wallet_recoveries, wallets
 from gateway.store.database import Tx
+from gateway.store.owners import FileLock
 from upstreams.person import PersonQuery, PhoneQuery
 
 pytestmark = pytest.mark.chain
@@ -182,6 +185,15 @@ async def desk(home: Path, chain: Chain, *, toml: str = "", rpc: str | None = No
         yield Desk(gate, chain, address, home, clock)
 
 
+def key_of(home: Path) -> Path:
+    return home / "gate.db.leads-key"
+
+
+def unwatched(home: Path) -> None:
+    """Another process watches the chain: this one asks it only when somebody makes it."""
+    assert FileLock(home / f"gate.db.deposits-{CHAIN_ID}.lock").acquire()
+
+
 def refused(reply: Reply, status: int, code: str, reason: str | None = None) -> None:
     assert (reply.status, reply.json["code"]) == (status, code), reply.body
     if reason is not None:
@@ -260,11 +272,9 @@ async def test_f130_two_parties_race_and_both_hold_the_wallet(tmp_path: Path, ch
 async def test_f130_tokens_die_in_the_commit(tmp_path: Path, chain: Chain) -> None:
     """Calls, rotations and new keys by the old token, all the while: once the new one is told, none of them passes."""
     async with desk(tmp_path, chain) as at:
-        agent_id, lost = await at.agent()
-        _, second = await at.gate.agent()
-        await at.gate.gateway.db.write(
-            lambda tx: tx.execute("UPDATE tokens SET agent_id = :id WHERE agent_id <> :id", {"id": agent_id})
-        )
+        _, lost = await at.agent()
+        rotated = await at.ask(lost, "agents/token/rotate", {"grace_seconds": 300})
+        second = rotated.json["token"]
         challenge = await at.challenge()
         sent = at.send(challenge)
         recovering = asyncio.create_task(at.complete(challenge, sent))
@@ -405,3 +415,458 @@ class Alternating:
     def __call__(self, count: int) -> bytes:
         self.count += 1
         return bytes(count) if self.count % 2 else self.count.to_bytes(count)
+
+
+# what is answered
+
+
+async def test_a_wrong_answer_teaches_nothing(tmp_path: Path, chain: Chain) -> None:
+    """Near or far, of somebody else's history or no word at all: the same bytes, but for the tries that are left. The
+    third is the last for a day, and what was sent is credited all the same."""
+    clock = Clock(float(chain.now))
+    async with desk(tmp_path, chain, clock=clock) as at:
+        agent_id, lost = await at.agent()
+        _, others = await at.agent(IDA.address, asks=False)
+        await at.ask(others, "enrich/phone", {"phone": "+12065550177"})
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        wrong = [await at.complete(challenge, sent, each) for each in ("+12065550143", "+12065550177", "xyzzy" * 40)]
+        assert [reply.status for reply in wrong] == [403] * 3
+        assert [reply.json["details"] for reply in wrong] == [{"attempts_left": left} for left in (2, 1, 0)]
+        first, second = ({**reply.json, "request_id": 0, "details": 0} for reply in wrong[:2])
+        assert first == second
+        assert first["code"] == "RECOVERY_ANSWER_WRONG"
+        locked = await at.complete(challenge, sent)
+        refused(locked, 403, "RECOVERY_LOCKED")
+        assert DAY_S - 60 <= int(locked.headers["Retry-After"]) <= DAY_S
+        again = await ask(at.gate, CHALLENGE, {"address": HAL.address})
+        refused(again, 403, "RECOVERY_LOCKED")
+        paid = int(challenge["amount_atomic"])
+        assert (await at.gate.balance(agent_id)).available == 10 * USD - 330_000 + paid
+        assert (await at.me(lost)).status == 200, "and nobody was shut out"
+        clock.now += DAY_S + 1
+        assert (await at.recover()).status == 200
+
+
+async def test_tries_are_the_agents_whatever_the_challenge(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        await at.agent()
+        challenges = [await at.challenge() for _ in range(4)]
+        sent = [at.send(challenge) for challenge in challenges]
+        left = [
+            (await at.complete(challenge, made, "wrong answer")).json["details"]["attempts_left"]
+            for challenge, made in zip(challenges[:3], sent, strict=False)
+        ]
+        assert left == [2, 1, 0]
+        refused(await at.complete(challenges[3], sent[3]), 403, "RECOVERY_LOCKED")
+
+
+async def test_fifty_wrong_answers_at_once_are_three_tries(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        await at.agent()
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        replies = await asyncio.gather(*(at.complete(challenge, sent, f"wrong {n}") for n in range(50)))
+        codes = [reply.json["code"] for reply in replies]
+        assert codes.count("RECOVERY_ANSWER_WRONG") == 3
+        assert codes.count("RECOVERY_LOCKED") == 47
+        assert await at.wrong() == 3
+
+
+async def test_f130_who_has_sent_nothing_burns_no_try(tmp_path: Path, chain: Chain) -> None:
+    """And learns nothing: right and wrong answers are the same to him."""
+    async with desk(tmp_path, chain) as at:
+        await at.agent()
+        his = await at.challenge()
+        at.send({"amount_atomic": his["amount_atomic"], "pay_to": at.address}, EVE.address)
+        nothing = "0x" + "00" * 32
+        told = [await at.complete(his, nothing, answer) for answer in (PHONE, *(f"wrong {n}" for n in range(30)))]
+        assert {orjson.dumps({**reply.json, "request_id": 0}) for reply in told} == {
+            orjson.dumps({**told[0].json, "request_id": 0})
+        }
+        challenge = await at.challenge()
+        assert challenge["attempts_left"] == 3
+        sent = at.send(challenge)
+        stolen = [await at.complete(his, sent, f"wrong {n}") for n in range(5)]
+        assert {reply.json["code"] for reply in stolen} == {"RECOVERY_TRANSFER_WRONG"}
+        assert await at.wrong() == 0
+        assert (await at.complete(challenge, sent)).status == 200
+
+
+ASKED = (
+    ("enrich/phone", {"phone": "(206) 555-0143"}, "+1 206 555 0143"),
+    ("enrich/person", {"name": "Zoë O'Imagined", "zip": "98101"}, "zoe oimagined"),
+    ("enrich/person", {"first_name": "Dana", "middle_name": "Q", "last_name": "Sample"}, "Sample, Dana"),
+    ("enrich/person", {"email": "Dana.Sample@example.com"}, " dana.sample@EXAMPLE.com "),
+    ("enrich/person", {"phone": "+442071838750", "street": "1 Example Rd"}, "+44 20 7183 8750"),
+    ("enrich/websearch", {"business_name": "Crumb & Sons, Inc."}, "CRUMB SONS INC"),
+    ("enrich/lead-session", {"lead": {"contact_id": 81550000, "company": "X"}}, 81550000),
+    ("enrich/lead-session", {"lead": {"contact_id": 81550000, "company": "X"}}, "81550000"),
+    ("enrich/lead-session", {"lead": {"number1": "2065550151", "notes": "of no use"}}, "206.555.0151"),
+)
+
+
+@pytest.mark.parametrize(("route", "body", "answer"), ASKED)
+async def test_what_was_asked_is_the_answer_in_any_spelling(
+    tmp_path: Path, chain: Chain, route: str, body: Json, answer: Json
+) -> None:
+    async with desk(tmp_path, chain) as at:
+        agent_id, token = await at.agent(asks=False)
+        assert (await at.ask(token, route, body)).status == 200
+        reply = await at.recover(answer=answer)
+        assert (reply.status, reply.json.get("agent_id")) == (200, agent_id), reply.body
+
+
+async def test_a_miss_counts_and_a_failure_does_not(tmp_path: Path, chain: Chain) -> None:
+    upstream = Enriching(script={"enrich/phone": failure})
+    async with desk(tmp_path, chain, upstream=upstream) as at:
+        _, token = await at.agent(asks=False)
+        assert (await at.ask(token, "enrich/phone", {"phone": PHONE})).status == 502
+        assert (await at.ask(token, "enrich/phone", {"phone": "12"})).status == 422
+        assert (await at.ask(token, "test/alpha", {"word": "something"})).status == 200
+        assert await at.leads() == 0
+        refused(await ask(at.gate, CHALLENGE, {"address": HAL.address}), 404, "RECOVERY_NOT_ELIGIBLE")
+        upstream.script["enrich/phone"] = miss
+        missed = await at.ask(token, "enrich/phone", {"phone": PHONE})
+        assert (missed.status, missed.json["billed"]) == (200, False)
+        for _ in range(3):
+            assert (await at.ask(token, "enrich/phone", {"phone": "206-555-0142"})).status == 200
+        assert await at.leads() == 1
+        assert (await at.recover()).status == 200
+
+
+async def test_f130_who_has_the_wallet_alone_makes_himself_no_history(tmp_path: Path, chain: Chain) -> None:
+    """Paid by the wallet without a token, a call is nobody's history; beside the agent's token it is the agent's."""
+    async with desk(tmp_path, chain) as at:
+        _, token = await at.agent(asks=False)
+        required = (await at.gate.send("POST", "/api/v1/enrich/phone")).offer
+        for headers in ({}, {"Authorization": f"Bearer {token}"}):
+            assert await at.leads() == 0
+            payment = echoing(HAL.eip3009(required["accepts"][0]), required)
+            sent = {"Content-Type": "application/json", "PAYMENT-SIGNATURE": header(payment), **headers}
+            body = orjson.dumps({"phone": PHONE})
+            paid = await at.gate.send("POST", "/api/v1/enrich/phone", headers=sent, body=body)
+            assert paid.status == 200, paid.body
+        assert await at.leads() == 1
+
+
+async def test_history_is_forgotten_after_ninety_days(tmp_path: Path, chain: Chain) -> None:
+    clock = Clock(float(chain.now))
+    async with desk(tmp_path, chain, clock=clock) as at:
+        _, token = await at.agent()
+        clock.now += 89 * DAY_S
+        await at.gate.gateway.recovery.once()
+        challenge = await at.challenge()
+        clock.now += 2 * DAY_S
+        refused(await ask(at.gate, CHALLENGE, {"address": HAL.address}), 404, "RECOVERY_NOT_ELIGIBLE")
+        refused(await at.complete(challenge, "0x" + "00" * 32), 410, "RECOVERY_EXPIRED")
+        assert await at.leads() == 1
+        await at.gate.gateway.recovery.once()
+        assert await at.leads() == 0
+        await at.ask(token, "enrich/phone", {"phone": PHONE})
+        clock.now += 60 * DAY_S
+        await at.ask(token, "enrich/phone", {"phone": PHONE})
+        clock.now += 60 * DAY_S
+        await at.gate.gateway.recovery.once()
+        assert await at.leads() == 1, "asked again, it is as young as the last time"
+
+
+# who is told what
+
+
+async def test_f131_f130_unknown_wallets_and_those_without_history_are_the_same(tmp_path: Path, chain: Chain) -> None:
+    unwatched(tmp_path)
+    async with RpcProxy(chain.url) as proxy, desk(tmp_path, chain, rpc=proxy.url) as at:
+        await at.agent(IDA.address, asks=False)
+        frozen, _ = await at.agent(EVE.address)
+        await at.gate.gateway.db.write(agents.set_status, frozen, Status.FROZEN)
+        linked, _ = await at.agent()
+        further = Account.create().address
+        await at.gate.gateway.db.write(wallets.add, further.lower(), linked, wallets.Role.LINKED)
+        asked = proxy.requests
+        told = [
+            await ask(at.gate, CHALLENGE, {"address": address})
+            for address in (Account.create().address, IDA.address, EVE.address, further)
+        ]
+        for reply in told:
+            refused(reply, 404, "RECOVERY_NOT_ELIGIBLE")
+            assert {**reply.json, "request_id": 0} == {**told[0].json, "request_id": 0}
+        assert {reply.headers["Content-Length"] for reply in told} == {told[0].headers["Content-Length"]}
+        assert proxy.requests == asked, "and the chain is asked for none of them"
+
+
+async def test_the_same_work_for_wallets_known_and_unknown(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        await at.agent(IDA.address, asks=False)
+        await at.agent()
+
+        shapes = []
+        for address in (EVE.address, IDA.address, HAL.address):
+            heard: list[str] = []
+            await at.gate.gateway.db.read(_standing, address.lower(), heard)
+            shapes.append(heard)
+        assert shapes[0] == shapes[1] == shapes[2]
+
+
+@dataclass
+class Listening:
+    """A Tx that writes down what is asked of it."""
+
+    tx: Tx
+    heard: list[str]
+
+    @property
+    def now_ms(self) -> int:
+        return self.tx.now_ms
+
+    def execute(self, sql: str, params: Any = None) -> Any:
+        self.heard.append(sql)
+        return self.tx.execute(sql, params or {})
+
+
+def _standing(tx: Tx, /, address: str, heard: list[str]) -> None:
+    wallet_recoveries.standing(Listening(tx, heard), address, 0)  # type: ignore[arg-type]
+
+
+async def test_a_frozen_agent_is_not_recovered(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        agent_id, lost = await at.agent()
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        await at.look()
+        await at.gate.gateway.db.write(agents.set_status, agent_id, Status.FROZEN)
+        refused(await at.complete(challenge, sent), 404, "RECOVERY_NOT_ELIGIBLE")
+        await at.gate.gateway.db.write(agents.set_status, agent_id, Status.ACTIVE)
+        assert (await at.complete(challenge, sent)).status == 200
+        assert (await at.me(lost)).status == 401
+
+
+SPELLINGS = {
+    "lower": str.lower,
+    "upper": lambda address: "0x" + address[2:].upper(),
+    "checksum": lambda address: address,
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+async def test_f131_recovery_knows_a_wallet_in_every_spelling(tmp_path: Path, chain: Chain, spell: Any) -> None:
+    async with desk(tmp_path, chain) as at:
+        agent_id, _ = await at.agent()
+        challenge = await at.challenge(spell(HAL.address))
+        assert challenge["from"] == HAL.address
+        sent = at.send(challenge)
+        reply = await at.complete(challenge, "0x" + sent[2:].upper())
+        assert (reply.status, reply.json["agent_id"]) == (200, agent_id)
+
+
+def mistyped(address: str) -> str:
+    return address[:-1] + ("0" if address[-1] != "0" else "1")
+
+
+BAD = (
+    {"address": mistyped(HAL.address)}, {"address": HAL.address.swapcase().replace("X", "x")}, {"address": "0x12"},
+    {"address": HAL.address[2:]}, {"address": HAL.address + "00"}, {"address": None}, {}, [], "x",
+    {"address": HAL.address, "more": 1}, {"address": HAL.address, "chain_id": "1"},
+    {"address": HAL.address, "chain_id": 0},
+)  # fmt: skip
+
+
+async def test_f131_a_bad_request_costs_nothing(tmp_path: Path, chain: Chain) -> None:
+    """No 500, and no question to the chain."""
+    unwatched(tmp_path)
+    async with RpcProxy(chain.url) as proxy, desk(tmp_path, chain, rpc=proxy.url) as at:
+        await at.agent()
+        challenge = await at.challenge()
+        asked = proxy.requests
+        for body in BAD:
+            refused(await ask(at.gate, CHALLENGE, body), 422, "VALIDATION_ERROR")
+        refused(await ask(at.gate, CHALLENGE, b"{"), 400, "BAD_JSON")
+        refused(await ask(at.gate, CHALLENGE, {"address": HAL.address, "chain_id": 1}), 422, "CHAIN_NOT_ACCEPTED")
+        good = {"recovery_id": challenge["recovery_id"], "tx_hash": "0x" + "12" * 32, "answer": PHONE}
+        for changes in (
+            {"tx_hash": "0x12"}, {"tx_hash": "12" * 32}, {"tx_hash": 5}, {"answer": ""}, {"answer": "a" * 201},
+            {"answer": None}, {"answer": True}, {"answer": 1.5}, {"answer": -1}, {"answer": "!!!???!!"},
+            {"answer": "abcd"}, {"recovery_id": "r" * 257}, {"recovery_id": 1}, {"more": 1},
+        ):  # fmt: skip
+            refused(await ask(at.gate, COMPLETE, {**good, **changes}), 422, "VALIDATION_ERROR")
+        id = challenge["recovery_id"]
+        for other in ("rec_", "rec_x", id[:-1] + ("0" if id[-1] != "0" else "1"), id[:-2], id.upper(), "\u00e9" * 9):
+            refused(await ask(at.gate, COMPLETE, {**good, "recovery_id": other}), 404, "RECOVERY_NOT_FOUND")
+        for path in (CHALLENGE, COMPLETE):
+            assert (await at.gate.send("GET", f"/api/v1/agents/{path}")).status == 405
+        assert proxy.requests == asked
+
+
+async def test_a_challenge_has_an_hour(tmp_path: Path, chain: Chain) -> None:
+    clock = Clock(float(chain.now))
+    async with desk(tmp_path, chain, clock=clock) as at:
+        await at.agent()
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        clock.now += 3600
+        refused(await at.complete(challenge, sent), 410, "RECOVERY_EXPIRED")
+        clock.now -= 1
+        assert (await at.complete(challenge, sent)).status == 200
+        fresh = await at.challenge()
+        clock.now -= 3600
+        refused(await at.complete(fresh, sent), 410, "RECOVERY_EXPIRED")
+
+
+async def test_a_chain_that_cannot_be_asked(tmp_path: Path, chain: Chain) -> None:
+    async with RpcProxy(chain.url) as proxy, desk(tmp_path, chain, rpc=proxy.url) as at:
+        _, lost = await at.agent()
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        proxy.on("*", refuse)
+        for reply in (await ask(at.gate, CHALLENGE, {"address": HAL.address}), await at.complete(challenge, sent)):
+            refused(reply, 503, "SETTLEMENT_UNAVAILABLE")
+            assert int(reply.headers["Retry-After"]) >= 1
+        assert (await at.me(lost)).status == 200
+        proxy.heal()
+        assert (await at.complete(challenge, sent)).status == 200
+
+
+async def test_f041_a_reorganisation_takes_the_transfer_and_it_comes_again(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        agent_id, lost = await at.agent()
+        chain.mine(10)
+        challenge = await at.challenge()
+        sent = at.send(challenge)
+        refused(await at.complete(challenge, sent, "wrong answer"), 403, "RECOVERY_ANSWER_WRONG")
+        chain.reorganise(6)
+        await at.look()
+        assert (await at.gate.balance(agent_id)).available == 10 * USD - 330_000
+        refused(await at.complete(challenge, sent), 404, "TRANSACTION_NOT_FOUND")
+        assert (await at.me(lost)).status == 200
+        again = at.send(challenge)
+        reply = await at.complete(challenge, again)
+        assert (reply.status, reply.json["agent_id"]) == (200, agent_id), reply.body
+        assert await at.wrong() == 1
+
+
+# where nobody is recovered
+
+
+@pytest.mark.parametrize("why", ["switched off", "no address", "no deposits"])
+async def test_where_nobody_is_recovered(tmp_path: Path, chain: Chain, why: str) -> None:
+    toml = {
+        "switched off": f'[deposits]\naddress = "{EVE.address}"\n[wallet_recovery]\nenabled = false\n',
+        "no address": "",
+        "no deposits": f'[deposits]\nenabled = false\naddress = "{EVE.address}"\n',
+    }[why]
+    async with Gate.open(tmp_path, base=relayed(chain).toml, toml=f"\n{toml}", upstream=Enriching()) as gate:
+        agent_id, token = await gate.agent(USD)
+        await gate.gateway.db.write(wallets.add, HAL.address.lower(), agent_id, wallets.Role.MINT)
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        body = orjson.dumps({"phone": PHONE})
+        assert (await gate.send("POST", "/api/v1/enrich/phone", headers=sent, body=body)).status == 200
+        refused(await ask(gate, CHALLENGE, {"address": HAL.address}), 503, "ROUTE_OFFLINE")
+        done = {"recovery_id": "rec_", "tx_hash": "0x" + "00" * 32, "answer": PHONE}
+        refused(await ask(gate, COMPLETE, done), 503, "ROUTE_OFFLINE")
+        kept = await gate.gateway.db.read(lambda tx: tx.execute("SELECT count(*) FROM leads"))
+        assert kept == [(0,)], "what nobody needs is not kept"
+        document = (await gate.send("GET", "/openapi.json")).json
+        assert not [path for path in document["paths"] if "recover" in path]
+    assert not key_of(tmp_path).exists()
+
+
+async def test_it_is_in_the_documents_where_it_can_be_done(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        document = (await at.gate.send("GET", "/openapi.json")).json
+        assert [path for path in document["paths"] if "recover" in path] == [
+            f"/api/v1/agents/{CHALLENGE}", f"/api/v1/agents/{COMPLETE}"
+        ]  # fmt: skip
+        assert document["paths"][f"/api/v1/agents/{COMPLETE}"]["post"]["security"] == []
+
+
+# what is kept
+
+
+async def test_f128_f172_nothing_that_was_asked_is_anywhere(tmp_path: Path, chain: Chain) -> None:
+    """Not in a table or a file beside it, not in the log, and neither is an id, an answer or a token. What is kept
+    cannot be guessed without the key, which is no part of the database."""
+    said = io.StringIO()
+    logs.configure("json", "debug", said)
+    clock = Clock(float(chain.now))
+    async with desk(tmp_path, chain, clock=clock) as at:
+        agent_id, token = await at.agent(asks=False)
+        for route, body, _ in ASKED:
+            assert (await at.ask(token, route, body)).status == 200
+        challenge = await at.challenge()
+        shown = orjson.dumps(challenge)
+        sent = at.send(challenge)
+        refused(await at.complete(challenge, sent, "Canary Answer"), 403, "RECOVERY_ANSWER_WRONG")
+        reply = await at.complete(challenge, sent, "(206) 555-0143")
+        assert reply.status == 200
+        rows = await at.gate.gateway.db.read(books.contents)
+    kept = b"".join(path.read_bytes() for path in sorted(at.home.glob("gate.db*")) if path.is_file()).lower()
+    texts = ("5550143", "555-0143", "imagined", "sample", "dana", "crumb", "81550000", "5550151", "canary")
+    for text in texts:
+        assert text.encode() not in kept, text
+        assert text not in said.getvalue().lower(), text
+        assert text.encode() not in shown.lower(), text
+    for secret in (challenge["recovery_id"][4:60], reply.json["token"][6:40]):
+        assert secret.encode() not in kept
+        assert secret not in said.getvalue()
+    _key_is_apart(at.home)
+    assert len(rows["leads"]) >= 8
+    digests = {row["digest"] for row in rows["leads"]}
+    for guess in ("12065550143", f"{agent_id}\n12065550143", f"{agent_id}12065550143"):
+        for made in _plain_hashes(guess):
+            assert made not in digests
+
+
+def _key_is_apart(home: Path) -> None:
+    file = key_of(home)
+    key = file.read_text().strip()
+    database = b"".join(path.read_bytes() for path in home.glob("gate.db*") if path.is_file() and path != file)
+    assert bytes.fromhex(key) not in database
+    assert key.encode() not in database
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def _plain_hashes(text: str) -> list[bytes]:
+    return [hashlib.new(name, text.encode()).digest()[:16] for name in ("sha256", "sha1", "md5", "blake2b")]
+
+
+async def test_two_agents_have_two_hashes_of_one_number(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        await at.agent()
+        await at.agent(IDA.address)
+        rows = (await at.gate.gateway.db.read(books.contents))["leads"]
+        assert len(rows) == len({row["digest"] for row in rows}) == 2
+
+
+async def test_with_another_key_there_is_no_history(tmp_path: Path, chain: Chain) -> None:
+    """A database without its key, as after a restore: nobody is asked for a dollar and a question that he cannot
+    answer. With the key it is as it was."""
+    key = tmp_path / "gate.db.leads-key"
+    address = Account.create().address
+    async with desk(tmp_path, chain, address=address) as at:
+        _, token = await at.agent()
+    kept = key.read_bytes()
+    key.unlink()
+    async with desk(tmp_path, chain, address=address) as at:
+        refused(await ask(at.gate, CHALLENGE, {"address": HAL.address}), 404, "RECOVERY_NOT_ELIGIBLE")
+        assert (await at.ask(token, "enrich/phone", {"phone": PHONE})).status == 200
+        challenge = await at.challenge()
+    key.write_bytes(kept)
+    async with desk(tmp_path, chain, address=address) as at:
+        refused(await at.complete(challenge, "0x" + "00" * 32), 404, "RECOVERY_NOT_FOUND")
+        assert (await at.recover()).status == 200
+
+
+async def test_the_register_door_tells_the_way(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        newcomer = Newcomer(at.gate)
+        chain.mint(newcomer.address, 5 * USD)
+        chain.gas_money(newcomer.address, 10**18)
+        minted = await newcomer.register()
+        assert minted.status == 201
+        again = await newcomer.register()
+        assert "POST /api/v1/agents/wallet-recover/challenge" in again.json["hint"]
+        token = minted.json["token"]
+        await at.gate.gateway.db.write(agents.credit, minted.json["agent_id"], USD, Kind.CREDIT, "test", "crd_recovery")
+        assert (await at.ask(token, "enrich/phone", {"phone": PHONE})).status == 200
+        reply = await at.recover(newcomer.address)
+        assert (reply.status, reply.json["agent_id"]) == (200, minted.json["agent_id"])
