@@ -16,6 +16,8 @@ from gateway.core import answer, ids
 from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
+from gateway.edge.limiter import Limiter
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -26,12 +28,14 @@ from gateway.store.database import Database
 class Charges:
     db: Database
     tokens: Tokens
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [Route("/api/v1/charges/{charge_id}", self.charge, methods=["GET"])]
 
     async def charge(self, request: Request) -> Response:
-        view = await self._mine(request)
+        with self.limiter.asking("polls", request):
+            view = await self._mine(request)
         told = paid.status(view)
         settlement = view.settlement
         may_have = disclosure(view.charge, abandoned=settlement is not None and settlement.abandoned)
@@ -39,11 +43,8 @@ class Charges:
         told["matched"] = stored.matched if stored else None
         told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored)) if stored else None
         told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
-        response = Response(orjson.dumps(told), media_type="application/json")
-        response.headers["Cache-Control"] = "private, no-store"
-        if may_have in (Disclosure.WORKING, Disclosure.SETTLING):
-            response.headers["Retry-After"] = str(paid.PENDING_RETRY_S)
-        return response
+        waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
+        return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)
 
     async def _mine(self, request: Request) -> ChargeView:
         """The charge, if the asker may have it. The charge token comes as X-Charge-Token or as the bearer."""

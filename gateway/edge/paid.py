@@ -27,6 +27,7 @@ from gateway.core.x402 import headers
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Payment
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.private import PRIVATE
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call
@@ -315,5 +316,5 @@ def settlement_status(settlement: Settlement | None, transaction: str | None) ->
 
 def _marks(view: ChargeView, token: str | None) -> dict[str, str]:
     """The headers of every answer that tells of a charge."""
-    marks = {"Cache-Control": "private, no-store", "X-Charge-Id": view.charge.id}
+    marks = {**PRIVATE, "X-Charge-Id": view.charge.id}
     return marks if token is None else marks | {"X-Charge-Token": token}

@@ -18,7 +18,9 @@ from gateway.core.answer import iso
 from gateway.core.money import format_usd, micros_to_atomic_up
 from gateway.core.networks import Token, checksum_address
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.usage_keys import private
+from gateway.edge.visit import visit_of
 from gateway.edge.wallets import Address
 from gateway.flows.wallet_recovery import WalletRecovery
 
@@ -50,6 +52,7 @@ class WalletRecoveryDoor:
     """By chain id: what the transfer is told to be of."""
     confirmations: int
     limits: Limits
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [
@@ -58,6 +61,7 @@ class WalletRecoveryDoor:
         ]
 
     async def challenge(self, request: Request) -> Response:
+        self.limiter.caller("recoveries", visit_of(request))
         asked = ChallengeAsked.model_validate(await read_json(request, self.limits))
         challenged = await self.recovery.challenge(asked.address, asked.chain_id)
         challenge = challenged.challenge
@@ -80,6 +84,7 @@ class WalletRecoveryDoor:
         )
 
     async def complete(self, request: Request) -> Response:
+        self.limiter.caller("recoveries", visit_of(request))
         asked = CompleteAsked.model_validate(await read_json(request, self.limits))
         recovered = await self.recovery.complete(asked.recovery_id, asked.tx_hash.lower(), asked.answer)
         return private(

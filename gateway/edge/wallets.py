@@ -18,8 +18,10 @@ from gateway.core.errors import Code, Problem
 from gateway.core.money import MICROS_MAX, MoneyError, format_usd, parse_usd
 from gateway.core.networks import chain_id, checksum_address, parse_address
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
-from gateway.edge.usage_keys import private
+from gateway.edge.visit import visit_of
 from gateway.flows.registration import WHY_NO_GRANT, Admitted, Registration, Signed, label_of
 from gateway.store import registrations
 from gateway.store.database import Database
@@ -30,8 +32,8 @@ SIGNATURE_BYTES_MAX = 4096
 """Of a contract with many owners. A key's has 65."""
 MESSAGE_CHARS_MAX = 2048
 LABEL_CHARS_MAX = 100
-RECOVER = "recover by this wallet: POST /api/v1/agents/wallet-recover/challenge"
-ASK = "ask the operator for another"
+RECOVER = "recover the agent by this wallet: POST /api/v1/agents/wallet-recover/challenge"
+ASK = "ask the operator for another one"
 
 
 def _lower(text: str) -> str:
@@ -91,6 +93,7 @@ class WalletDoor:
     tokens: Tokens
     registration: Registration
     limits: Limits
+    limiter: Limiter
     recovers: bool = False
     """Whether an agent can be recovered by its wallet here."""
 
@@ -102,6 +105,7 @@ class WalletDoor:
         ]
 
     async def nonce(self, request: Request) -> Response:
+        self.limiter.caller("nonces", visit_of(request))
         asked = await self._asked(request, NonceAsked)
         agent = await self.tokens.admin(request) if asked.purpose == "link" else None
         allowance = asked.allowance_usd
@@ -123,6 +127,7 @@ class WalletDoor:
         )
 
     async def register(self, request: Request) -> Response:
+        self.limiter.caller("registrations", visit_of(request))
         asked = await self._asked(request, RegisterAsked)
         admitted = await self.registration.register(asked.signed, asked.label or label_of(asked.address))
         if admitted.token is None:
@@ -131,13 +136,14 @@ class WalletDoor:
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
                     "created": False,
-                    "hint": f"Rotate with the current token, or, if it is lost, {RECOVER if self.recovers else ASK}",
+                    "hint": f"This wallet has its agent: use its token, or {RECOVER if self.recovers else ASK}",
                 }
             )
         return private(await self._newcomer(admitted), 201)
 
     async def link(self, request: Request) -> Response:
         agent = await self.tokens.admin(request)
+        self.limiter.caller("registrations", visit_of(request))
         asked = await self._asked(request, LinkAsked)
         linked = await self.registration.link(asked.signed, agent)
         wallets = await self.db.read(registrations.shown, agent.agent_id)

@@ -57,10 +57,12 @@ class WalletRecovery:
         token_prefix: str,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        proves: Callable[[str], None] = lambda address: None,
     ) -> None:
         """`networks`: chain id -> `eip155:8453` of those that the transfer may be made on, the one to propose first;
         without any nobody is recovered. `secret`: 32 bytes that are not in the database. `phone`: a written number ->
-        E.164 or None; may load tables."""
+        E.164 or None; may load tables. `proves` is told of each wallet that has sent what it was asked for, before its
+        answer is looked at, and may raise Problem."""
         self.networks = networks
         self._db = db
         self._deposits = deposits
@@ -70,6 +72,7 @@ class WalletRecovery:
         self._token_prefix = f"{token_prefix}_"
         self._clock = clock
         self._entropy = entropy
+        self._proves = proves
 
     async def challenge(self, address: str, chain_id: int | None) -> Challenged:
         """`address` in lower case. Raises Problem RECOVERY_NOT_ELIGIBLE, RECOVERY_LOCKED, CHAIN_NOT_ACCEPTED,
@@ -116,6 +119,7 @@ class WalletRecovery:
             raise _not_eligible()
         self._require_unlocked(standing.locked_until_ms)
         deposit = await self._transfer(challenge, standing.agent_id, transaction)
+        self._proves(challenge.address)
         return await self._answer(challenge, id_hash, standing.agent_id, deposit, spellings)
 
     async def _transfer(self, challenge: Challenge, agent_id: str, transaction: str) -> DepositView:
