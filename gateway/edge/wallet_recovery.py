@@ -19,7 +19,7 @@ from gateway.core.money import format_usd, micros_to_atomic_up
 from gateway.core.networks import Token, checksum_address
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.limiter import Limiter
-from gateway.edge.usage_keys import private
+from gateway.edge.private import private
 from gateway.edge.visit import visit_of
 from gateway.edge.wallets import Address
 from gateway.flows.wallet_recovery import WalletRecovery
