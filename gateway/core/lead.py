@@ -23,8 +23,8 @@ LEADS_MAX = 8
 CHARS_MIN, CHARS_MAX = 5, 200
 FAMILY = "enrich/"
 """The operations that ask about somebody."""
-FIELDS = (
-    "phone", "number1", "number2", "name", "dm_name", "business_name", "company", "contact_id", "email",
+FIELDS = frozenset(
+    ("phone", "number1", "number2", "name", "dm_name", "business_name", "company", "contact_id", "email")
 )  # fmt: skip
 NESTED = "lead"
 """The field that holds a lead whole."""
@@ -65,19 +65,22 @@ def spelling(value: object) -> str | None:
 
 def asked(fields: Mapping[str, object]) -> frozenset[str]:
     """The spellings of whom and what a request asks about."""
-    nested = fields.get(NESTED)
-    several = (fields, nested) if isinstance(nested, Mapping) else (fields,)
-    found = [each for fields in several for value in _values(fields) if (each := spelling(value)) is not None]
-    return frozenset(found[:LEADS_MAX])
+    values = list(_values(fields))
+    if isinstance(nested := fields.get(NESTED), Mapping):
+        values += _values(nested)
+    spellings = (spelling(value) for value in values[:LEADS_MAX])
+    return frozenset(each for each in spellings if each is not None)
 
 
 def _values(fields: Mapping[str, object]) -> Iterator[object]:
-    yield from (value for name in FIELDS if (value := fields.get(name)) is not None)
-    first, middle, last = (fields.get(f"{part}_name") for part in ("first", "middle", "last"))
-    if isinstance(first, str) and isinstance(last, str):
-        yield f"{first} {last}"
-        if isinstance(middle, str):
-            yield f"{first} {middle} {last}"
+    """Walks through what there is, which is little, rather than through what there may be: a paid call waits for it."""
+    for name, value in fields.items():
+        if name in FIELDS:
+            yield value
+        elif name == "last_name" and isinstance(first := fields.get("first_name"), str):
+            yield f"{first} {value}"
+            if isinstance(middle := fields.get("middle_name"), str):
+                yield f"{first} {middle} {value}"
 
 
 def answered(answer: str | int, phone: Callable[[str], str | None]) -> tuple[str, ...]:

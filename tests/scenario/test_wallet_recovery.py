@@ -652,6 +652,62 @@ async def test_f131_recovery_knows_a_wallet_in_every_spelling(tmp_path: Path, ch
         assert (reply.status, reply.json["agent_id"]) == (200, agent_id)
 
 
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+async def test_f131_one_wallet_at_every_door_in_every_spelling(tmp_path: Path, chain: Chain, spell: Any) -> None:
+    """Registered in one spelling, known in another, linked beside it, claimed from, recovered: one agent."""
+    async with desk(tmp_path, chain) as at:
+        owner, further = Newcomer(at.gate), Newcomer(at.gate)
+        for newcomer in (owner, further):
+            chain.mint(newcomer.address, 10 * USD)
+            chain.gas_money(newcomer.address, 10**18)
+        real = owner.address
+        owner.address = spell(real)
+        minted = await owner.register()
+        assert (minted.status, minted.json["wallets"][0]["address"]) == (201, real), minted.body
+        agent_id, token = minted.json["agent_id"], minted.json["token"]
+        for other in SPELLINGS.values():
+            owner.address = other(real)
+            again = await owner.register()
+            assert (again.status, again.json["agent_id"], again.json["token"]) == (200, agent_id, None)
+        beside = further.address
+        further.address = spell(beside)
+        linked = await further.link(token)
+        assert (linked.status, linked.json["linked"]) == (200, True), linked.body
+        assert {wallet["address"] for wallet in linked.json["wallets"]} == {real, beside}
+        for wallet in (real, beside):
+            sent = at.send({"amount_atomic": str(2 * USD), "pay_to": at.address}, wallet)
+            claim = {"tx_hash": "0x" + sent[2:].upper(), "chain_id": CHAIN_ID}
+            claimed = await at.ask(token, "balance/deposit/claim", claim)
+            assert (claimed.status, claimed.json["total_usd"]) == (200, "2.000"), claimed.body
+            assert claimed.json["deposits"][0]["from"] == wallet
+        assert (await at.ask(token, "enrich/phone", {"phone": PHONE})).status == 200
+        refused(await ask(at.gate, CHALLENGE, {"address": spell(beside)}), 404, "RECOVERY_NOT_ELIGIBLE")
+        challenge = await at.challenge(spell(real))
+        reply = await at.complete(challenge, at.send(challenge, real))
+        assert (reply.status, reply.json["agent_id"]) == (200, agent_id), reply.body
+        everybody = await at.gate.gateway.db.read(agents.listing)
+        assert [agent.id for agent in everybody] == [agent_id]
+        known = {row["address"] for row in (await at.gate.gateway.db.read(books.contents))["wallets"]}
+        assert known == {real.lower(), beside.lower()}
+
+
+async def test_f131_a_mistyped_address_is_nobodys_at_every_door(tmp_path: Path, chain: Chain) -> None:
+    async with desk(tmp_path, chain) as at:
+        newcomer = Newcomer(at.gate, PAYER_KEYS[3])
+        right = await newcomer.invite()
+        _, token = await at.agent()
+        linking = await newcomer.invite(token=token, purpose="link")
+        for wrong in (mistyped(newcomer.address), newcomer.address.swapcase().replace("X", "x")):
+            shown = {**newcomer.shown(right), "address": wrong}
+            for reply in (
+                await ask(at.gate, "wallet-nonce", {"address": wrong}),
+                await ask(at.gate, "wallet-register", shown),
+                await ask(at.gate, "wallet-link", {**newcomer.shown(linking), "address": wrong}, token=token),
+                await ask(at.gate, CHALLENGE, {"address": wrong}),
+            ):
+                refused(reply, 422, "VALIDATION_ERROR")
+
+
 def mistyped(address: str) -> str:
     return address[:-1] + ("0" if address[-1] != "0" else "1")
 
