@@ -252,9 +252,8 @@ class Fulfilling:
         )
 
     def _leads(self, held: Held) -> tuple[bytes, ...]:
-        """Of an agent alone: an anonymous payer has no token that could be lost."""
         key, operation, party = self._lead_key, held.call.operation, held.charge.party
-        if key is None or party.startswith("0x") or not operation.id.startswith(lead.FAMILY):
+        if key is None or not operation.id.startswith(lead.FAMILY):
             return ()
         asked = lead.asked(held.call.query.model_dump(by_alias=True, exclude_none=True))
         return tuple(key.digest(party, spelling) for spelling in asked)

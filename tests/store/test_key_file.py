@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import SettingsError
-from gateway.store.key_file import kept_key
+from gateway.store.key_file import _make, kept_key
 
 KEY, OTHER = b"k" * 32, b"l" * 32
 
@@ -25,6 +25,12 @@ def test_of_many_who_start_at_once_one_makes_it(tmp_path: Path) -> None:
         keys = set(threads.map(lambda number: kept_key(path, bytes([number]) * 32), range(64)))
     assert len(keys) == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_comes_too_late_takes_nobodys_place(tmp_path: Path) -> None:
+    kept_key(tmp_path / "key", KEY)
+    _make(tmp_path / "key", OTHER)
+    assert kept_key(tmp_path / "key", OTHER) == KEY
 
 
 @pytest.mark.parametrize("content", ["", "no key", "6b" * 31, "6b" * 33, "é"])

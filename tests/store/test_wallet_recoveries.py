@@ -108,6 +108,7 @@ async def test_a_deposit_that_was_taken_back_proves_nothing(lost: SqliteDatabase
     assert await complete(lost) == "TRANSACTION_NOT_FOUND"
     await arrive(lost, 1, "dep_0004")
     assert isinstance(await complete(lost, deposit="dep_0004"), Recovered)
+    assert await lost.read(lambda tx: tx.execute("SELECT deposit_id FROM wallet_recoveries")) == [("dep_0004",)]
 
 
 async def test_a_frozen_agent_is_not_recovered(lost: SqliteDatabase) -> None:
