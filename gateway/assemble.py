@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -32,7 +33,9 @@ from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.grant import Policy
 from gateway.core.http import HttpClient
+from gateway.core.lead import LeadKey
 from gateway.core.money import format_usd, parse_usd
+from gateway.core.networks import Token
 from gateway.core.settlement import State
 from gateway.core.siwe import Site
 from gateway.core.upstream import Offering, Upstream
@@ -58,6 +61,7 @@ from gateway.edge.tickets import TicketDoor
 from gateway.edge.tokens import Tokens
 from gateway.edge.usage_keys import UsageKeys
 from gateway.edge.visit import RequestIds
+from gateway.edge.wallet_recovery import WalletRecoveryDoor
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
@@ -70,6 +74,7 @@ from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
 from gateway.flows.registration import Terms as RegistrationTerms
 from gateway.flows.tickets import Tickets
+from gateway.flows.wallet_recovery import WalletRecovery
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
@@ -88,9 +93,11 @@ from gateway.settlement.wallets import ChainWallets
 from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
 from gateway.store.database import Database
+from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
+from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
@@ -124,6 +131,7 @@ class Gateway:
     metrics: Metrics
     webhooks: Webhooks
     deposits: Deposits
+    wallet_recovery: WalletRecovery
 
 
 @asynccontextmanager
@@ -194,7 +202,16 @@ async def assemble(
             neighbours=owner.neighbours,
             alarm=alarms.tell,
         )
-        fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
+        recoverable = recovery_tokens(settings)
+        secret = kept_key(key_file(settings), entropy(KEY_BYTES)) if recoverable else b""
+        fulfilling = Fulfilling(
+            offerings=offerings,
+            http=http,
+            decimals=decimals,
+            clock=clock,
+            entropy=entropy,
+            lead_key=LeadKey.of(secret) if recoverable else None,
+        )
         webhooks = Webhooks(
             db=db,
             http=strangers,
@@ -273,12 +290,23 @@ async def assemble(
             waiters_of_party_max=settings.rate_limits.long_polls,
         )
         deposits = deposits_of(settings, db, session, clock, entropy, alarms.tell)
+        wallet_recovery = WalletRecovery(
+            db=db,
+            deposits=deposits,
+            networks={chain: token.network for chain, token in recoverable.items()},
+            secret=secret,
+            phone=partial(phones.normalise, region=settings.directory.default_region),
+            token_prefix=settings.service.token_prefix,
+            clock=clock,
+            entropy=entropy,
+            proves=partial(limiter.hit, "recoveries"),
+        )
         last_used = LastUsed(db, clock)
         tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), limiter, last_used.saw)
         app = build_app(
             edge_parts(
-                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration, metrics,
-                limiter, alarms, settler, clock, entropy,
+                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration,
+                wallet_recovery, metrics, limiter, alarms, settler, clock, entropy,
             )
         )  # fmt: skip
 
@@ -298,7 +326,7 @@ async def assemble(
         stack.callback(jobs.close)
         yield Gateway(
             settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
-            deposits,
+            deposits, wallet_recovery,
         )  # fmt: skip
 
 
@@ -503,6 +531,20 @@ def deposit_networks(settings: Settings) -> list[NetworkTable]:
     return [each for each in settings.networks if each.rpc_urls]
 
 
+def recovery_tokens(settings: Settings) -> dict[int, Token]:
+    """By chain id: what an agent may send to be recovered. A token that cannot tell micro-dollars apart is none."""
+    if not settings.wallet_recovery.enabled:
+        return {}
+    networks = [each.network for each in deposit_networks(settings)]
+    fine = {network.chain_id: [token for token in network.tokens if token.decimals >= 6] for network in networks}
+    return {chain: tokens[0] for chain, tokens in fine.items() if tokens}
+
+
+def key_file(settings: Settings) -> Path:
+    path = settings.store.path
+    return settings.wallet_recovery.key_file or path.with_name(f"{path.name}.leads-key")
+
+
 def chain_wallets(settings: Settings, session: aiohttp.ClientSession) -> ChainWallets:
     """Whoever is asked about wallets that register, on each network that has somebody to ask."""
     return ChainWallets(
@@ -574,7 +616,8 @@ def identity_of(settings: Settings, accepted: tuple[Accepted, ...], clock: Calla
 def features_of(settings: Settings, accepted: Sequence[Accepted]) -> frozenset[str]:
     topups = {"topups"} if settings.deposits.enabled and accepted else set()
     transfers = {"transfers"} if deposit_networks(settings) else set()
-    return frozenset(topups | transfers)
+    recovery = {"recovery"} if recovery_tokens(settings) else set()
+    return frozenset(topups | transfers | recovery)
 
 
 def forbidden_payers(settings: Settings, accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
@@ -608,6 +651,7 @@ def edge_parts(
     jobs: Jobs,
     deposits: Deposits,
     registration: Registration,
+    wallet_recovery: WalletRecovery,
     metrics: Metrics,
     limiter: Limiter,
     alarms: Alarms,
@@ -662,6 +706,10 @@ def edge_parts(
         db, tokens, purchase, deposits, limits, limiter, tuple(each.network for each in deposit_networks(settings)),
         lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
     )  # fmt: skip
+    recovery_door = WalletRecoveryDoor(
+        wallet_recovery, settings.deposits.address or "", recovery_tokens(settings), settings.deposits.confirmations,
+        limits, limiter,
+    )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
     filing = replace(sync, seller=Tickets(purchase, settings.support.open_max))
     ticket_door = TicketDoor(db, tokens, filing, settings.support.bug_credit_micros)
@@ -702,7 +750,8 @@ def edge_parts(
             *agent_door.routes(),
             *money_door.routes(),
             *Statement(db, tokens).routes(),
-            *WalletDoor(db, tokens, registration, limits, limiter).routes(),
+            *WalletDoor(db, tokens, registration, limits, limiter, recovers=bool(wallet_recovery.networks)).routes(),
+            *recovery_door.routes(),
             *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *Charges(db, tokens, limiter).routes(),
             *door.routes(),

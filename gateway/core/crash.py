@@ -27,6 +27,8 @@ POINTS = frozenset(
         "job.worked",
         "job.before_end",
         "job.after_end",
+        "recovery.before",
+        "recovery.after",
         "store.before_commit",
         "store.after_commit",
         "store.in_migration",

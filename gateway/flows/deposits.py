@@ -93,6 +93,17 @@ class Deposits:
         arrivals = self._deep(chain, _in_block(mined))
         return await self._db.write(deposits.claimed, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
+    async def height(self, chain_id: int) -> int:
+        """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE."""
+        async with self._looks:
+            head = await self._by_id[chain_id].head()
+        if isinstance(head, Unknown):
+            log.warning("height_unknown", cause=head.message)
+            raise Problem(
+                Code.SETTLEMENT_UNAVAILABLE, "the chain cannot be asked just now; ask again in a while", retry_after_s=5
+            )
+        return head
+
     def _deep(self, chain: Arrivals, mined: Mined) -> tuple[Arrival, ...]:
         """Its transfers to us, if they count. Raises Problem."""
         if not mined.succeeded:

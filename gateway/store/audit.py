@@ -20,6 +20,7 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
     grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
+    recovery    an agent was recovered by a transfer from its wallet, and no token from before opens
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
     usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
                 it is revoked
@@ -396,6 +397,16 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("deposit", "is of a settlement that is no top-up, or of another party",
      "SELECT d.id FROM deposits d JOIN settlements s ON s.id = d.settlement_id JOIN charges c ON c.id = s.subject"
      " WHERE s.purpose <> 'topup' OR c.party <> d.agent_id"),
+    ("recovery", "and its deposit are not of one agent and its wallet",
+     "SELECT d.id FROM wallet_recoveries r JOIN deposits d ON d.id = r.deposit_id"
+     " JOIN wallets w ON w.address = r.address WHERE d.agent_id IS NOT r.agent_id OR d.sender <> r.address"
+     " OR d.source <> 'transfer' OR d.amount_micros < 1000000 OR w.agent_id <> r.agent_id OR w.role <> 'mint'"),
+    ("recovery", "was done with a token that is none of its agent's",
+     "SELECT t.id FROM wallet_recoveries r JOIN tokens t ON t.id = r.token_id"
+     " WHERE t.agent_id <> r.agent_id OR t.kind <> 'admin' OR t.created_ms <> r.done_ms"),
+    ("recovery", "opens still, and its agent was recovered since",
+     "SELECT t.id FROM wallet_recoveries r JOIN tokens t ON t.agent_id = r.agent_id"
+     " WHERE t.kind = 'admin' AND t.created_ms < r.done_ms AND t.revoked_ms IS NULL"),
     ("attempt", "is sent, and no transaction is stored for it",
      "SELECT s.id FROM settlements s WHERE s.state = 'sent' AND NOT EXISTS"
      " (SELECT 1 FROM attempt_settlements l WHERE l.settlement_id = s.id)"),

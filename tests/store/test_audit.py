@@ -8,8 +8,10 @@ import pytest
 from rigs import books
 from rigs.money_table import play
 
+from gateway.core.agent import TokenKind
+from gateway.core.deposit import Arrival
 from gateway.core.grant import Policy
-from gateway.store import ledger, registrations
+from gateway.store import agents, deposits, leads, ledger, registrations, wallet_recoveries, wallets
 from gateway.store.audit import Finding, audit
 
 STORY = """
@@ -38,6 +40,7 @@ sign   s4 bob 300          -> held      | bob.authorized 600, due -1200
 match  s4 300              -> captured  | bob.authorized 300, revenue 1400
 prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
 """
+MINTED = "0x" + "b2" * 20
 REGISTERED = registrations.Proof(books.WALLET, "eip155:8453", False, "n1", 9, 1000, b"x")
 NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_1", bytes(32), "")
 GIVEN = registrations.Funds(5, {}), Policy(7, 7, 0, once_per_dollar=True)
@@ -108,9 +111,18 @@ BREAKAGES = [
     ("grant", books.WALLET, "UPDATE registrations SET granted_micros = 8"),
     ("grant", books.WALLET, "UPDATE registrations SET credit_id = NULL, granted_micros = 0, withheld = 'linked'"),
     ("grant", f"mint:{books.WALLET}", "DELETE FROM registrations"),
-    ("grant", books.WALLET, "UPDATE wallets SET agent_id = 'ann'"),
+    ("grant", books.WALLET, f"UPDATE wallets SET agent_id = 'eve' WHERE address = '{books.WALLET}'"),
     ("grant", books.WALLET, "UPDATE credits SET kind = 'credit' WHERE agent_id = 'agt_1'"),
     ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
+    ("recovery", "dep_0001", f"UPDATE wallet_recoveries SET address = '{books.WALLET}'"),
+    ("recovery", "dep_0001", f"UPDATE deposits SET sender = '{books.WALLET}'"),
+    ("recovery", "dep_0001", "UPDATE deposits SET agent_id = 'agt_1'"),
+    ("recovery", "dep_0001", "UPDATE deposits SET amount_micros = 999999"),
+    ("recovery", "dep_0001", f"UPDATE wallets SET role = 'linked' WHERE address = '{MINTED}'"),
+    ("recovery", "tok_9", "UPDATE tokens SET agent_id = 'agt_1' WHERE id = 'tok_9'"),
+    ("recovery", "tok_9", "UPDATE tokens SET created_ms = 1 WHERE id = 'tok_9'"),
+    ("recovery", "tok_8", "UPDATE tokens SET revoked_ms = NULL WHERE id = 'tok_8'"),
+    ("integrity", "leads", "UPDATE leads SET agent_id = 'eve'"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip
 
@@ -121,8 +133,20 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("told") / "l.db"
 
     async def tell() -> None:
-        async with books.books(path) as db:
+        clock = books.Clock()
+        async with books.books(path, clock) as db:
             await play(db, STORY)
+            await db.write(wallets.add, MINTED, "ann", wallets.Role.MINT)
+            arrival = Arrival(books.NETWORK, books.TOKEN, MINTED, "0xd1", 0, 8, "0xb", 1_000_001, 1_000_001)
+            await db.write(deposits.arrived, arrival, "dep_0001", None)
+            await db.write(agents.add_token, "tok_8", "ann", TokenKind.ADMIN, b"8" * 32, "")
+            clock.ms += 1
+            await db.write(leads.note, "ann", 1, [bytes(16)])
+            new = agents.NewToken("tok_9", b"9" * 32, "")
+            answer = await db.write(
+                wallet_recoveries.complete, b"r" * 32, MINTED, "ann", "dep_0001", [bytes(16)], new
+            )  # fmt: skip
+            assert isinstance(answer, wallet_recoveries.Recovered)
             await db.write(registrations.register, REGISTERED, NEWCOMER, *GIVEN)
 
     asyncio.run(tell())
