@@ -40,11 +40,8 @@ class Part(StrEnum):
     BONUS_DEBT = "bonus:debt"
 
 
-AGENT_PREFIX = "agt_"
-
-
 def is_wallet(party: str) -> bool:
-    return not party.startswith(AGENT_PREFIX)
+    return party.startswith("0x")
 
 
 def account(party: str, part: Part) -> str:

@@ -80,13 +80,15 @@ def hold(tx: Tx, charge: Charge, work: Work) -> Held | Short | Capped | NotCome 
     topup = charges.find(tx, charge.topup_id)
     if topup is None or not topup.charge.topup or topup.request_hash != work.request_hash:
         raise IllegalMove(f"{charge.topup_id} is no top-up for {charge.id}")
-    if work.agent_id != topup.agent_id or charge.held_micros > topup.charge.captured_micros:
-        raise IllegalMove(f"{charge.id} would spend more than {charge.topup_id} has brought, or another's")
+    if work.agent_id != topup.agent_id:
+        raise IllegalMove(f"{charge.id} would spend what is another's")
     known = find(tx, charge.topup_id)
     if known is not None:
         return known
     if not tx.execute(COME, {"id": charge.topup_id}):
         return NotCome()
+    if charge.held_micros > topup.charge.captured_micros:
+        raise IllegalMove(f"{charge.id} would spend more than {charge.topup_id} has brought")
     outcome = charges.hold(tx, replace(charge, party=holder(tx, topup.charge.party)), work, None, None)
     assert isinstance(outcome, Held | Short | Capped), "there is neither a claim nor a key"
     return outcome
