@@ -30,7 +30,6 @@ from gateway.core.charge import Charge, Disclosure, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
-from gateway.core.settlement import State as Settlement
 from gateway.core.upstream import Failure
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
@@ -65,13 +64,6 @@ class Answer:
     replayed: bool = False
     prepaid: Prepaid | None = None
     """What was paid before the work, and where it is."""
-
-    @property
-    def come(self) -> bool:
-        """Of a top-up: whether it was paid, and no reorganisation has taken it back since."""
-        settlement = self.view.settlement
-        paid = settlement is not None and settlement.state is Settlement.PROVEN
-        return paid and self.disclosure is Disclosure.RESULT
 
     @property
     def disclosure(self) -> Disclosure:
@@ -493,7 +485,7 @@ class Purchase:
     async def _spend(self, call: Call, topup: Answer, rider: Rider | None) -> Held | Answer:
         """The call, from the account that its top-up has come to; or its answer, where it was made before. While the
         top-up has not come it is the answer itself. Raises Kept."""
-        if not topup.come:
+        if topup.disclosure is not Disclosure.RESULT:
             return topup
         topup_id = topup.view.charge.id
         known = await self._db.read(prepaid.find, topup_id)

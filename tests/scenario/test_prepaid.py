@@ -15,10 +15,13 @@ from rigs.scripted import Scripted, failure, hang, miss, slow, taking
 
 from gateway.core.agent import Status
 from gateway.core.charge import Event, State
+from gateway.core.errors import Conflict
 from gateway.core.networks import checksum_address
+from gateway.flows.jobs import Retry, retry
 from gateway.settlement.sandbox import Weather
-from gateway.store import agents, deposits, statements
+from gateway.store import agents, deposits, settlements, statements
 from gateway.store.charges import ChargeView
+from gateway.store.database import Tx
 
 PRICE = 330_000
 CEILING = 2_000_000
@@ -474,6 +477,95 @@ async def test_a_key_and_a_frozen_agent_are_refused_before_anything_is_taken(tmp
         frozen = await gate.pay("three")
         assert (frozen.status, frozen.json["code"]) == (403, "AGENT_FROZEN")
         assert len(await topups(gate)) == 1
+
+
+async def test_a_key_that_may_not_see_the_balance_is_not_told_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        agent_id, token = await gate.agent(1_000_000)
+        made = await gate.send(
+            "POST", "/api/v1/agents/usage-keys",
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+            body=orjson.dumps({"label": "k", "scopes": ["test:alpha"]}),
+        )  # fmt: skip
+        reply = await gate.call("one", token=made.json["key"], payment=await gate.sign())
+        assert reply.json["billing"]["topup"]["account"] == {"kind": "agent", "id": agent_id}
+
+
+async def test_a_price_that_rises_meanwhile_is_not_charged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        payment = await gate.sign()
+        assert (await gate.call("hello", payment=payment)).status == 502
+    async with opened(tmp_path, upstream=Scripted(price_micros=900_000)) as gate:
+        reply = await gate.call("hello", payment=payment)
+        assert (reply.status, reply.json["billing"]["charged_usd"]) == (200, "0.330")
+    async with opened(tmp_path, upstream=Scripted(price_micros=100_000)) as gate:
+        gate.upstream.script["less"] = failure
+        assert (await gate.call("less", payment=await gate.sign())).status == 502
+        assert await available(gate) == 100_000
+
+
+async def test_taken_back_it_is_under_way_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        payment = await gate.sign()
+        assert (await gate.call("hello", payment=payment)).status == 502
+        (topup,) = await topups(gate)
+        assert topup.settlement is not None
+        await gate.gateway.db.write(_not_final)
+        gate.sandbox.weather = Weather.STUCK
+        await gate.gateway.db.write(settlements.taken_back, topup.settlement.id)
+        del gate.upstream.script["hello"]
+        reply = await gate.call("hello", payment=payment)
+        assert (reply.status, reply.json["code"]) == (202, "SETTLEMENT_PENDING")
+        assert (await available(gate), gate.upstream.runs("hello")) == (0, 1)
+        gate.sandbox.weather = Weather.FAIR
+        assert (await until_answered(gate, "hello", payment=payment)).status == 200
+
+
+async def test_the_operator_has_a_job_done_again_from_what_was_paid(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        payment = await sign_job(gate)
+        accepted = await hand_in(gate, payment)
+        assert (await poll(gate, accepted)).json["status"] == "failed"
+        gate.upstream.script["hello"] = taking(400_000)
+
+        def again(number: int) -> Retry:
+            return Retry(f"ej_{number}", f"chg_z{number}", "req_1", bytes([number]) * 32, 900)
+
+        await gate.gateway.db.write(retry, accepted.json["job_id"], again(1))
+        gate.gateway.worker.queued()
+
+        async def done() -> bool:
+            return (await calls(gate))[-1].charge.state is State.CAPTURED
+
+        await eventually(done)
+        assert await available(gate) == 900_000
+        repeated = await hand_in(gate, payment)
+        assert (repeated.status, repeated.json["job_id"]) == (202, "ej_1")
+        with pytest.raises(Conflict):
+            await gate.gateway.db.write(retry, accepted.json["job_id"], again(2))
+
+
+async def test_a_job_that_was_handed_in_again_is_not_done_a_third_time(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        payment = await sign_job(gate)
+        accepted = await hand_in(gate, payment)
+        assert (await poll(gate, accepted)).json["status"] == "failed"
+        gate.upstream.script["hello"] = slow(5)
+        assert (await hand_in(gate, payment)).status == 202
+        with pytest.raises(Conflict, match="again"):
+            await gate.gateway.db.write(retry, accepted.json["job_id"], Retry("ej_1", "chg_z", "r", bytes(32), 900))
+
+
+def _not_final(tx: Tx) -> None:
+    """The sandbox is final at once; here it is not."""
+    ((sql,),) = tx.execute("SELECT sql FROM sqlite_schema WHERE name = 'settlements_final_stay'")
+    tx.execute("DROP TRIGGER settlements_final_stay")
+    tx.execute("UPDATE settlements SET final = 0")
+    tx.execute(sql)
 
 
 async def test_an_idempotency_key_tops_up_once(tmp_path: Path) -> None:
