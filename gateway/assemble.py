@@ -102,7 +102,7 @@ from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
 from upstreams.support import Support, SupportSettings
-from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
+from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
 log = structlog.get_logger("gateway")
 
@@ -162,7 +162,7 @@ async def assemble(
         for upstream in sold:
             await upstream.start()
             stack.push_async_callback(upstream.close)
-        offerings = {o.operation.id: o for upstream in sold for o in upstream.offerings()}
+        offerings = settled_as_asked(settings, {o.operation.id: o for each in sold for o in each.offerings()})
         catalogue = catalogue_of(settings, offerings, [o for upstream in sold for o in upstream.offline()])
 
         # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
@@ -383,9 +383,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         support_of(settings),
     ]
     assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
-    for plugin in entry_points(group="faregate.upstreams"):
-        sold.append(cast("Upstream", plugin.load()()))
-    return sold
+    return [*sold, *plugins()]
 
 
 def people_of(settings: Settings) -> People:
@@ -420,6 +418,32 @@ def mistakes(settings: Settings) -> Iterator[str]:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
+    for id in sorted(set(settings.settle) - priced - plugged()):
+        if id == ticket.OPERATION:
+            yield f'[settle] "{id}": a ticket is never paid for in vain; remove it here'
+        elif id in own:
+            yield f'[settle] "{id}": say settle in its own [[http_upstreams]] table; remove it here'
+        else:
+            yield f'[settle] "{id}": there is no such operation; there are {", ".join(sorted(priced | plugged()))}'
+
+
+def plugged() -> set[str]:
+    """The operations of plug-ins."""
+    return {o.operation.id for upstream in plugins() for o in upstream.offerings()}
+
+
+def plugins() -> list[Upstream]:
+    return [cast("Upstream", plugin.load()()) for plugin in entry_points(group="faregate.upstreams")]
+
+
+def settled_as_asked(settings: Settings, offerings: Mapping[str, Offering]) -> dict[str, Offering]:
+    """With the operator's word on when their payments are settled, where he has one."""
+    return {
+        id: replace(offering, operation=replace(offering.operation, settle_first=settings.settle[id] == "before"))
+        if id in settings.settle
+        else offering
+        for id, offering in offerings.items()
+    }
 
 
 def catalogue_of(settings: Settings, offerings: Mapping[str, Offering], offline: Sequence[Operation]) -> Catalogue:
@@ -666,16 +690,22 @@ def edge_parts(
         key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
         return build_challenge(operation, offers[operation.id], problem, request_id, key, settings.sandbox)
 
-    def up_to(ceiling_micros: int) -> tuple[Requirements, ...]:
+    def for_job(wanted: job_door.Wanted) -> tuple[Requirements, ...]:
         operation = catalogue.get(job_door.ID)
-        return requirements_up_to(operation, identity, ceiling_micros) if operation is not None else ()
+        if operation is None:
+            return ()
+        asked = replace(operation, asks_micros=wanted.ceiling_micros, settle_first=wanted.settle_first)
+        return requirements(asked, identity)
 
-    def job_refusal(ceiling_micros: int, problem: Problem, request_id: str) -> Challenge:
+    def job_refusal(wanted: job_door.Wanted, problem: Problem, request_id: str) -> Challenge:
         operation = catalogue.get(job_door.ID)
         assert operation is not None, "only what is on sale is refused"
-        offer = offers[operation.id]._replace(accepts=up_to(ceiling_micros))
+        ceiling = wanted.ceiling_micros
+        shown = replace(
+            operation, price=replace(operation.price, base_micros=ceiling), settle_first=wanted.settle_first
+        )
+        offer = offers[operation.id]._replace(accepts=for_job(wanted), resource=resource_of(shown, identity))
         key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
-        shown = replace(operation, price=replace(operation.price, base_micros=ceiling_micros))
         return build_challenge(shown, offer, problem, request_id, key, settings.sandbox)
 
     topup = challenge_parts(deposit_door.operation(deposit_door.USUAL_MICROS), identity)
@@ -696,7 +726,7 @@ def edge_parts(
         return build_challenge(operation, offers[operation.id], problem, request_id, repeat_key, settings.sandbox)
 
     door = JobDoor(
-        jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
+        jobs, tokens, catalogue, job_terms(settings), job_refusal, for_job, limits, webhook_terms(settings).refuse,
         limiter, metrics.call,
     )  # fmt: skip
     agent_door = Agents(
@@ -776,6 +806,7 @@ def build_challenge(
         "request_id": request_id,
         "price_usd": format_usd(operation.price.base_micros),
         "billing_reason": "payment_required",
+        **({"settle": operation.settle} if operation.settle_first else {}),
         # A client reads the reason's word; whoever reads the answer himself is told in a sentence.
         **({"message": problem.message} if problem.reason else {}),
         **problem.details,

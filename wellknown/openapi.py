@@ -123,6 +123,7 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
         "x-payment-info": {
             "price": price_json(operation.price),
             "protocols": [{"x402": {}}] if requirements(operation, identity) else [],
+            **({"settle": operation.settle} if operation.settle_first else {}),
         },
         "parameters": [
             *_parameters("path", schemas.get("pathParams"), example.get("pathParams", {})),
@@ -329,6 +330,7 @@ _PAYMENT_REQUIRED = {
         "billing_reason": {"type": "string"},
         "request_id": {"type": "string"},
         "price_usd": {"type": "string"},
+        "settle": {"const": "before", "description": "Of a payment that is settled before the work."},
         "resource": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}},
         "accepts": {
             "type": "array",

@@ -40,6 +40,13 @@ PRICES = """\
 # "enrich/person" = "0.500"
 """
 
+SETTLE = """\
+# When the signed payments of an operation are settled: "after" a match, or "before" the work, as a top-up of the
+# payer's account, where a miss or a failure leaves the money.
+[settle]
+# "enrich/person" = "before"
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -91,7 +98,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "http_upstreams": UPSTREAMS}[name])
+            parts.append({"prices": PRICES, "settle": SETTLE, "http_upstreams": UPSTREAMS}[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)

@@ -21,6 +21,8 @@ POINTS = frozenset(
         "settle.after_receipt",
         "proven.before",
         "proven.after",
+        "prepaid.before",
+        "prepaid.after",
         "answer.before",
         "job.claimed",
         "job.asked",

@@ -162,7 +162,7 @@ class Deposits:
         unsure = await self._look_after(chain)
         if await self._db.read(deposits.any_linked_since):
             for view in await self._db.write(deposits.linked_since, self.terms.match):
-                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.party)
         return await self._search(chain, head - self.terms.confirmations + 1) or unsure
 
     async def _look_after(self, chain: Arrivals) -> Unknown | None:
@@ -187,7 +187,7 @@ class Deposits:
                     moved = False
                 if not moved:
                     return
-                log.error("deposit_taken_back", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.error("deposit_taken_back", deposit=view.deposit.id, agent=view.deposit.party)
                 self._alarm("deposit_taken_back", view.deposit.id)
             case Arrival(block=block, block_hash=block_hash):
                 final = head - block + 1 >= self.terms.confirmations + FINAL_BLOCKS
@@ -218,10 +218,10 @@ class Deposits:
         if not news:
             return
         for view in await self._db.write(_all_arrived, news, self._new_ids(news), self.terms.match):
-            if view.deposit.agent_id is None:
+            if view.deposit.party is None:
                 log.warning("deposit_of_nobody", deposit=view.deposit.id, transaction=view.transaction)
             else:
-                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.party)
 
     def _new_ids(self, arrivals: Sequence[Arrival]) -> list[str]:
         now_ms = int(self._clock() * 1000)

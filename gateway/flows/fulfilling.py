@@ -67,6 +67,8 @@ class Call:
     """The most that its caller wants it to cost; at least the base price."""
     topup: tuple[Requirements, ...] | None = None
     """That it buys balance, by one of these offers."""
+    charge_token: str | None = None
+    """Of a call with the same payment before: it proves what a payment that is public proves no more."""
 
     @property
     def request_hash(self) -> bytes:
@@ -102,6 +104,11 @@ class Call:
         return self.principal is None and self.handover is None
 
     @property
+    def prepays(self) -> bool:
+        """Whether its payment is settled before the work."""
+        return self.operation.settle_first and self.payment is not None and self.topup is None
+
+    @property
     def ceiling_micros(self) -> int:
         """The most it may cost, but by `exact`."""
         return self.handover.ceiling_micros if self.handover else self.operation.price.ceiling_micros
@@ -121,13 +128,16 @@ class Call:
         return self.handover.work_s if self.handover else int(self.operation.timeout_s)
 
     @property
-    def settle_margin_s(self) -> int:
-        return self.handover.settle_margin_s if self.handover else SETTLE_MARGIN_S
+    def signature_s(self) -> tuple[int, int]:
+        """How long a signature for it must be good: (for the work, for the settlement after it)."""
+        if self.prepays:
+            return 0, SETTLE_MARGIN_S
+        return self.work_s, self.handover.settle_margin_s if self.handover else SETTLE_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An open charge: the work may begin."""
+    """An open charge: the work may begin. Of a prepaid call it is the call's own, its top-up has come by then."""
 
     call: Call
     charge: Charge

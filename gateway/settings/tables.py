@@ -616,6 +616,11 @@ class Settings(Table):
     support: SupportTable = SupportTable()
     registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
+    settle: dict[str, Literal["after", "before"]] = Field(
+        {},
+        description='operation id = when its signed payments are settled, "after" a match or "before" the work, as a '
+        'top-up of the payer\'s account: "enrich/person" = "before"',
+    )
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"
     )

@@ -5,13 +5,15 @@ the rest: a trigger brings the accounts along, and a CHECK on them makes an over
 looked at before.
 
 A debt is paid first: whatever comes to a party's available money or bonus goes on to what it owes, in the same
-transaction, so that who owes has nothing to spend.
+transaction, so that who owes has nothing to spend. And what a wallet has left then goes on to the agent it belongs to,
+so that what is on a wallet's account is nobody's else.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.core.transfer import Kind, Part, Transfer
+from gateway.core.transfer import Kind, Part, Transfer, account, is_wallet
+from gateway.store import wallets
 from gateway.store.database import Tx
 
 APPEND = """
@@ -57,8 +59,8 @@ def post(
     note: str = "",
     owing: bool = True,
 ) -> None:
-    """Books the transfers in this order, then pays what is owed by whom they came to. An overdraft violates the schema
-    and raises the database's own error.
+    """Books the transfers in this order, then pays what is owed by whom they came to, and passes on what has come to
+    a wallet that is an agent's. An overdraft violates the schema and raises the database's own error.
 
     `owing` False: whoever they come to has been found, in this transaction, to owe nothing.
     """
@@ -77,9 +79,20 @@ def post(
                 "note": note,
             },
         )
-    if owing:
-        for name in dict.fromkeys(transfer.credit for transfer in transfers):
+    for name in dict.fromkeys(transfer.credit for transfer in transfers):
+        if owing:
             _repay(tx, name)
+        party, _, part = name.partition(":")
+        if part == Part.AVAILABLE and is_wallet(party):
+            pass_on(tx, party)
+
+
+def pass_on(tx: Tx, wallet: str) -> None:
+    """What is on this wallet's account goes to the agent that it belongs to, if it does."""
+    owner = wallets.owner(tx, wallet)
+    has = account(wallet, Part.AVAILABLE)
+    if owner is not None and (micros := balance(tx, has)) > 0:
+        post(tx, [Transfer(Kind.JOINED, has, account(owner, Part.AVAILABLE), micros)])
 
 
 def _repay(tx: Tx, name: str) -> None:
@@ -93,9 +106,9 @@ def _repay(tx: Tx, name: str) -> None:
         post(tx, (Transfer(Kind.REPAID, name, debt, micros),), owing=False)
 
 
-def balance(tx: Tx, account: str) -> int:
+def balance(tx: Tx, name: str) -> int:
     """Micros; 0 for an account nothing was ever booked on."""
-    rows = tx.execute("SELECT balance_micros FROM accounts WHERE name = :name", {"name": account})
+    rows = tx.execute("SELECT balance_micros FROM accounts WHERE name = :name", {"name": name})
     return int(rows[0][0]) if rows else 0
 
 

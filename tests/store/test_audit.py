@@ -14,7 +14,7 @@ from gateway.core.grant import Policy
 from gateway.store import agents, deposits, leads, ledger, registrations, wallet_recoveries, wallets
 from gateway.store.audit import Finding, audit
 
-STORY = """
+STORY = f"""
 credit ann 1000            -> ok        | ann 1000, operator -1000
 grant  ann 100             -> ok        | ann.bonus 100, grants -100
 hold   h1 ann 300 key=k    -> held      | ann 700, ann.held 300
@@ -39,6 +39,13 @@ match  s3 300              -> captured  | bob.authorized 300, revenue 1100
 sign   s4 bob 300          -> held      | bob.authorized 600, due -1200
 match  s4 300              -> captured  | bob.authorized 300, revenue 1400
 prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
+sign   p1 {books.WALLET} 300 topup=call -> held | {books.WALLET}.authorized 300, due -1200
+match  p1 300              -> captured
+prove  p1 300 log=0xp:1    -> proven    | {books.WALLET}.authorized 0, {books.WALLET} 300, due -900, treasury -890
+spend  d1 p1 300           -> held      | {books.WALLET} 0, {books.WALLET}.held 300
+fail   d1                  -> released  | {books.WALLET} 300, {books.WALLET}.held 0
+spend  d2 p1 300           -> held      | {books.WALLET} 0, {books.WALLET}.held 300
+miss   d2                  -> released  | {books.WALLET} 300, {books.WALLET}.held 0
 """
 MINTED = "0x" + "b2" * 20
 REGISTERED = registrations.Proof(books.WALLET, "eip155:8453", False, "n1", 9, 1000, b"x")
@@ -113,6 +120,21 @@ BREAKAGES = [
     ("grant", f"mint:{books.WALLET}", "DELETE FROM registrations"),
     ("grant", books.WALLET, f"UPDATE wallets SET agent_id = 'eve' WHERE address = '{books.WALLET}'"),
     ("grant", books.WALLET, "UPDATE credits SET kind = 'credit' WHERE agent_id = 'agt_1'"),
+    ("prepaid", "d2", "UPDATE charges SET request_hash = zeroblob(32) WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET operation = 'enrich/person' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET agent_id = 'ann' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET party = 'ann' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET topup_id = 's1' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET held_micros = 301 WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET state = 'captured' WHERE id = 'p1'"),
+    ("prepaid", "p1", "DROP INDEX call_of_topup; UPDATE charges SET topup_id = 'p1' WHERE id = 'c1'"),
+    ("wallet", books.WALLET, f"UPDATE accounts SET balance_micros = 1 WHERE name = '{books.WALLET}:available'"),
+    ("wallet", books.WALLET, f"UPDATE accounts SET balance_micros = 1 WHERE name = '{books.WALLET}:available';"
+     " UPDATE registrations SET contract = 1, network = 'eip155:31337'"),
+    ("wallet", None, "UPDATE transfers SET credit = 'ann:available' WHERE kind = 'joined'"),
+    ("wallet", None, "UPDATE transfers SET debit = 'bob:available' WHERE kind = 'joined'"),
+    ("wallet", None, "UPDATE transfers SET debit_after_micros = 1 WHERE kind = 'joined'"),
+    ("account", "agt_1:available", "UPDATE transfers SET kind = 'credit' WHERE kind = 'joined'"),
     ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
     ("recovery", "dep_0001", f"UPDATE wallet_recoveries SET address = '{books.WALLET}'"),
     ("recovery", "dep_0001", f"UPDATE deposits SET sender = '{books.WALLET}'"),
