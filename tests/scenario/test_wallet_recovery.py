@@ -343,7 +343,7 @@ async def test_a_deposit_that_the_watcher_was_first_to_see_proves_it(tmp_path: P
         sent = at.send(challenge)
         await at.look()
         (deposit,) = await at.listed()
-        assert deposit.deposit.agent_id == agent_id
+        assert deposit.deposit.party == agent_id
         assert (await at.complete(challenge, sent)).status == 200
         assert len(await at.listed()) == 1
 

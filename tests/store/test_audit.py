@@ -138,7 +138,7 @@ BREAKAGES = [
     ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
     ("recovery", "dep_0001", f"UPDATE wallet_recoveries SET address = '{books.WALLET}'"),
     ("recovery", "dep_0001", f"UPDATE deposits SET sender = '{books.WALLET}'"),
-    ("recovery", "dep_0001", "UPDATE deposits SET agent_id = 'agt_1'"),
+    ("recovery", "dep_0001", "UPDATE deposits SET party = 'agt_1'"),
     ("recovery", "dep_0001", "UPDATE deposits SET amount_micros = 999999"),
     ("recovery", "dep_0001", f"UPDATE wallets SET role = 'linked' WHERE address = '{MINTED}'"),
     ("recovery", "tok_9", "UPDATE tokens SET agent_id = 'agt_1' WHERE id = 'tok_9'"),
