@@ -49,6 +49,7 @@ from gateway.edge.charges import Charges
 from gateway.edge.deposits import DepositDoor
 from gateway.edge.health import Fact
 from gateway.edge.jobs import JobDoor, JobTerms
+from gateway.edge.limiter import Limiter
 from gateway.edge.metrics import Metrics, Vitals
 from gateway.edge.paid import Paid
 from gateway.edge.rates import Rates
@@ -130,6 +131,7 @@ async def assemble(
     settings: Settings,
     *,
     clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
     entropy: Callable[[int], bytes] | None = None,
     http: HttpClient | None = None,
     settler: Settler | None = None,
@@ -171,6 +173,12 @@ async def assemble(
         decimals = {terms.token.asset: terms.token.decimals for terms in accepted}
 
         metrics = Metrics()
+        limiter = Limiter(
+            settings.rate_limits.by_kind,
+            monotonic=monotonic,
+            network_times=settings.rate_limits.network_times,
+            refused=metrics.rate_limited,
+        )
         alarms = Alarms(db=db, settler=settler, clock=clock)
         collecting = None
         if settler is not None:
@@ -205,7 +213,7 @@ async def assemble(
             terms=Terms(
                 offers={id: offer.accepts for id, offer in offers.items()},
                 decimals=decimals,
-                forbidden_payers=forbidden_payers(accepted, settler),
+                forbidden_payers=forbidden_payers(settings, accepted, settler),
                 sponsored=frozenset(terms.token.asset for terms in accepted if terms.sponsored),
                 settle_wait_s=settings.settlement.wait_s,
                 result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
@@ -218,6 +226,8 @@ async def assemble(
             entropy=entropy,
             available=resting(sold, offerings),
             captured=metrics.charged,
+            require_probe=limiter.require_probe,
+            missed=limiter.missed,
         )
 
         told = partial(job_ended, origin=settings.service.origin)
@@ -229,9 +239,10 @@ async def assemble(
         registration = Registration(
             db=db,
             wallets=wallets,
-            terms=registration_terms(settings, settler, forbidden_payers(accepted, settler)),
+            terms=registration_terms(settings, settler, forbidden_payers(settings, accepted, settler)),
             clock=clock,
             entropy=entropy,
+            signs=partial(limiter.hit, "registrations"),
         )
         result_ttl_ms = settings.jobs.result_ttl_hours * 3_600_000
         worker = Worker(
@@ -246,6 +257,7 @@ async def assemble(
             told=told,
             changed=changed,
             captured=metrics.charged,
+            missed=limiter.missed,
             alarm=alarms.tell,
         )
         jobs = Jobs(
@@ -258,14 +270,15 @@ async def assemble(
             queued=worker.queued,
             cancelled=worker.cancelled,
             told=told,
+            waiters_of_party_max=settings.rate_limits.long_polls,
         )
         deposits = deposits_of(settings, db, session, clock, entropy, alarms.tell)
         last_used = LastUsed(db, clock)
-        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), last_used.saw)
+        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), limiter, last_used.saw)
         app = build_app(
             edge_parts(
                 settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration, metrics,
-                alarms, settler, clock, entropy,
+                limiter, alarms, settler, clock, entropy,
             )
         )  # fmt: skip
 
@@ -588,9 +601,11 @@ def features_of(settings: Settings, accepted: Sequence[Accepted]) -> frozenset[s
     return frozenset(topups | transfers)
 
 
-def forbidden_payers(accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
+def forbidden_payers(settings: Settings, accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
     """Addresses of our own, which cannot be customers."""
     ours = {terms.pay_to.lower() for terms in accepted}
+    if settings.deposits.address is not None:
+        ours.add(settings.deposits.address.lower())
     if settler is not None:
         ours |= {address.lower() for network in settler.networks for address in settler.facilitator_addresses(network)}
     return frozenset(ours)
@@ -618,6 +633,7 @@ def edge_parts(
     deposits: Deposits,
     registration: Registration,
     metrics: Metrics,
+    limiter: Limiter,
     alarms: Alarms,
     settler: Settler | None,
     clock: Callable[[], float],
@@ -667,10 +683,10 @@ def edge_parts(
 
     door = JobDoor(
         jobs, tokens, catalogue, job_terms(settings), job_refusal, for_job, limits, webhook_terms(settings).refuse,
-        metrics.call,
+        limiter, metrics.call,
     )  # fmt: skip
     money_door = DepositDoor(
-        db, tokens, purchase, deposits, limits, tuple(each.network for each in deposit_networks(settings)),
+        db, tokens, purchase, deposits, limits, limiter, tuple(each.network for each in deposit_networks(settings)),
         lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
@@ -712,14 +728,15 @@ def edge_parts(
         routes=[
             *Agents(db, tokens, catalogue, limits, clock, entropy, settings.deposit_match.rule).routes(),
             *Statement(db, tokens).routes(),
-            *WalletDoor(db, tokens, registration, limits).routes(),
+            *WalletDoor(db, tokens, registration, limits, limiter).routes(),
             *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *money_door.routes(),
-            *Charges(db, tokens).routes(),
+            *Charges(db, tokens, limiter).routes(),
             *door.routes(),
             *ticket_door.routes(),
         ],
         limits=limits,
+        limiter=limiter,
         origins=settings.service.allowed_origins,
         trusted_proxies=settings.service.trusted_proxies,
         operator_token_hash=ids.token_hash(token.get_secret_value()) if token else None,

@@ -214,6 +214,27 @@ def test_an_agents_life(faregate: Run) -> None:
     assert token not in Path("data/faregate.db").read_bytes().decode("latin-1")
 
 
+def test_an_agent_is_frozen_looked_at_and_let_go(faregate: Run) -> None:
+    agent, token = re.findall(r"(?:agent|token)  (\S+)", faregate("agents", "create", "first", "--credit", "5").out)
+    assert faregate("agents", "freeze", agent, "--yes", "--note", "ten thousand misses").out == f"{agent} is frozen\n"
+    shown = json.loads(faregate("agents", "show", agent, "--json").out)
+    assert (shown["status"], shown["available_usd"], shown["debt_usd"]) == ("frozen", "5.000", "0.000")
+    assert [set(row) for row in shown["tokens"]] == [{"id", "kind", "hint", "created", "revoked"}]
+    assert (shown["wallets"], shown["open_holds"], shown["jobs"], shown["charges"]) == ([], [], [], [])
+    assert shown["actions"][0]["detail"] == "frozen: ten thousand misses"
+    assert [row["action"] for row in shown["actions"]] == ["set_status", "add_token", "credit", "create_agent"]
+    assert faregate("agents", "unfreeze", agent).out == f"{agent} is active\n"
+    told = faregate("agents", "show", agent, "--limit", "1").out
+    assert re.search(r"^status +active$", told, re.MULTILINE)
+    assert re.search(r"set_status +\S+ +active$", told, re.MULTILINE)
+    assert token not in told + json.dumps(shown)
+    log = [json.loads(line) for line in faregate("actions", "list", "--json").out.splitlines()]
+    assert [row["detail"] for row in log[:2]] == ["active", "frozen: ten thousand misses"]
+    assert agent in faregate("actions", "list", "--subject", agent).out
+    assert "no such actions" in faregate("actions", "list", "--subject", "nobody").err
+    assert faregate("audit").status == 0
+
+
 CALLBACK = """
 import asyncio, sys
 from rigs import postman
@@ -317,6 +338,9 @@ def test_what_is_not_there_is_told(faregate: Run) -> None:
         ("agents", "credit", "agt_none", "1"),
         ("agents", "token", "agt_none"),
         ("agents", "revoke", "agt_none", "-y"),
+        ("agents", "freeze", "agt_none", "-y"),
+        ("agents", "unfreeze", "agt_none"),
+        ("agents", "show", "agt_none"),
         ("agents", "keys", "agt_none"),
     ):
         done = faregate(*arguments)
@@ -383,6 +407,13 @@ def test_check_of_the_defaults(faregate: Run) -> None:
     assert done.status == 0
     assert re.search(r"^ok +ledger .*SQLite 3\.", done.out, re.MULTILINE)
     assert "only agents with a balance can pay" in done.out
+
+
+def test_check_tells_that_callers_behind_a_proxy_have_no_address(faregate: Run) -> None:
+    Path("faregate.toml").write_text('[service]\npublic_url = "https://api.example.com"')
+    assert "trusted_proxies is empty" in faregate("check").out
+    Path("faregate.toml").write_text('[service]\npublic_url = "https://api.example.com"\ntrusted_proxies = "10.0.0.5"')
+    assert "trusted_proxies" not in faregate("check").out
 
 
 def test_check_tells_a_ledger_that_cannot_be_used(faregate: Run) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from gateway.core.money import USD_PATTERN
 from gateway.core.upstream import Json
 
 Access = Literal["open", "agent", "charge", "job"]
@@ -32,7 +34,7 @@ class Free:
     feature: Literal["", "topups", "transfers"] = ""
     """Only where the operator's identity has it."""
     problems: tuple[int, ...] = ()
-    """Those that are answered with the error envelope."""
+    """Those that are answered with the error envelope, beside 429: nothing that is free may be asked for endlessly."""
     body: Mapping[str, Json] | None = None
     """The schema of a JSON body."""
     also: str = ""
@@ -42,8 +44,8 @@ class Free:
     """It may answer with 202, as a paid call does."""
 
 
-def _object(**properties: Json) -> dict[str, Json]:
-    return {"type": "object", "required": list(properties), "properties": properties}
+def _object(at_times: Mapping[str, Json] = MappingProxyType({}), /, **always: Json) -> dict[str, Json]:
+    return {"type": "object", "required": list(always), "properties": {**always, **at_times}}
 
 
 _TEXT = {"type": "string"}
@@ -79,6 +81,7 @@ _SIGNED_REQUIRED = ["address", "nonce", "siwe_message", "siwe_signature"]
 
 _JOB_ID: Parameter = ("job_id", "path", True, "From the 202 of the job.")
 _JOB = _object(
+    {"retried_as": {**_TEXT, "description": "Of a failed job alone: the one that does it again."}},
     job_id=_TEXT,
     route=_TEXT,
     status={"enum": ["queued", "running", "completed", "failed", "cancelled"]},
@@ -102,9 +105,7 @@ _JOB = _object(
     result=_OBJECT_OR_NONE,
     error=_OBJECT_OR_NONE,
     callback=_OBJECT_OR_NONE,
-    retried_as=_TEXT,
 )
-_JOB["required"].remove("retried_as")  # of a failed job alone
 
 _PRINCIPAL = _object(kind={"enum": ["admin", "usage"]}, key_id=_TEXT_OR_NONE, scopes={"type": "array", "items": _TEXT})
 _PERIOD = ["total", "day", "week", "month"]
@@ -131,7 +132,7 @@ _TERMS: Mapping[str, Json] = {
     "properties": {
         "label": {"type": "string", "maxLength": 100},
         "scopes": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 100},
-        "cap_usd": {"type": ["string", "null"], "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+        "cap_usd": {"type": ["string", "null"], "pattern": USD_PATTERN},
         "cap_period": {"enum": [*_PERIOD, None]},
         "expires_at": {"type": ["string", "null"], "format": "date-time"},
         "requests_per_min": {"type": ["integer", "null"], "minimum": 1, "maximum": 60_000},
@@ -157,10 +158,15 @@ _LIMIT: Parameter = ("limit", "query", False, "How many, 1 to 200; 50 if left ou
 _MOVEMENT = _object(
     id=_TEXT,
     at=_TEXT,
-    kind=_TEXT,
+    kind={
+        "enum": ["credit", "deposit", "match", "grant", "capture", "refund", "withdrawn"],
+        "description": "match: bonus that came with a deposit; withdrawn: a deposit that a reorganisation of its chain "
+        "took back, or the match of it.",
+    },
     money={"enum": ["own", "bonus"]},
     charge_id=_TEXT_OR_NONE,
     operation=_TEXT_OR_NONE,
+    deposit_id=_TEXT_OR_NONE,
     amount_usd=_USD,
     balance_usd=_USD,
 )
@@ -201,7 +207,7 @@ ROUTES: tuple[Free, ...] = (
             routes={"type": "object"},
         ),
         access="agent",
-        problems=(401, 429),
+        problems=(401,),
     ),
     Free(
         "agent_balance",
@@ -216,7 +222,7 @@ ROUTES: tuple[Free, ...] = (
             as_of={"type": "string", "format": "date-time"},
         ),
         access="agent",
-        problems=(401, 403, 429),
+        problems=(401, 403),
     ),
     Free(
         "wallet_nonce",
@@ -293,6 +299,7 @@ ROUTES: tuple[Free, ...] = (
             currency={"const": "USD"},
             virtual_balance_usd=_USD,
             held_usd=_USD,
+            debt_usd=_USD,
             movements={"type": "array", "items": _MOVEMENT},
             next_cursor=_TEXT_OR_NONE,
         ),
@@ -304,7 +311,7 @@ ROUTES: tuple[Free, ...] = (
             ("to", "query", False, "Movements before then."),
             ("format", "query", False, "json or csv; CSV without limit and cursor is all of it."),
         ),
-        problems=(401, 403, 422, 429),
+        problems=(401, 403, 422),
         also="text/csv",
     ),
     Free(
@@ -472,7 +479,7 @@ ROUTES: tuple[Free, ...] = (
         ),
         access="charge",
         parameters=(("charge_id", "path", True, "From X-Charge-Id, or from the answer's `billing`."),),
-        problems=(401, 404, 429),
+        problems=(401, 404),
     ),
     Free(
         "job",
@@ -485,7 +492,7 @@ ROUTES: tuple[Free, ...] = (
             _JOB_ID,
             ("wait", "query", False, "Seconds to wait for its end before answering, 0 to 60."),
         ),
-        problems=(401, 403, 404, 410, 422, 429),
+        problems=(401, 403, 404, 410, 422),
     ),
     Free(
         "job_cancel",
@@ -496,7 +503,7 @@ ROUTES: tuple[Free, ...] = (
         method="delete",
         of="enrich/jobs",
         parameters=(_JOB_ID,),
-        problems=(401, 403, 404, 409, 410, 429),
+        problems=(401, 403, 404, 409, 410),
     ),
     Free(
         "tickets",
@@ -506,7 +513,7 @@ ROUTES: tuple[Free, ...] = (
         access="agent",
         of="support/tickets",
         parameters=(_LIMIT, _CURSOR),
-        problems=(401, 402, 403, 422, 429),
+        problems=(401, 402, 403, 422),
     ),
     Free(
         "ticket",
@@ -520,7 +527,7 @@ ROUTES: tuple[Free, ...] = (
         access="charge",
         of="support/tickets",
         parameters=(("ticket_id", "path", True, "From the answer that filed it."),),
-        problems=(401, 403, 404, 429),
+        problems=(401, 403, 404),
     ),
     Free("alive", "/healthz", "Whether the process runs", _object(alive={"type": "boolean"})),
     Free(

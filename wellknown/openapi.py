@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import TABLE, Code
+from gateway.core.money import USD_PATTERN
 from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
 from wellknown.free import Access, Free
@@ -209,7 +210,7 @@ def _free(route: Free) -> Json:
         "responses": {
             **{str(status): answer for status in route.statuses},
             **({"202": _PENDING_RESPONSE} if route.pending else {}),
-            **_problems(route.problems),
+            **_problems({*route.problems, 429}),
         },
     }
 
@@ -301,7 +302,7 @@ _PARAMETERS = {
         "name": "X-Bill-Up-To-Usd",
         "in": "header",
         "required": False,
-        "schema": {"type": "string", "pattern": "^[0-9]{1,9}([.][0-9]{1,6})?$"},
+        "schema": {"type": "string", "pattern": USD_PATTERN},
         "description": "The most that this call may cost, from the base price on: so much is held of a balance.",
     },
 }

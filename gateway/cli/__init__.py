@@ -11,6 +11,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli import (
+    actions,
     agents,
     books,
     catalogue,
@@ -46,6 +47,7 @@ app.command("backup")(books.backup)
 app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
+app.add_typer(actions.app, name="actions")
 app.add_typer(books.charges, name="charges")
 app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")

@@ -25,7 +25,8 @@ T = TypeVar("T")
 LABEL_MAX = 100
 
 app = typer.Typer(
-    no_args_is_help=True, help="Agents with a prepaid balance: create, list, credit, token, keys, revoke."
+    no_args_is_help=True,
+    help="Agents with a prepaid balance: create, list, show, credit, token, keys, revoke, freeze, unfreeze.",
 )
 
 Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
@@ -286,12 +287,55 @@ def revoke(
         terminal.say(f"{keys} usage key{'' if keys == 1 else 's'} revoked")
 
 
+Why = Annotated[str, typer.Option("--note", help="For the operator's log: why.")]
+
+
+@app.command("freeze")
+def freeze(
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    message: Why = "",
+    yes: terminal.Yes = False,
+    config: terminal.Config = None,
+) -> None:
+    """Let an agent buy nothing more. What it has under way ends well, and it may still ask about everything it has.
+
+    Its jobs in the queue are not begun: unfrozen in time they are, else they end at their deadline and cost nothing.
+    """
+    if not yes:
+        typer.confirm(f"Freeze {agent_id}?", abort=True, err=True)
+    _set_status(agent_id, "frozen", message, config)
+    terminal.say(f"{agent_id} is frozen")
+
+
+@app.command("unfreeze")
+def unfreeze(
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")], message: Why = "", config: terminal.Config = None
+) -> None:
+    """Let a frozen agent buy again, with the tokens it has."""
+    _set_status(agent_id, "active", message, config)
+    terminal.say(f"{agent_id} is active")
+
+
+def _set_status(agent_id: str, status: str, message: str, config: Path | None) -> None:
+    from gateway.core.agent import Status
+    from gateway.store import agents
+
+    async def work(settings: "Settings", db: "Database") -> None:
+        def write(tx: "Tx") -> None:
+            require_agent(tx, agent_id)
+            agents.set_status(tx, agent_id, Status(status), message)
+
+        await db.write(write)
+
+    with_database(config, work)
+
+
 def require_agent(tx: "Tx", agent_id: str) -> None:
     """Raises Problem NOT_FOUND."""
     from gateway.core.errors import Code, Problem
     from gateway.store import agents
 
-    if all(agent.id != agent_id for agent in agents.listing(tx)):
+    if agents.find(tx, agent_id) is None:
         raise Problem(Code.NOT_FOUND, f"there is no agent {agent_id}; `faregate agents list` shows all")
 
 

@@ -60,6 +60,9 @@ async def _configuration(settings: "Settings", http: "aiohttp.ClientSession") ->
     where = str(settings.source) if settings.source else "none: defaults and environment"
     yield Finding(GOOD, "configuration", where)
     yield Finding(GOOD, "address", f"{settings.service.origin}, listening on {settings.service.host}")
+    if settings.service.public_url and not settings.service.trusted_proxies:
+        told = "trusted_proxies is empty: a proxy's callers have no address here, and no limit by address"
+        yield Finding(ODD, "limits", told)
     kind = settings.settlement.kind
     words = {
         "none": "none: only agents with a balance can pay",

@@ -83,4 +83,4 @@ def _say_table(part: "list[Movement]") -> None:
 
     rows = [[terminal.plain(value or "") for value in line(movement).values()] for movement in part]
     if rows:
-        terminal.table(COLUMNS, rows, right=(6, 7))
+        terminal.table(COLUMNS, rows, right=(7, 8))

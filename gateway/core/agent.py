@@ -1,13 +1,14 @@
 """Agents: who holds a balance, and what a token lets its holder do.
 
 An agent's own bearer (`411_`) does everything. A usage key (`411k_`) does what its scopes say, within its cap, and
-never what would let it have more: make keys, rotate, recover, link a wallet, see what callbacks are signed with.
+never what would let it have more: make keys, rotate, recover, link a wallet, top up or claim a deposit, see what
+callbacks are signed with.
 
     enrich:phone        the operation `enrich/phone`; every operation's id is a scope with colons for slashes
     enrich:*            every operation below `enrich/`, those of tomorrow too
     jobs                hand work over, ask about it and cancel it; what is handed over needs its own scope beside it
     support             write to the operator, and read what was written with the key
-    balance:read        see what is on the balance and was moved, and the agent's wallets
+    balance:read        see what is on the balance and was moved, a match of deposits, and the agent's wallets
 
 A cap is on what a key takes of the agent's balance within its period: what was captured in it and not given back, and
 whatever open calls hold, of this period or of the one before. So what a period comes to is never above the cap, however
@@ -31,6 +32,9 @@ JOBS = "jobs"
 SUPPORT = "support"
 BALANCE = "balance:read"
 BESIDE_OPERATIONS = (JOBS, SUPPORT, BALANCE)
+
+UNKNOWN_TOKEN = "this bearer token is not known, or was revoked"
+"""What the holder of a token that opens nothing is told, in these words wherever that is found out (F-162)."""
 
 KEYS_MAX = 100
 """Of one agent that are not revoked."""

@@ -13,6 +13,10 @@ MICROS_MAX = 10**15
 _USD = re.compile(r"(0|[1-9][0-9]{0,8})(?:\.([0-9]{1,6}))?", re.ASCII)
 
 
+USD_PATTERN = "^[0-9]{1,9}([.][0-9]{1,6})?$"
+"""What `parse_usd` takes, for the schemas of documents; a leading zero as well."""
+
+
 class MoneyError(ValueError):
     """The text is no amount of money we accept."""
 

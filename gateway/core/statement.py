@@ -1,8 +1,28 @@
 """The statement: every movement of a party's money, newest first, as its owner reads it.
 
-A line is a transfer that brought money or took some away, with everything the party has after it. What a hold sets
-aside is still its owner's, so holds and releases are no lines: the lines sum to the balance, to the micro-dollar, and
-the newest line's balance is it.
+A line is a transfer that brought money or took some away, with what the party is worth after it:
+
+    balance_usd = own money + bonus, available or held, - what is owed of both
+
+What a hold sets aside is still its owner's, so holds and releases are no lines. Nor is what is repaid: it was taken
+when its deposit was withdrawn, and is not taken twice. So the lines sum to the balance, to the micro-dollar, and the
+newest line's balance is it; those of own money sum to own money less what is owed of it, those of bonus likewise.
+
+    kind        money        what happened
+    credit      own          the operator put it there
+    deposit     own          it came, by a transfer on chain or by x402
+    match       bonus        came with a deposit
+    grant       bonus        was given
+    capture     own, bonus   a call was paid
+    refund      own, bonus   some of what a call had cost came back
+    joined      own          what a wallet has goes on to the agent that it belongs to
+    withdrawn   own, bonus   a reorganisation took a deposit back, or its match went with it
+
+What is withdrawn goes whole, however much of it was spent by then: in two lines where a part is owed, and to below
+zero where more is owed than there is. No account that can be spent from is ever below zero (gateway/core/transfer.py),
+so a party that owes own money and has bonus spends that bonus, whatever the balance is here.
+
+`deposit_id` names the deposit of a deposit, match or withdrawal, so what came and went by one sums to zero.
 """
 
 import base64
@@ -18,7 +38,7 @@ from gateway.core.transfer import Kind
 
 LIMIT_MAX = 200
 LIMIT = 50
-COLUMNS = ("id", "at", "kind", "money", "charge_id", "operation", "amount_usd", "balance_usd")
+COLUMNS = ("id", "at", "kind", "money", "charge_id", "operation", "deposit_id", "amount_usd", "balance_usd")
 
 _CURSOR = re.compile(r"before ([1-9][0-9]{0,17})", re.ASCII)
 _STEERS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
@@ -36,14 +56,15 @@ class Movement:
     """Whether it moved bonus money; what is paid from both has a line for each."""
     charge_id: str | None
     operation: str | None
+    deposit_id: str | None
     amount_micros: int
     """Below zero for what was taken."""
     balance_micros: int
-    """Everything the party has after it."""
+    """Everything the party has after it, less what it owes."""
 
 
 def line(movement: Movement) -> dict[str, str | None]:
-    """{id, at, kind, money, charge_id, operation, amount_usd, balance_usd}; the id is the party's own."""
+    """By the names of COLUMNS; the id is the party's own."""
     return {
         "id": f"mov_{movement.number}",
         "at": iso(movement.at_ms),
@@ -51,6 +72,7 @@ def line(movement: Movement) -> dict[str, str | None]:
         "money": "bonus" if movement.bonus else "own",
         "charge_id": movement.charge_id,
         "operation": movement.operation,
+        "deposit_id": movement.deposit_id,
         "amount_usd": format_usd(movement.amount_micros),
         "balance_usd": format_usd(movement.balance_micros),
     }

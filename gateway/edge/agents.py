@@ -20,8 +20,9 @@ from gateway.core.deposit import Match
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.edge.bodies import Limits, read_optional_json
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
-from gateway.edge.usage_keys import key_cap, private
+from gateway.edge.usage_keys import key_cap
 from gateway.edge.wallets import wallet_told
 from gateway.store import agents, deposits, outbox, registrations, usage_keys
 from gateway.store.agents import Balance

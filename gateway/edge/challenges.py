@@ -2,7 +2,8 @@
 request's id and a repeat key that no other answer has.
 
 Crawlers, and clients on their first try, ask without paying, and they are most of the traffic. Such a request
-touches no store, no chain, no upstream and no parser of bodies, and writes no log line; it is counted (F-121).
+touches no store, no chain, no upstream and no parser of bodies, and writes no log line; it is counted (F-121). Too many
+from one address are answered 429 here, as cheaply.
 Anything that is not plainly such a request goes on to the app.
 """
 
@@ -14,12 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.core import ids
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.x402.challenge import Challenge, Split, split
+from gateway.edge import problems
 from gateway.edge.bodies import declared_length
 from gateway.edge.cors import HeaderList, Origins
+from gateway.edge.limiter import Limiter, refusal
 from gateway.edge.metrics import Metrics
 from gateway.edge.paths import Paths, raw_path
-from gateway.edge.server import PREPARED
-from gateway.edge.visit import SECURITY_HEADERS, RequestIds, carries_token
+from gateway.edge.server import PREPARED, send_whole
+from gateway.edge.visit import SECURITY_HEADERS, Proxies, RequestIds, Standing, carries_token, peer_of
 
 PLACEHOLDER_ID = "req_00000000000000000000000000"
 """Stands in a prepared body where the request's own id goes."""
@@ -28,7 +31,7 @@ Unpaid = Callable[[Operation, str, str], Challenge | None]
 """(operation, request id, repeat key) -> the 402 of a caller without credentials; None where its amount depends on the
 body. The body has both, the id first, and the header the key."""
 
-_CREDENTIALS = frozenset({b"authorization", b"payment-signature", b"x-payment"})
+CREDENTIALS = frozenset({b"authorization", b"payment-signature", b"x-payment"})
 _LOOKED_AT = frozenset({b"content-length", b"referer"})
 
 
@@ -62,8 +65,12 @@ class Challenges:
         entropy: Callable[[int], bytes],
         metrics: Metrics,
         body_bytes_max: int,
+        limiter: Limiter,
+        proxies: Proxies,
     ) -> None:
         self._app = app
+        self._limiter = limiter
+        self._proxies = proxies
         self._paths = paths
         self._origins = origins
         self._request_ids = request_ids
@@ -83,15 +90,19 @@ class Challenges:
             return
         origin = theirs = None
         for name, value in scope["headers"]:
-            if name in _CREDENTIALS or (name in _LOOKED_AT and self._is_odd(name, value)):
+            if name in CREDENTIALS or (name in _LOOKED_AT and self._is_odd(name, value)):
                 await self._app(scope, receive, send)
                 return
             if name == b"origin":
                 origin = value
             elif name == b"x-request-id":
                 theirs = value
-        prepared.count()
         grant = self._origins.grant(origin)
+        exceeded = self._limiter.unpaid(self._proxies.client(peer_of(scope), scope["headers"]))
+        if exceeded is not None:
+            await self._refuse(scope, send, exceeded, self._request_ids.choose(theirs), grant.headers)
+            return
+        prepared.count()
         request_id = self._request_ids.choose(theirs).encode()
         key = self._new_key().encode()
         middle = prepared.offer.middle(key)
@@ -117,6 +128,14 @@ class Challenges:
         headers = [*prepared.headers, *grant.headers, *own]
         await send({"type": "http.response.start", "status": 402, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _refuse(self, scope: Scope, send: Send, exceeded: Standing, request_id: str, granted: HeaderList) -> None:
+        answer = problems.response(refusal(exceeded), request_id)
+        own = [*SECURITY_HEADERS, *exceeded.headers, (b"x-request-id", request_id.encode())]
+        headers = [*answer.raw_headers, *granted, *own]
+        start = {"type": "http.response.start", "status": answer.status_code, "headers": headers}
+        body = b"" if scope["method"] == "HEAD" else bytes(answer.body)
+        await send_whole(scope, send, start, {"type": "http.response.body", "body": body})
 
     def _new_key(self) -> str:
         return ids.new_repeat_key(self._entropy(ids.ENTROPY_REPEAT_KEY_BYTES))

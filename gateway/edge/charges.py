@@ -17,7 +17,9 @@ from gateway.core.agent import Principal
 from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
+from gateway.edge.limiter import Limiter
 from gateway.edge.prepaid import topup_told
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
 from gateway.store import charges, prepaid
 from gateway.store.charges import ChargeView
@@ -28,12 +30,14 @@ from gateway.store.database import Database
 class Charges:
     db: Database
     tokens: Tokens
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [Route("/api/v1/charges/{charge_id}", self.charge, methods=["GET"])]
 
     async def charge(self, request: Request) -> Response:
-        view, principal = await self._mine(request)
+        with self.limiter.asking("polls", request):
+            view, principal = await self._mine(request)
         told = paid.status(view)
         topup_id = view.charge.id if paid.prepays(view.charge) else view.charge.topup_id
         topup = None
@@ -46,11 +50,8 @@ class Charges:
         told["matched"] = stored.matched if stored else None
         told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored, topup)) if stored else None
         told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
-        response = Response(orjson.dumps(told), media_type="application/json")
-        response.headers["Cache-Control"] = "private, no-store"
-        if may_have in (Disclosure.WORKING, Disclosure.SETTLING):
-            response.headers["Retry-After"] = str(paid.PENDING_RETRY_S)
-        return response
+        waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
+        return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)
 
     async def _mine(self, request: Request) -> tuple[ChargeView, Principal | None]:
         """The charge, if the asker may have it, and which agent he is. The charge token comes as X-Charge-Token or as

@@ -17,7 +17,7 @@ ALLOW_HEADERS = (
 )
 EXPOSE_HEADERS = (
     "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, Retry-After, "
-    "Location, X-Request-Id, X-Charge-Id, X-Charge-Token, Idempotent-Replay, X-Next-Cursor"
+    "Location, X-Request-Id, X-Charge-Id, X-Charge-Token, Idempotent-Replay, X-Next-Cursor, RateLimit, RateLimit-Policy"
 )
 ALLOW_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 MAX_AGE_S = 7200

@@ -6,13 +6,16 @@
 
 A top-up is of an agent's balance, so its payment comes beside a bearer; anybody else is told the offer and no more. An
 unpaid body without a bearer is read leniently, as that of a job is.
+
+Both are the agent's own affair, so a usage key may do neither, whatever its scopes: each may use up what is given once,
+as a match of the first deposit is, and a claim's answer says what came from which wallet. A key that has a wallet pays
+its calls by x402. The address is open to anybody, with a key or without.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,8 +33,10 @@ from gateway.core.settlement import State
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.paid import idempotency_key, payment_of, pending, receipt, refusal
-from gateway.edge.tokens import Tokens
+from gateway.edge.private import private
+from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.deposits import Deposits
 from gateway.flows.fulfilling import Call
@@ -95,6 +100,7 @@ class DepositDoor:
     purchase: Purchase
     deposits: Deposits
     limits: Limits
+    limiter: Limiter
     networks: tuple[Network, ...]
     """Those that plain transfers are taken on."""
     offers: OffersOf
@@ -114,8 +120,10 @@ class DepositDoor:
     async def top_up(self, request: Request) -> Response:
         if not (self.enabled and self.offers(operation(USUAL_MICROS))):
             raise Problem(Code.ROUTE_OFFLINE, "balances are not topped up by x402 here")
-        principal = await self._active(request)
+        principal = await self._agent(request)
         payment = payment_of(request)
+        if payment is None:
+            self.limiter.caller("unpaid", visit_of(request))
         asked = await self._asked(request, lenient=principal is None and payment is None)
         selling = operation(asked.amount_usd)
         offers = tuple(offer for offer in self.offers(selling) if asked.chain_id in (None, chain_id(offer.network)))
@@ -171,11 +179,7 @@ class DepositDoor:
             raise Problem(Code.UPSTREAM_ERROR, "this was interrupted; nothing was taken, send the same payment again")
         found = None if settlement is None else await self.db.read(deposits.of_settlement, settlement.id)
         if found is not None and view.transaction is not None:
-            headers = {
-                "Cache-Control": "private, no-store",
-                "X-Charge-Id": view.charge.id,
-                "PAYMENT-RESPONSE": receipt(view, success=True),
-            }
+            headers = {"X-Charge-Id": view.charge.id, "PAYMENT-RESPONSE": receipt(view, success=True)}
             if bought.replayed:
                 headers["Idempotent-Replay"] = "true"
             told = {
@@ -185,7 +189,7 @@ class DepositDoor:
                 "settlement": {"network": found.network, "transaction": view.transaction, "state": "proven"},
                 **_credited(found),
             }
-            return Response(orjson.dumps(told), 200, headers, media_type="application/json")
+            return private(told, headers=headers)
         if settlement is not None and (settlement.abandoned or settlement.state is State.LOST):
             raise Problem(
                 Code.SETTLEMENT_FAILED,
@@ -200,7 +204,8 @@ class DepositDoor:
     async def receive_address(self, request: Request) -> Response:
         """Open to anybody: it is a public address, and says whose transfers count."""
         address = self._address()
-        return _private(
+        self.limiter.caller("documents", visit_of(request))
+        return private(
             {
                 "receive_address": checksum_address(address),
                 "networks": [
@@ -222,12 +227,13 @@ class DepositDoor:
 
     async def claim(self, request: Request) -> Response:
         self._address()
-        principal = await self._active(request)
+        principal = await self._agent(request)
         if principal is None:
             raise Problem(Code.INVALID_TOKEN, "bring the bearer token of the agent that is to be credited")
         asked = Claim.model_validate(await read_json(request, self.limits))
+        self.limiter.hit("claims", principal.agent_id, visit_of(request))
         found = await self.deposits.claim(principal.agent_id, asked.chain_id, asked.tx_hash.lower())
-        return _private(
+        return private(
             {
                 "agent_id": principal.agent_id,
                 "tx_hash": asked.tx_hash.lower(),
@@ -242,9 +248,12 @@ class DepositDoor:
             raise Problem(Code.ROUTE_OFFLINE, "plain transfers are not taken here")
         return self.deposits.chains[0].address
 
-    async def _active(self, request: Request) -> Principal | None:
-        principal = await self.tokens.principal(request)
-        if principal is not None and principal.status is not Status.ACTIVE:
+    async def _agent(self, request: Request) -> Principal | None:
+        """The agent itself; None without an Authorization header."""
+        if bearer(request) is None:
+            return None
+        principal = await self.tokens.admin(request)
+        if principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
         return principal
 
@@ -266,7 +275,3 @@ def _credited(view: DepositView) -> dict[str, object]:
         "asset": view.deposit.asset,
         **({} if view.log_index is None else {"log_index": view.log_index}),
     }
-
-
-def _private(value: Mapping[str, object]) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json", headers={"Cache-Control": "private, no-store"})

@@ -28,10 +28,11 @@ from gateway.core.agent import JOBS, Principal, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
-from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
 from gateway.edge.paid import (
     bill_up_to_micros,
     charge_token,
@@ -44,6 +45,7 @@ from gateway.edge.paid import (
     unanswered,
 )
 from gateway.edge.prepaid import settlement_status, topup_told
+from gateway.edge.private import private
 from gateway.edge.problems import invalid
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
@@ -57,8 +59,6 @@ POLL_S = 5
 WAIT_MAX_S = 60
 SETTLE_MARGIN_S = 120
 """How long a signature must outlive the job: its settlement may have to wait for better times."""
-
-USD_PATTERN = "^[0-9]{1,9}([.][0-9]{1,6})?$"
 
 
 class Wanted(NamedTuple):
@@ -195,6 +195,7 @@ class JobDoor:
     limits: Limits
     refuse_callback: Callable[[str], str | None]
     """Why this url may not be called back; None: it may."""
+    limiter: Limiter
     count: Callable[[str, str], None] = lambda operation, outcome: None
 
     def routes(self) -> list[Route]:
@@ -331,14 +332,13 @@ class JobDoor:
         if submitted.webhook_secret is not None:
             told["webhook_secret"] = submitted.webhook_secret
         headers = {
-            "Cache-Control": "private, no-store",
             "Location": f"{PATH}/{view.job.id}",
             "Retry-After": str(POLL_S),
             "X-Charge-Id": view.charge.charge.id,
         }
         if submitted.repeated:
             headers["Idempotent-Replay"] = "true"
-        return Response(orjson.dumps(told), 202, headers, media_type="application/json")
+        return private(told, 202, headers)
 
     # asking and cancelling
 
@@ -346,12 +346,16 @@ class JobDoor:
         return await (self.cancel if request.method == "DELETE" else self.poll)(request)
 
     async def poll(self, request: Request) -> Response:
-        asker = await self._asker(request)
-        return _told(await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request)), asker.principal)
+        with self.limiter.asking("polls", request):
+            asker = await self._asker(request)
+            view = await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request))
+        return _told(view, asker.principal)
 
     async def cancel(self, request: Request) -> Response:
-        asker = await self._asker(request)
-        return _told(await self.jobs.cancel(request.path_params["job_id"], asker), asker.principal)
+        with self.limiter.asking("polls", request):
+            asker = await self._asker(request)
+            view = await self.jobs.cancel(request.path_params["job_id"], asker)
+        return _told(view, asker.principal)
 
     async def _asker(self, request: Request) -> Asker:
         shown = bearer(request)
@@ -425,14 +429,14 @@ def _told(view: JobView, principal: Principal | None) -> Response:
     }
     if view.retried_as is not None:
         told["retried_as"] = view.retried_as
-    headers = {"Cache-Control": "private, no-store"}
+    headers = {}
     if not over:
         headers["Retry-After"] = str(POLL_S)
     elif view.charge.settlement is not None and view.disclosure is Disclosure.RESULT and view.charge.transaction:
         headers["PAYMENT-RESPONSE"] = receipt(view.charge, success=True)
     if view.prepaid is not None:
         headers["PAYMENT-RESPONSE"] = receipt(view.prepaid.topup, success=True)
-    return Response(orjson.dumps(told), 200, headers, media_type="application/json")
+    return private(told, headers=headers)
 
 
 def _settlement(view: JobView) -> dict[str, object] | None:

@@ -1,4 +1,5 @@
-"""The log: one line for each request but the unpaid 402s, which are only counted. JSON for machines, colours for us.
+"""The log: one line for each request but unpaid 402s and 429s, which are only counted. JSON for machines, colours for
+us.
 
 What must never be in it: tokens, keys, signatures, bodies, query strings, and whatever could name a person. The first
 line of defence is not to hand such things to a logger: a request is told by its route's template, never by its path.
@@ -53,6 +54,8 @@ PLAIN_CHARS_MAX = 50
 _OURS = frozenset({b"x-request-id", b"server", b"date", *(name for name, _ in SECURITY_HEADERS)})
 """Headers that no handler sets, an upstream's answer least of all."""
 
+TOO_MANY = 429
+"""A flood is counted, not written down: whoever sends it would fill the disk as well (F-121)."""
 
 access = structlog.get_logger("gateway.access")
 
@@ -80,7 +83,8 @@ class Visits:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 kept = [header for header in message["headers"] if header[0] not in _OURS]
-                message["headers"] = [*kept, *SECURITY_HEADERS, (b"x-request-id", visit.request_id.encode())]
+                told = visit.standing.headers if visit.standing is not None else ()
+                message["headers"] = [*kept, *told, *SECURITY_HEADERS, (b"x-request-id", visit.request_id.encode())]
                 start = message
             elif start is not None:
                 begun, start = start, None
@@ -93,16 +97,17 @@ class Visits:
         finally:
             seconds = time.monotonic() - began
             self._metrics.request(visit.route, status, seconds)
-            access.info(
-                "request",
-                request_id=visit.request_id,
-                client=visit.client,
-                method=scope["method"],
-                route=visit.route,
-                status=status,
-                ms=round(seconds * 1000, 1),
-                **visit.facts,
-            )
+            if status != TOO_MANY:
+                access.info(
+                    "request",
+                    request_id=visit.request_id,
+                    client=visit.client,
+                    method=scope["method"],
+                    route=visit.route,
+                    status=status,
+                    ms=round(seconds * 1000, 1),
+                    **visit.facts,
+                )
 
 
 def configure(form: Literal["json", "console"] = "json", level: str = "info", stream: TextIO | None = None) -> None:

@@ -57,6 +57,7 @@ class Metrics:
         self._refused = Counter(
             "faregate_connections_refused", "Connections closed by a limit.", ["reason"], registry=registry
         )
+        self._limited = Counter("faregate_rate_limited", "Requests answered 429.", ["limit"], registry=registry)
         self._webhooks = Counter("faregate_webhooks", "Tries to deliver a webhook.", ["outcome"], registry=registry)
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
         self._jobs = Gauge("faregate_jobs", "Jobs that have not ended, by state.", ["state"], registry=registry)
@@ -83,6 +84,10 @@ class Metrics:
     def charged(self, operation: str, source: str, amount_micros: int) -> None:
         """`source`: balance or signature."""
         self._earned(operation, source).inc(amount_micros)
+
+    def rate_limited(self, limit: str) -> None:
+        """`limit`: documents, unpaid, balance, polls, bad_tokens, misses, nonces, registrations, recoveries."""
+        self._limited.labels(limit).inc()
 
     def webhook(self, outcome: str) -> None:
         """`outcome`: delivered, retried, given_up."""

@@ -29,6 +29,7 @@ from gateway.core.x402.messages import Payment
 from gateway.edge import problems
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.prepaid import settlement_status, topup_told
+from gateway.edge.private import PRIVATE
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call
@@ -356,5 +357,5 @@ def status(view: ChargeView) -> dict[str, object]:
 
 def _marks(view: ChargeView, token: str | None) -> dict[str, str]:
     """The headers of every answer that tells of a charge."""
-    marks = {"Cache-Control": "private, no-store", "X-Charge-Id": view.charge.id}
+    marks = {**PRIVATE, "X-Charge-Id": view.charge.id}
     return marks if token is None else marks | {"X-Charge-Token": token}

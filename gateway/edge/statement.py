@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -18,6 +17,7 @@ from gateway.core.agent import BALANCE
 from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.core.statement import LIMIT, LIMIT_MAX, Movement
+from gateway.edge.private import PRIVATE, private
 from gateway.edge.tokens import Tokens
 from gateway.store import agents, statements
 from gateway.store.agents import Balance
@@ -61,10 +61,11 @@ class Statement:
             "currency": "USD",
             "virtual_balance_usd": format_usd(total(balance)),
             "held_usd": format_usd(balance.held + balance.bonus_held),
+            "debt_usd": format_usd(balance.debt),
             "movements": [statement.line(movement) for movement in lines],
             "next_cursor": following,
         }
-        return Response(orjson.dumps(told), media_type="application/json", headers=_PRIVATE)
+        return private(told, headers=_VARY)
 
     async def _parts(self, request: Request, agent_id: str, asked: Asked) -> AsyncIterator[str]:
         yield statement.csv_head()
@@ -82,11 +83,11 @@ class Statement:
                 return
 
 
-_PRIVATE = {"Cache-Control": "private, no-store", "Vary": "Accept"}
+_VARY = {"Vary": "Accept"}
 
 
 def total(balance: Balance) -> int:
-    """Everything that a party has: what its newest movement says."""
+    """Everything that a party has. Less its debt, it is what its newest movement says."""
     return balance.available + balance.held + balance.bonus + balance.bonus_held
 
 
@@ -153,7 +154,7 @@ async def _once(text: str) -> AsyncIterator[str]:
 
 
 def _csv(parts: AsyncIterator[str], following: str | None = None) -> Response:
-    headers = {**_PRIVATE, "Content-Disposition": 'attachment; filename="statement.csv"'}
+    headers = {**PRIVATE, **_VARY, "Content-Disposition": 'attachment; filename="statement.csv"'}
     if following is not None:
         headers["X-Next-Cursor"] = following
     return StreamingResponse(parts, media_type="text/csv", headers=headers)

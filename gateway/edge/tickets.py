@@ -5,7 +5,6 @@ agent's own, GET /api/v1/support/tickets/{id} reads one. Reading is free, and so
 import re
 from dataclasses import dataclass
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,6 +18,7 @@ from gateway.core.money import format_usd
 from gateway.core.statement import LIMIT
 from gateway.core.ticket import Ticket
 from gateway.edge.paid import Paid
+from gateway.edge.private import private
 from gateway.edge.statement import limit_of
 from gateway.edge.tokens import Tokens, bearer
 from gateway.store import tickets
@@ -57,7 +57,7 @@ class TicketDoor:
         found = await self.db.read(
             tickets.listing, limit + 1, before_id=before, agent_id=principal.agent_id, key_id=principal.key_id
         )
-        return _private(
+        return private(
             {
                 "tickets": [self._told(each) for each in found[:limit]],
                 "next_cursor": found[limit - 1].id if len(found) > limit else None,
@@ -65,9 +65,10 @@ class TicketDoor:
         )
 
     async def ticket(self, request: Request) -> Response:
-        found = await self._theirs(request)
+        with self.tokens.limiter.asking("balance", request):
+            found = await self._theirs(request)
         answers = [{"body": answer.body, "at": iso(answer.at_ms)} for answer in found.answers]
-        return _private({**self._told(found), "body": found.body, "answers": answers})
+        return private({**self._told(found), "body": found.body, "answers": answers})
 
     async def _theirs(self, request: Request) -> Ticket:
         """The ticket, for its agent's bearer or the charge token of whoever paid without an agent."""
@@ -107,7 +108,3 @@ def _is_of(found: Ticket, principal: Principal) -> bool:
 def _opened_by(tx: Tx, ticket_id: str, token_hash: bytes) -> Ticket | None:
     found = tickets.find(tx, ticket_id)
     return found if found is not None and tickets.token_opens(tx, found, token_hash) else None
-
-
-def _private(value: dict[str, object]) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json", headers={"Cache-Control": "private, no-store"})

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from gateway.core import ids
-from gateway.core.agent import Principal
+from gateway.core.agent import UNKNOWN_TOKEN, Principal
 from gateway.core.errors import Code, Problem
+from gateway.edge.limiter import Limiter
 from gateway.edge.rates import Rates
 from gateway.store import agents
 from gateway.store.database import Database
@@ -23,6 +24,7 @@ class Tokens:
     """`411`: an agent's token begins `411_`, a usage key `411k_`."""
     clock: Callable[[], float]
     rates: Rates
+    limiter: Limiter
     used: Callable[[str], None] = lambda token_id: None
     """Told of every token that was good."""
     _known: dict[bytes, tuple[float, Principal]] = field(default_factory=dict, repr=False)
@@ -34,11 +36,12 @@ class Tokens:
         return None if token is None else self._admit(await self._authenticate(token, ids.token_hash(token)))
 
     async def someone(self, request: Request) -> Principal:
-        """The same where nobody else is answered."""
-        principal = await self.principal(request)
-        if principal is None:
-            raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
-        return principal
+        """The same where nobody else is answered, and for nothing. Raises Problem RATE_LIMITED, too."""
+        with self.limiter.asking("balance", request):
+            principal = await self.principal(request)
+            if principal is None:
+                raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+            return principal
 
     async def admin(self, request: Request) -> Principal:
         """The agent itself, for what would let a bearer have more than it has. Raises Problem ADMIN_TOKEN_REQUIRED for
@@ -87,7 +90,7 @@ class Tokens:
 
 
 def _unknown() -> Problem:
-    return Problem(Code.INVALID_TOKEN, "this bearer token is not known, or was revoked")
+    return Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
 
 
 def _admin_only(why: str) -> Problem:

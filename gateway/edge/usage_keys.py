@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal, Self, TypeVar
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +26,7 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.edge.bodies import Limits, read_json, read_optional_json
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
 from gateway.store import agents, usage_keys
 from gateway.store.agents import NewToken
@@ -285,8 +285,3 @@ def _shown(token: str) -> dict[str, object]:
 
 def _when(ms: int | None) -> str | None:
     return None if ms is None else iso(ms)
-
-
-def private(value: dict[str, object], status: int = 200) -> Response:
-    headers = {"Cache-Control": "private, no-store"}
-    return Response(orjson.dumps(value), status, media_type="application/json", headers=headers)

@@ -7,6 +7,7 @@ A visit is made once for each request, by gateway/edge/logs.py, and travels in t
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import count
 from urllib.parse import unquote
@@ -39,6 +40,28 @@ SECURITY_HEADERS = (
 """On every answer: JSON is never taken for a page, and where a browser goes from here learns nothing of its URL."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a caller stands with a limit, as the headers RateLimit-Policy and RateLimit tell it
+    (draft-ietf-httpapi-ratelimit-headers-11)."""
+
+    policy: str
+    quota: int
+    window_s: int
+    remaining: int
+    reset_s: int
+    """Seconds until the window ends, 1 at least."""
+    exceeded: bool
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        policy = f'"{self.policy}";q={self.quota};w={self.window_s}'
+        return [
+            (b"ratelimit-policy", policy.encode()),
+            (b"ratelimit", f'"{self.policy}";r={self.remaining};t={self.reset_s}'.encode()),
+        ]
+
+
 @dataclass(slots=True)
 class Visit:
     """One request, as far as logs, metrics and limits need to know it."""
@@ -51,13 +74,13 @@ class Visit:
     facts: dict[str, str | int | bool] = field(default_factory=dict)
     """What the log line tells beyond the obvious, as charge_id, outcome, code. Never a person, never a secret."""
 
-    @property
-    def client_key(self) -> str:
-        """What to count by: an IPv4 address, or the /64 that an IPv6 caller owns whole."""
-        address = _address(self.client)
-        if isinstance(address, IPv6Address):
-            return str(IPv6Network((int(address) >> 64 << 64, 64)))
-        return self.client if address is None else str(address)
+    standing: Standing | None = None
+    """With the limit that this caller is nearest to, of those that were looked at."""
+
+    def stands(self, standing: Standing) -> None:
+        now = self.standing
+        if now is None or (standing.exceeded, -standing.remaining) > (now.exceeded, -now.remaining):
+            self.standing = standing
 
 
 def visit_of(request: Request) -> Visit:
@@ -93,12 +116,18 @@ class Proxies:
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
             ip_network(text, strict=False) for text in trusted
         )
+        self._known = lru_cache(maxsize=4096)(self._walk)
 
     def client(self, peer: str, headers: Headers) -> str:
-        """Walks the hops from the nearest to the farthest and stops at the first that is not ours."""
-        if not self._networks or not self._trusts(peer):
+        """The nearest hop that is not one of ours."""
+        if not self._networks:
             return peer
-        forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
+        return self._known(peer, b",".join(value for name, value in headers if name == b"x-forwarded-for"))
+
+    def _walk(self, peer: str, forwarded: bytes) -> str:
+        """From the nearest hop to the farthest; stops at the first that is not ours."""
+        if not self._trusts(peer):
+            return peer
         for hop in reversed(forwarded.decode("latin-1").split(",")):
             address = _address(hop.strip())
             if address is None:
@@ -117,6 +146,23 @@ def peer_of(scope: Scope) -> str:
     """The address at the other end of the connection, whatever any header says."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+@lru_cache(maxsize=8192)
+def counted_as(client: str) -> tuple[str, str] | None:
+    """What a caller is counted by, (address, network): an IPv4 address and its /24; the /64 that an IPv6 caller owns
+    whole, and its /48. None: it comes from this machine."""
+    address = _address(client)
+    if address is None or address.is_loopback:
+        return None
+    narrow, wide = (32, 24) if isinstance(address, IPv4Address) else (64, 48)
+    return _network(address, narrow), _network(address, wide)
+
+
+def _network(address: IPv4Address | IPv6Address, length: int) -> str:
+    """By hand: `ip_network` takes five times as long, and a flood has many addresses."""
+    rest = address.max_prefixlen - length
+    return f"{type(address)(int(address) >> rest << rest)}/{length}"
 
 
 def is_loopback(text: str) -> bool:

@@ -18,8 +18,10 @@ from gateway.core.errors import Code, Problem
 from gateway.core.money import MICROS_MAX, MoneyError, format_usd, parse_usd
 from gateway.core.networks import chain_id, checksum_address, parse_address
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.limiter import Limiter
+from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
-from gateway.edge.usage_keys import private
+from gateway.edge.visit import visit_of
 from gateway.flows.registration import WHY_NO_GRANT, Admitted, Registration, Signed, label_of
 from gateway.store import registrations
 from gateway.store.database import Database
@@ -89,6 +91,7 @@ class WalletDoor:
     tokens: Tokens
     registration: Registration
     limits: Limits
+    limiter: Limiter
 
     def routes(self) -> list[Route]:
         return [
@@ -98,6 +101,7 @@ class WalletDoor:
         ]
 
     async def nonce(self, request: Request) -> Response:
+        self.limiter.caller("nonces", visit_of(request))
         asked = await self._asked(request, NonceAsked)
         agent = await self.tokens.admin(request) if asked.purpose == "link" else None
         allowance = asked.allowance_usd
@@ -119,6 +123,7 @@ class WalletDoor:
         )
 
     async def register(self, request: Request) -> Response:
+        self.limiter.caller("registrations", visit_of(request))
         asked = await self._asked(request, RegisterAsked)
         admitted = await self.registration.register(asked.signed, asked.label or label_of(asked.address))
         if admitted.token is None:
@@ -127,13 +132,14 @@ class WalletDoor:
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
                     "created": False,
-                    "hint": "Rotate with the current token, or recover at /connect?action=recover",
+                    "hint": "this wallet has its agent: use its token, or ask the operator for another one",
                 }
             )
         return private(await self._newcomer(admitted), 201)
 
     async def link(self, request: Request) -> Response:
         agent = await self.tokens.admin(request)
+        self.limiter.caller("registrations", visit_of(request))
         asked = await self._asked(request, LinkAsked)
         linked = await self.registration.link(asked.signed, agent)
         wallets = await self.db.read(registrations.shown, agent.agent_id)

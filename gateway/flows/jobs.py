@@ -9,6 +9,7 @@ The money is that of a sync call: one charge, held here, captured or released by
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,8 @@ WATCH_S = 1.0
 WATCHED_AT_ONCE = 500
 WAITERS_MAX = 16
 """Who wait for one job at a time: one poll bearer must not take every connection. More are answered at once."""
+WAITERS_OF_PARTY_MAX = 500
+"""The same for all jobs of one agent or wallet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Jobs:
         queued: Callable[[], None] = lambda: None,
         cancelled: Callable[[str], None] = lambda job_id: None,
         told: OnEnd = lambda tx, job, charge: None,
+        waiters_of_party_max: int = WAITERS_OF_PARTY_MAX,
     ) -> None:
         """`queued()` is told that there is work, `cancelled(job_id)` of what is to stop; `told` is written with the
         end of a job; `result_ttl_ms` is how long one can be asked about after that."""
@@ -113,6 +117,9 @@ class Jobs:
         self._told = told
         self._closing = False
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._waiters_of: Counter[str] = Counter()
+        """How many wait for the jobs of each party."""
+        self._waiters_of_party_max = waiters_of_party_max
 
     # submit
 
@@ -182,11 +189,18 @@ class Jobs:
         view = await self._theirs(job_id, asker)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
-        if len(self._waiting.get(job_id, ())) >= WAITERS_MAX:
+        party = view.job.party
+        if len(self._waiting.get(job_id, ())) >= WAITERS_MAX or self._waiters_of[party] >= self._waiters_of_party_max:
             return view
-        while view.state not in ENDED and not self._closing and (left_s := until - loop.time()) > 0:
-            await self._wait(job_id, left_s)
-            view = await self._view(job_id)
+        self._waiters_of[party] += 1
+        try:
+            while view.state not in ENDED and not self._closing and (left_s := until - loop.time()) > 0:
+                await self._wait(job_id, left_s)
+                view = await self._view(job_id)
+        finally:
+            self._waiters_of[party] -= 1
+            if not self._waiters_of[party]:
+                del self._waiters_of[party]
         return view
 
     async def _theirs(self, job_id: str, asker: Asker) -> JobView:

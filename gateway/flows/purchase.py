@@ -26,7 +26,7 @@ import structlog
 from gateway.core import crash, ids, job
 from gateway.core.agent import BALANCE, Principal
 from gateway.core.answer import iso
-from gateway.core.charge import Charge, Disclosure, Source, disclosure
+from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
@@ -116,9 +116,12 @@ class Purchase:
         entropy: Callable[[int], bytes],
         available: Callable[[str, float], int | None] = lambda operation, now: None,
         captured: Callable[[str, str, int], None] = lambda operation, source, micros: None,
+        require_probe: Callable[[str], None] = lambda party: None,
+        missed: Callable[[str], None] = lambda party: None,
     ) -> None:
         """`available(operation, now)` answers how many seconds an upstream wants to be left alone, or None;
-        `captured(operation, source, micros)` is told of what was earned, for the metrics."""
+        `captured(operation, source, micros)` is told of what was earned, for the metrics; `missed(party)` of what was
+        looked for in vain, and `require_probe(party)` raises Problem for whom that was too often."""
         self._db = db
         self._fulfilling = fulfilling
         self._settler = settler
@@ -129,6 +132,8 @@ class Purchase:
         self._entropy = entropy
         self._available = available
         self._captured = captured
+        self._require_probe = require_probe
+        self._missed = missed
         self._running: set[asyncio.Task[Any]] = set()
 
     async def buy(self, call: Call, rider: Rider | None = None) -> Answer:
@@ -184,8 +189,15 @@ class Purchase:
             return await self._authorize_balance(call, call.principal, rider)
         raise Problem(Code.AGENT_TOKEN_REQUIRED, "pay with x402 or bring an agent's bearer token")
 
+    def _require_open(self, call: Call, party: str) -> None:
+        """Only for new work: what was paid for is told again whoever rests, and whatever else its payer asked for.
+        A top-up is no work, and is never in vain."""
+        if call.topup is not None:
+            return
+        self._require_probe(party)
+        self._require_awake(call)
+
     def _require_awake(self, call: Call) -> None:
-        """Only for new work: what was paid for is told again whoever rests."""
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
             raise Problem(
@@ -195,7 +207,7 @@ class Purchase:
     async def _authorize_balance(self, call: Call, agent: Principal, rider: Rider | None) -> Held | Answer:
         key = KeyUse(agent.agent_id, call.idempotency_key, call.fingerprint) if call.idempotency_key else None
         try:
-            self._require_awake(call)
+            self._require_open(call, agent.agent_id)
         except Problem:
             known = await self._db.read(_known_by_key, call, key) if key else None
             if known is None:
@@ -248,11 +260,12 @@ class Purchase:
                 raise capped(use, call.from_balance_micros)
             case charges.Owing(owed):
                 raise _owing(owed)
+        agent_id = call.principal.agent_id if call.principal else None
+        party = agent_id or verified.payer
         if earlier is None:
-            self._require_awake(call)
+            self._require_open(call, party)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
-        agent_id = call.principal.agent_id if call.principal else None
         token = self._new_token() if call.wants_token or (call.prepays and agent_id is None) else None
         metered = verified.requirements.scheme == "upto"
         price_micros = call.ceiling_micros if metered or call.prepays else call.operation.price.base_micros
@@ -261,9 +274,9 @@ class Purchase:
         affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
         withheld = earlier if affordable else None
         if withheld is None:
-            self._require_awake(call)
+            self._require_open(call, party)
         charge = Charge(
-            id=self._new_id("chg_"), operation=call.operation.id, party=agent_id or verified.payer,
+            id=self._new_id("chg_"), operation=call.operation.id, party=party,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
             metered=metered, topup=call.topup is not None or call.prepays,
         )  # fmt: skip
@@ -569,6 +582,8 @@ class Purchase:
             raise Problem(Code.UPSTREAM_TIMEOUT, "the work took too long and was given up; nothing was charged")
         if view.charge.captured_micros and not view.charge.topup:
             self._captured(view.charge.operation, view.charge.source, view.charge.captured_micros)
+        elif view.charge.reason is Event.MISSED:
+            self._missed(view.charge.party)
         if isinstance(outcome, Failure):
             raise Problem(
                 Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,

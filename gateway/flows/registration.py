@@ -96,13 +96,16 @@ class Registration:
         terms: Terms,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        signs: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """Without `wallets`, or a network to ask about them, nobody is registered."""
+        """Without `wallets`, or a network to ask about them, nobody is registered. `signs(address)` is told of every
+        wallet that has signed, and raises Problem for one that does it too often: nobody else can do it for it."""
         self._db = db
         self._wallets = wallets if terms.networks else None
         self.terms = terms
         self._clock = clock
         self._entropy = entropy
+        self._signs = signs
         self._key: bytes | None = None
         self._asking = asyncio.Semaphore(ASKING_MAX)
         self._here = 0
@@ -202,6 +205,7 @@ class Registration:
         by_contract = not all(recover(text.digest, text.signature) == signed.address for text in texts)
         if by_contract:
             await self._ask_contract(network, signed.address, texts)
+        self._signs(signed.address)
         states = len(texts) > 1
         return Proof(
             signed.address, network, by_contract, signed.nonce, invitation.expires_s * 1000,

@@ -89,9 +89,11 @@ class Worker:
         told: OnEnd = lambda tx, job, charge: None,
         changed: Callable[[str], None] = lambda job_id: None,
         captured: Callable[[str, str, int], None] = lambda operation, source, micros: None,
+        missed: Callable[[str], None] = lambda party: None,
         alarm: Callable[[str, str], None] = lambda name, subject: None,
     ) -> None:
-        """`owner` names this process; `changed(job_id)` is told of every end, `captured` of what was earned."""
+        """`owner` names this process; `changed(job_id)` is told of every end, `captured` of what was earned,
+        `missed(party)` of what was looked for in vain."""
         self._db = db
         self._fulfilling = fulfilling
         self._collecting = collecting
@@ -103,6 +105,7 @@ class Worker:
         self._told = told
         self._changed = changed
         self._captured = captured
+        self._missed = missed
         self._alarm = alarm
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._beats: dict[str, asyncio.Event] = {}
@@ -271,6 +274,8 @@ class Worker:
             return
         if view.charge.captured_micros:
             self._captured(view.charge.operation, view.charge.source, view.charge.captured_micros)
+        elif view.charge.reason is ChargeEvent.MISSED:
+            self._missed(view.charge.party)
         self._changed(job.id)
         if view.settlement is not None and self._collecting is not None:
             settling = asyncio.create_task(self._settle(job.id, view, self._collecting))

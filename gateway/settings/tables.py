@@ -164,6 +164,20 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _rate(text: str) -> str:
+    from limits import parse_many  # takes a while to load, and only who writes a limit needs it
+
+    try:
+        items = parse_many(text) if text else []
+    except ValueError:
+        raise ValueError(
+            'this is no limit: write it as "30 per minute", or "10/minute;100/day", or "" for none'
+        ) from None
+    if any(item.amount == 0 for item in items):
+        raise ValueError('this lets nobody in at all: write "1 per day" at least, or "" for no limit')
+    return text
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
 Number = Annotated[Decimal, BeforeValidator(_no_bool)]
@@ -179,6 +193,8 @@ UsdTextOrZero = Annotated[str, BeforeValidator(_usd_text_or_none)]
 File = Annotated[Path, AfterValidator(_here)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_key)]
+Rate = Annotated[str, AfterValidator(_rate)]
+"""How often something may be asked for, in the notation of `limits`; "" for as often as one likes."""
 ApiSecret = Annotated[SecretStr, AfterValidator(_signs)]
 Listed = BeforeValidator(_split)
 
@@ -247,6 +263,40 @@ class Limits(Table):
     concurrent_calls: Whole = Field(
         1024, ge=1, le=100_000, description="paid calls worked on at once; more are answered 503 at once"
     )
+
+
+class RateLimitsTable(Table):
+    """How often a caller may ask for what is free: "n per period", several parted by semicolons, "" for no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    documents: Rate = Field("600 per minute", description="documents, listings, health and wrong paths, by address")
+    unpaid: Rate = Field("6000 per minute", description="unpaid calls of operations, each answered 402, by address")
+    balance: Rate = Field("300 per minute", description="what an agent asks about itself, by its token")
+    polls: Rate = Field("3000 per minute", description="polls of jobs and charges, by the token that asks")
+    bad_tokens: Rate = Field("60 per minute", description="tokens there that open nothing, by address")
+    misses: Rate = Field(
+        "5000 per day", description="look-ups that found nothing and were free, by agent or paying wallet"
+    )
+    nonces: Rate = Field("30 per minute", description="messages for a wallet to sign, by address")
+    registrations: Rate = Field(
+        "10 per minute;100 per day", description="registrations and links, by address, and by wallet once it has signed"
+    )
+    claims: Rate = Field("30 per minute;500 per day", description="claims of a deposit, by agent")
+    recoveries: Rate = Field("10 per hour", description="steps of a recovery, by address and by wallet")
+    network_times: Whole = Field(
+        8, ge=1, le=1_000_000, description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48"
+    )
+    long_polls: Whole = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description="polls that wait for the jobs of one payer at once; more are answered at once",
+    )
+
+    @property
+    def by_kind(self) -> dict[str, str]:
+        return {name: value for name, value in self if isinstance(value, str)}
 
 
 class Store(Table):
@@ -538,6 +588,7 @@ class Settings(Table):
 
     service: Service = Service()
     limits: Limits = Limits()
+    rate_limits: RateLimitsTable = RateLimitsTable()
     store: Store = Store()
     settlement: SettlementTable = SettlementTable()
     networks: tuple[NetworkTable, ...] = ()

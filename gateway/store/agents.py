@@ -7,7 +7,7 @@ from gateway.core.agent import ADMIN, Principal, Status, TokenKind
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.transfer import GRANTS, OPERATOR, Kind, Part, Transfer, account
 from gateway.store import actions, ledger
-from gateway.store.database import Tx
+from gateway.store.database import Row, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ LISTING = f"""
 SELECT a.id, a.label, a.status, a.created_ms,
   (SELECT count(*) FROM tokens t WHERE t.agent_id = a.id AND t.kind = 'admin' AND {VALID}),
   (SELECT count(*) FROM usage_keys k WHERE k.agent_id = a.id AND {KEY_VALID})
-FROM agents a ORDER BY a.id
+FROM agents a
 """  # noqa: S608 constants
 
 
@@ -70,13 +70,14 @@ def create(tx: Tx, agent_id: str, label: str) -> None:
     actions.note(tx, "create_agent", agent_id, label)
 
 
-def set_status(tx: Tx, agent_id: str, status: Status) -> bool:
-    """A frozen agent opens no new charge; what is open ends as it would. False: no such agent."""
+def set_status(tx: Tx, agent_id: str, status: Status, note: str = "") -> bool:
+    """A frozen agent opens no new charge and none of its queued jobs is begun; what is under way ends as it would, and
+    whatever it may ask about it may ask. `note` says why. False: no such agent."""
     rows = tx.execute(
         "UPDATE agents SET status = :status WHERE id = :id RETURNING id", {"id": agent_id, "status": status}
     )
     if rows:
-        actions.note(tx, "set_status", agent_id, status)
+        actions.note(tx, "set_status", agent_id, f"{status}: {note}" if note else status)
     return bool(rows)
 
 
@@ -195,10 +196,16 @@ def balance(tx: Tx, party: str) -> Balance:
     )
 
 
+def find(tx: Tx, agent_id: str) -> Agent | None:
+    rows = tx.execute(LISTING + "WHERE a.id = :id", {"id": agent_id, "now_ms": tx.now_ms})
+    return _agent(tx, rows[0]) if rows else None
+
+
 def listing(tx: Tx) -> list[Agent]:
     """Oldest first."""
-    rows = tx.execute(LISTING, {"now_ms": tx.now_ms})
-    return [
-        Agent(id, label, Status(status), at, tokens, balance(tx, id), keys)
-        for id, label, status, at, tokens, keys in rows
-    ]
+    return [_agent(tx, row) for row in tx.execute(LISTING + "ORDER BY a.id", {"now_ms": tx.now_ms})]
+
+
+def _agent(tx: Tx, row: Row) -> Agent:
+    id, label, status, at, tokens, keys = row
+    return Agent(id, label, Status(status), at, tokens, balance(tx, id), keys)

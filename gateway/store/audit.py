@@ -98,7 +98,7 @@ def _movements(tx: Tx) -> Iterator[Finding]:
         moved: Counter[str] = Counter()
         for name, micros in ((debit, -amount), (credit, amount)):
             party, _, part = name.partition(":")
-            if part in ("available", "held", "bonus", "bonus_held"):
+            if part in ("available", "held", "bonus", "bonus_held", "debt", "bonus:debt"):
                 moved[party] += micros
         for party, micros in moved.items():
             if not micros:
@@ -463,10 +463,6 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      "SELECT a.address FROM allowances a WHERE a.drawn_micros <> (SELECT coalesce(sum(CASE c.state"
      " WHEN 'held' THEN c.held_micros WHEN 'released' THEN 0 WHEN 'unpaid' THEN 0 ELSE c.captured_micros END), 0)"
      " FROM charges c WHERE c.payer = a.address AND c.source = 'signature' AND c.created_ms > a.since_ms)"),
-    ("job", "and its charge tell different stories",
-     "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
-     " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"
-     f" WHEN {_FAILED} THEN j.state NOT IN ('failed', 'cancelled') ELSE j.state <> 'completed' END"),
     ("usage", "was made with another agent's key",
      "SELECT c.id FROM charges c JOIN usage_keys k ON k.id = c.key_id WHERE k.agent_id IS NOT c.agent_id"),
     ("usage", "was held after its key was revoked",
@@ -474,6 +470,10 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("usage", "is good although its key was revoked",
      "SELECT t.id FROM tokens t JOIN usage_keys k ON k.id = t.key_id"
      " WHERE (k.revoked_ms IS NOT NULL AND t.revoked_ms IS NULL) OR k.agent_id <> t.agent_id"),
+    ("job", "and its charge tell different stories",
+     "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
+     " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"
+     f" WHEN {_FAILED} THEN j.state NOT IN ('failed', 'cancelled') ELSE j.state <> 'completed' END"),
     ("job", "is held for a job that there is not",
      "SELECT c.id FROM charges c WHERE c.owner = 'jobs'"
      " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.charge_id = c.id)"),

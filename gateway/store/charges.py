@@ -8,7 +8,7 @@ import hmac
 from dataclasses import dataclass, replace
 
 from gateway.core import charge as core
-from gateway.core.agent import Status
+from gateway.core.agent import UNKNOWN_TOKEN, Status
 from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
@@ -298,12 +298,10 @@ def require_standing(
 
 
 def _judge_standing(status: str | None, bearer_valid: int | None, bearer_id: str | None) -> None:
-    if status is None:
-        raise Problem(Code.INVALID_TOKEN, "no such agent")
+    if status is None or (bearer_id is not None and not bearer_valid):
+        raise Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    if bearer_id is not None and not bearer_valid:
-        raise Problem(Code.INVALID_TOKEN, "this token was revoked, or its time is over")
 
 
 def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None) -> None:

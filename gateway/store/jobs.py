@@ -12,8 +12,7 @@ from gateway.store.database import Row, Tx
 
 COLUMNS = """j.id, j.operation, j.charge_id, j.party, j.agent_id, j.payload, j.request_id, j.deadline_ms,
   j.callback_url, j.resells, j.state, j.attempt, j.cancelling, j.phase, j.rounds, j.error_code, j.error, j.created_ms,
-  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of,
-  j.idempotency_key"""
+  j.started_ms, j.ended_ms, j.expires_ms, j.retry_of, j.idempotency_key"""
 TOKENS_MAX = 16
 """Poll bearers of one job."""
 LATE_MS = 10_000
@@ -24,10 +23,12 @@ SELECT w.id, w.place FROM (
   SELECT j.id, row_number() OVER (PARTITION BY j.party ORDER BY j.id)
     + (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.party = j.party) AS place,
     (SELECT max(s.started_ms) FROM jobs s WHERE s.party = j.party) AS served_ms
-  FROM jobs j WHERE j.state = 'queued'
+  FROM jobs j LEFT JOIN agents a ON a.id = j.agent_id
+  WHERE j.state = 'queued' AND coalesce(a.status, 'active') = 'active'
 ) w ORDER BY w.place, coalesce(w.served_ms, 0), w.id LIMIT :limit
 """
-"""Whoever has least under way comes first, then whose turn was longest ago; of one payer, the oldest."""
+"""Whoever has least under way comes first, then whose turn was longest ago; of one payer, the oldest. What a frozen
+agent has in the queue waits, and ends at its deadline for nothing unless it is unfrozen before."""
 KEEP = """
 INSERT INTO retries (job_id, payload, expires_ms)
 SELECT :id, :payload, :expires_ms FROM charges WHERE id = :charge_id AND source = 'balance' RETURNING job_id
@@ -91,6 +92,14 @@ def listing(tx: Tx, limit: int, before_id: str | None = None, state: State | Non
     rows = tx.execute(
         f"{_SELECT} {'WHERE ' + where if where else ''} ORDER BY j.id DESC LIMIT :limit",
         {"before_id": before_id, "state": state, "limit": limit},
+    )
+    return [from_row(row) for row in rows]
+
+
+def of_party(tx: Tx, party: str, limit: int) -> list[Job]:
+    """An agent's or a wallet's, newest first."""
+    rows = tx.execute(
+        _SELECT + "WHERE j.party = :party ORDER BY j.id DESC LIMIT :limit", {"party": party, "limit": limit}
     )
     return [from_row(row) for row in rows]
 

@@ -9,14 +9,15 @@ from gateway.core.transfer import Kind
 from gateway.store.database import Tx
 
 PAGE = """
-SELECT m.number, t.at_ms, t.kind, t.debit, t.credit, t.charge_id, c.operation, t.amount_micros, m.balance_micros
+SELECT m.number, t.at_ms, t.kind, t.debit, t.credit, t.charge_id, c.operation, t.deposit_id, t.amount_micros,
+  m.balance_micros
 FROM movements m JOIN transfers t ON t.seq = m.seq LEFT JOIN charges c ON c.id = t.charge_id
 WHERE m.party = :party AND m.number < :before AND m.number >= :since ORDER BY m.number DESC LIMIT :limit
 """
 AT = """
 SELECT t.at_ms FROM movements m JOIN transfers t ON t.seq = m.seq WHERE m.party = :party AND m.number = :number
 """
-OWN = ("available", "held", "bonus", "bonus_held")
+OWN = ("available", "held", "bonus", "bonus_held", "debt", "bonus:debt")
 
 
 def page(
@@ -53,17 +54,18 @@ def _first_since(tx: Tx, party: str, at_ms: int, end: int) -> int:
 
 def _movement(
     party: str, number: int, at_ms: int, kind: str, debit: str, credit: str, charge_id: str | None,
-    operation: str | None, amount: int, balance: int,
+    operation: str | None, deposit_id: str | None, amount: int, balance: int,
 ) -> Movement:  # fmt: skip
-    taken = debit.rpartition(":")[0] == party and debit.rpartition(":")[2] in OWN
-    account = debit if taken else credit
+    debtor, _, part = debit.partition(":")
+    taken = debtor == party and part in OWN
     return Movement(
         number=number,
         at_ms=at_ms,
         kind=Kind(kind),
-        bonus=account.rpartition(":")[2].startswith("bonus"),
+        bonus=(part if taken else credit.partition(":")[2]).startswith("bonus"),
         charge_id=charge_id,
         operation=operation,
+        deposit_id=deposit_id,
         amount_micros=-amount if taken else amount,
         balance_micros=balance,
     )

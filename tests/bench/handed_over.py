@@ -86,6 +86,8 @@ async def _shop(work_ms: int) -> AsyncIterator[tuple[Target, str, Path]]:
             more = f"""
 [limits]
 connections = 8192
+[rate_limits]
+long_polls = 8192
 [[http_upstreams]]
 id = "bench/work"
 method = "GET"

@@ -26,6 +26,7 @@ from gateway.core.x402.headers import decode_payment
 from gateway.core.x402.offers import Terms, offers
 from gateway.core.x402.verify import Verified
 from gateway.core.x402.verify import verify as check
+from gateway.edge.limiter import Limiter
 from gateway.edge.rates import Rates
 from gateway.edge.tokens import Tokens
 from gateway.flows.last_used import LastUsed
@@ -102,7 +103,7 @@ async def bearer(plan: Plan) -> dict[str, Figure]:
         db = await SqliteDatabase(Path(folder) / "bearer.db", clock_ms=holds.clock_ms).open()
         await db.write(furnish)
         last_used = LastUsed(db, time.time)
-        door = Tokens(db, "411", time.time, Rates(time.time), last_used.saw)
+        door = Tokens(db, "411", time.time, Rates(time.time), Limiter({}, monotonic=time.monotonic), last_used.saw)
         requests = [
             Request({"type": "http", "headers": [(b"authorization", b"Bearer " + token.encode())]}) for token in tokens
         ]

@@ -42,7 +42,7 @@ def test_times_are_utc_unless_they_say_otherwise() -> None:
 
 
 def movement(operation: str | None, amount: int = -330_000) -> Movement:
-    return Movement(1, 1_800_000_000_000, Kind.CAPTURE, False, "chg_1", operation, amount, 670_000)
+    return Movement(1, 1_800_000_000_000, Kind.CAPTURE, False, "chg_1", operation, None, amount, 670_000)
 
 
 def rows(*movements: Movement) -> list[list[str]]:

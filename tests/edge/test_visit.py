@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.edge.visit import Proxies, RequestIds, Visit, carries_token, is_loopback
+from gateway.edge.visit import Proxies, RequestIds, carries_token, counted_as, is_loopback
 
 
 def forwarded(*values: str) -> list[tuple[bytes, bytes]]:
@@ -43,10 +43,15 @@ def test_ten_thousand_forged_addresses_are_one_caller() -> None:
 
 
 def test_ipv6_counts_by_prefix() -> None:
-    keys = {Visit("req_x", f"2001:db8:1:2:{i:x}::{i:x}").client_key for i in range(1, 1000)}
-    assert keys == {"2001:db8:1:2::/64"}
-    assert Visit("req_x", "203.0.113.9").client_key == "203.0.113.9"
-    assert Visit("req_x", "::ffff:203.0.113.9").client_key == "203.0.113.9"
+    counted = {counted_as(f"2001:db8:1:2:{i:x}::{i:x}") for i in range(1, 1000)}
+    assert counted == {("2001:db8:1:2::/64", "2001:db8:1::/48")}
+    assert counted_as("203.0.113.9") == counted_as("::ffff:203.0.113.9") == ("203.0.113.9/32", "203.0.113.0/24")
+    assert counted_as("fe80::1%eth0") == ("fe80::/64", "fe80::/48")
+
+
+@pytest.mark.parametrize("here", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "", "testclient"])
+def test_this_machine_is_no_caller_to_count(here: str) -> None:
+    assert counted_as(here) is None
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "10.0.0.0/99", ""])

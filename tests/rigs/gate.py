@@ -149,6 +149,14 @@ class Gate:
         payment = await self.sign(operation=operation, **signing)
         return await self.call(word, operation=operation, payment=payment)
 
+    async def usage_key(self, token: str, *scopes: str) -> str:
+        """A new usage key of the agent with this bearer."""
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        body = orjson.dumps({"scopes": scopes})
+        made = await self.send("POST", "/api/v1/agents/usage-keys", headers=sent, body=body)
+        assert made.status == 201, made.body
+        return str(made.json["key"])
+
     async def agent(self, balance_micros: int = 0, *, grant_micros: int = 0) -> tuple[str, str]:
         """A new agent with this much own money and bonus -> (agent id, bearer)."""
         agent_id, token = f"agt_{secrets.token_hex(13)}", ids.new_token("411_", secrets.token_bytes(32))

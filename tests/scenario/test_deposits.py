@@ -4,9 +4,13 @@ The watcher runs beside every test, as it does in life; tests that need its roun
 """
 
 import asyncio
+import csv
+import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,14 @@ import orjson
 import pytest
 from eth_account import Account
 from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, calldata
-from rigs.gate import Gate, Reply, header
+from rigs.gate import Gate, Json, Reply, header
+from rigs.newcomer import Newcomer, ask
 from rigs.payer import Payer, echoing
 from rigs.rpc import RpcProxy, error, refuse, stale
 from rigs.running import eventually, relayed
 
 from gateway.core.deposit import State
+from gateway.core.money import format_usd
 from gateway.settlement.protocol import Unknown
 from gateway.store import agents, deposits, wallets
 from gateway.store.database import Tx
@@ -183,6 +189,22 @@ async def test_nothing_is_asked_of_the_chain_before_the_cheap_checks(tmp_path: P
         assert proxy.calls["eth_getTransactionReceipt"] == asked
 
 
+async def test_an_agent_claims_so_often_and_then_the_chain_is_not_asked(tmp_path: Path, chain: Chain) -> None:
+    limits = '[rate_limits]\nclaims = "2 per minute"'
+    async with RpcProxy(chain.url) as proxy, bank(tmp_path, chain, rpc=proxy.url, toml=limits) as at:
+        _, token = await at.agent(HAL)
+        _, other = await at.agent(IDA)
+        told = [await at.claim(token, "0x" + f"{n:064x}") for n in range(4)]
+        assert [reply.status for reply in told[:2]] == [404, 404]
+        asked = proxy.calls["eth_getTransactionReceipt"]
+        assert asked >= 2
+        assert {(reply.status, reply.json["code"]) for reply in told[2:]} == {(429, "RATE_LIMITED")}
+        assert told[2].headers["RateLimit-Policy"] == '"claims";q=2;w=60'
+        assert (await at.claim(token, "nonsense")).status == 422
+        assert proxy.calls["eth_getTransactionReceipt"] == asked
+        assert (await at.claim(other, "0x" + "1" * 64)).status == 404
+
+
 async def test_an_x402_settlement_is_no_deposit(tmp_path: Path, chain: Chain) -> None:
     async with bank(tmp_path, chain) as at:
         agent_id, token = await at.agent(HAL)
@@ -297,6 +319,7 @@ async def test_f112_a_reorganisation_withdraws_once_and_what_comes_again_pays_th
         assert all(each is None for each in await asyncio.gather(*(at.look() for _ in range(4))))
         balance = await at.balance(ann)
         assert (balance.available, balance.bonus, balance.debt) == (0, 0, spent)
+        await on_the_statement(at, token)
         assert [view.deposit.state for view in await at.listed()] == [State.WITHDRAWN]
         assert (await at.gate.call("hello", token=token)).status == 402
         levels = await at.gate.gateway.alarms.levels()
@@ -307,6 +330,79 @@ async def test_f112_a_reorganisation_withdraws_once_and_what_comes_again_pays_th
         assert (balance.available, balance.bonus, balance.debt) == (5 * USD - spent, 2 * USD, 0)
         assert await at.look() is None
         assert sorted(view.deposit.state for view in await at.listed()) == [State.CREDITED, State.WITHDRAWN]
+        lines = await on_the_statement(at, token)
+        again, lost = (view.deposit.id for view in await at.listed())
+        assert [(each["kind"], each["money"], each["deposit_id"], each["amount_usd"]) for each in lines] == [
+            ("match", "bonus", again, "2.000"),
+            ("deposit", "own", again, "5.000"),
+            ("withdrawn", "bonus", lost, "-2.000"),
+            ("withdrawn", "own", lost, f"-{format_usd(spent)}"),
+            ("withdrawn", "own", lost, f"-{format_usd(5 * USD - spent)}"),
+            ("capture", "own", None, "-0.330"),
+            ("capture", "own", None, "-0.330"),
+            ("match", "bonus", lost, "2.000"),
+            ("deposit", "own", lost, "5.000"),
+        ]
+
+
+async def on_the_statement(at: Bank, token: str) -> list[Json]:
+    """Its lines, the same as JSON and as CSV, sum to what the agent has less what it owes."""
+    headers = {"Authorization": f"Bearer {token}"}
+    told = await at.gate.send("GET", "/api/v1/agents/statement", headers=headers)
+    text = (await at.gate.send("GET", "/api/v1/agents/statement?format=csv", headers=headers)).body.decode()
+    lines = told.json["movements"]
+    head, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert head == list(lines[0])
+    assert rows == [[value or "" for value in each.values()] for each in lines]
+    amounts = [Decimal(each["amount_usd"]) for each in lines]
+    worth = Decimal(told.json["virtual_balance_usd"]) - Decimal(told.json["debt_usd"])
+    assert sum(amounts) == worth == Decimal(lines[0]["balance_usd"])
+    assert [Decimal(each["balance_usd"]) for each in lines] == list(accumulate(reversed(amounts)))[::-1]
+    assert told.headers["Cache-Control"] == "private, no-store"
+    return list(lines)
+
+
+async def test_wallets_that_registered_or_were_linked_by_themselves_are_whose_transfers_count(
+    tmp_path: Path, chain: Chain
+) -> None:
+    async with bank(tmp_path, chain) as at:
+        hal, ida = Newcomer(at.gate, PAYER_KEYS[0]), Newcomer(at.gate, PAYER_KEYS[1])
+        registered = await hal.register(chain_id=CHAIN_ID)
+        assert registered.status == 201, registered.body
+        ann, token = registered.json["agent_id"], registered.json["token"]
+        assert await at.look() is None
+        sent, other = at.send(HAL, 5 * USD, blocks=0), at.send(IDA, 7 * USD)
+        assert (await at.claim(token, other)).json["code"] == "SENDER_NOT_LINKED"
+        assert await at.look() is None
+        assert (await at.balance(ann)).available == 5 * USD
+        assert (await ida.link(token)).status == 200
+        assert (await at.claim(token, other)).json["total_usd"] == "7.000"
+        assert (await at.claim(token, sent)).json["deposits"][0]["from"] == HAL.address
+        assert (await at.balance(ann)).available == 12 * USD
+
+
+async def test_the_address_for_deposits_is_nobodys_wallet(tmp_path: Path, chain: Chain) -> None:
+    own = Account.create()
+    async with bank(tmp_path, chain, address=own.address) as at:
+        refused = await ask(at.gate, "wallet-nonce", {"address": own.address})
+        assert (refused.status, "gateway's own" in refused.json["error"]) == (422, True)
+
+
+async def test_a_usage_key_claims_nothing_whatever_its_scopes(tmp_path: Path, chain: Chain) -> None:
+    async with bank(tmp_path, chain) as at:
+        ann, token = await at.agent(HAL)
+        key = await at.gate.usage_key(token, "test:*", "jobs", "support", "balance:read")
+        sent = at.send(HAL, 5 * USD)
+        refused = await at.claim(key, sent)
+        assert (refused.status, refused.json["code"]) == (403, "ADMIN_TOKEN_REQUIRED")
+        assert await at.listed() == []
+        for bearer in ({}, {"Authorization": f"Bearer {key}"}):
+            where = await at.gate.send("GET", "/api/v1/balance/deposit/receive-address", headers=bearer)
+            assert (where.status, where.json["receive_address"]) == (200, at.address)
+            assert where.headers["Cache-Control"] == "private, no-store"
+        claimed = await at.claim(token, sent)
+        assert (claimed.status, claimed.headers["Cache-Control"]) == (200, "private, no-store")
+        assert (await at.balance(ann)).available == 5 * USD
 
 
 async def test_an_orphan_that_is_reorganised_away_is_gone(tmp_path: Path, chain: Chain) -> None:

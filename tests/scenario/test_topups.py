@@ -9,6 +9,7 @@ import pytest
 from rigs.gate import KEYS, Gate, Reply, header
 from rigs.payer import Payer, echoing
 from rigs.running import eventually
+from rigs.scripted import miss
 
 from gateway.settlement.sandbox import Weather
 from gateway.store import deposits, settlements
@@ -81,6 +82,20 @@ async def test_paid_it_is_credited_once(tmp_path: Path, method: str) -> None:
         assert changed.status in (402, 409)
         reply = await gate.call("hello", token=token)
         assert reply.json["billing"]["mode"] == "virtual_balance"
+
+
+async def test_whoever_guessed_too_often_may_still_bring_money(tmp_path: Path) -> None:
+    limits = '[service]\ntrusted_proxies = ["127.0.0.1"]\n[rate_limits]\nmisses = "1 per day"\nunpaid = "3 per minute"'
+    async with Gate.open(tmp_path, toml=limits) as gate:
+        gate.upstream.script["nobody"] = miss
+        agent_id, token = await gate.agent(1_000_000)
+        assert (await gate.call("nobody", token=token)).json["matched"] is False
+        assert (await gate.call("hello", token=token)).status == 429
+        payment = await sign(gate, token=token)
+        assert (await eventually_paid(gate, token, payment)).json["credited_usd"] == "5.000"
+        assert (await gate.balance(agent_id)).available == 6_000_000
+        client = {"X-Forwarded-For": "203.0.113.7"}
+        assert [(await ask(gate, token=token, headers=client)).status for _ in range(4)] == [402] * 3 + [429]
 
 
 async def eventually_paid(gate: Gate, token: str, payment: Any) -> Reply:
@@ -180,6 +195,40 @@ async def test_a_match_comes_with_it_and_is_shown(tmp_path: Path) -> None:
         reply = await ask(gate, token=token, payment=await sign(gate, token=token))
         assert (reply.status, reply.json["bonus_usd"]) == (200, "0.000")
         assert (await gate.balance(agent_id)).bonus == 2_500_000
+
+
+async def test_a_usage_key_tops_nothing_up_whatever_its_scopes(tmp_path: Path) -> None:
+    """It may pay calls by x402; a match is the agent's own to use up."""
+    async with Gate.open(tmp_path, toml=MATCH) as gate:
+        agent_id, token = await gate.agent()
+        key = await gate.usage_key(token, "test:*", "jobs", "support", "balance:read")
+        blind = await gate.usage_key(token, "test:alpha")
+        payment = await sign(gate, token=token)
+        for asked in (ask(gate, token=key), ask(gate, token=key, payment=payment)):
+            refused = await asked
+            assert (refused.status, refused.json["code"]) == (403, "ADMIN_TOKEN_REQUIRED")
+            assert "PAYMENT-REQUIRED" not in refused.headers
+        assert (await gate.balance(agent_id)).available == 0
+        reply = await ask(gate, token=token, payment=payment)
+        assert (reply.status, reply.json["credited_usd"]) == (200, "5.000")
+        for bearer, match, bonus in ((key, "2.500", "2.500"), (blind, None, None)):
+            told = await gate.send("GET", "/api/v1/agents/me", headers={"Authorization": f"Bearer {bearer}"})
+            assert (told.json["bonus_usd"], told.json["debt_usd"]) == (bonus, bonus and "0.000")
+            assert (told.json["deposit_match"] or {"matched_usd": None})["matched_usd"] == match
+            assert told.headers["Cache-Control"] == "private, no-store"
+
+
+async def test_nobody_keeps_an_answer_with_money_in_it(tmp_path: Path) -> None:
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent()
+        payment = await sign(gate, token=token)
+        gate.sandbox.weather = Weather.LOST_REPLY
+        pending = await ask(gate, token=token, payment=payment)
+        gate.sandbox.weather = Weather.FAIR
+        await gate.gateway.recovery.once()
+        paid = await eventually_paid(gate, token, payment)
+        assert [r.headers["Cache-Control"] for r in (pending, paid)] == ["private, no-store"] * 2
+        assert (await ask(gate, token=token)).headers["Cache-Control"] == "no-store"
 
 
 async def test_f114_many_top_ups_at_the_edge_of_the_budget(tmp_path: Path) -> None:

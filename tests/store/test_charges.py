@@ -234,7 +234,7 @@ async def test_a_revoked_bearer_opens_nothing(db: SqliteDatabase) -> None:
     work = books.work("ann", bearer_id="key_1")
     with pytest.raises(Problem, match="revoked"):
         await db.write(charges.hold, books.charge("c1", "ann", 300), work, None, None)
-    with pytest.raises(Problem, match="no such agent"):
+    with pytest.raises(Problem, match="not known"):
         await db.write(charges.hold, books.charge("c1", "bob", 300), books.work("bob"), None, None)
 
 

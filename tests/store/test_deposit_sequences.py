@@ -197,6 +197,8 @@ class Tree:
     def _hold_against(self, place: Place) -> None:
         accounts = {name: micros for name, micros in money_table.balances(self).items() if micros}
         assert accounts == place.accounts(), place
+        told = self.execute("SELECT balance_micros FROM movements WHERE party = 'ann' ORDER BY number DESC LIMIT 1")
+        assert (told or [(0,)])[0][0] == place.own + place.bonus + sum(place.hold or ()), place
         owed = -accounts.get("ann:debt", 0) - accounts.get("ann:bonus:debt", 0)
         own = accounts.get("ann:available", 0) + accounts.get("ann:held", 0)
         assert own <= place.paid - accounts.get("ann:debt", 0)

@@ -3,13 +3,14 @@
 import contextlib
 from pathlib import Path
 
+import pytest
 from rigs import books
 from rigs.books import Clock
-from rigs.money_table import play
+from rigs.money_table import play, step
 
 from gateway.core.statement import Movement
-from gateway.core.transfer import Kind
-from gateway.store import agents, statements
+from gateway.core.transfer import Kind, Part
+from gateway.store import agents, ledger, statements, wallets
 from gateway.store.audit import audit
 from gateway.store.database import Tx
 from gateway.store.sqlite import SqliteDatabase, read_migrations
@@ -114,19 +115,101 @@ async def test_what_was_booked_before_there_were_statements_is_on_them(tmp_path:
         assert told(await db.read(statements.page, "bob", 50)) == [(1, "refund", "own", 300, 300)]
 
 
+HAL = "0x" + "a1" * 20
+DEPOSITS = f"""
+link   {HAL} agent=ann                    -> yes
+credit ann 10                             -> ok             | ann 10, operator -10
+arrive t1:0 {HAL} 100 match=50,1,500,500  -> credited 50    | ann 110, ann.bonus 50, treasury -100, grants -50
+sign   u1 bob 40 agent=ann topup=1        -> held           | ann.authorized 40, due -40
+match  u1 40                              -> captured
+prove  u1 40 log=0xu:1                    -> proven         | ann 150, ann.authorized 0, treasury -140, due 0
+hold   c1 ann 170                         -> held           | ann 0, ann.held 150, ann.bonus 30, ann.bonus_held 20
+match  c1 165                             -> captured       | ann.held 0, ann.bonus 35, ann.bonus_held 0, revenue 165
+vanish t1:0                               -> withdrawn 50   | ann.debt -100, ann.bonus 0, ann.bonus:debt -15, treasury -40, grants 0
+grant  ann 20                             -> ok             | ann.bonus:debt 0, ann.bonus 5, grants -20
+credit ann 30                             -> ok             | ann.debt -70, operator -40
+arrive t2:0 {HAL} 90                      -> credited       | ann.debt 0, ann 20, treasury -130
+vanish t2:0                               -> withdrawn      | ann 0, ann.debt -70, treasury -40
+refund c1 165 id=r1                       -> refunded       | ann.debt 0, ann 80, ann.bonus 20, revenue 0
+"""  # noqa: E501 a table
+OF_DEPOSITS = [
+    ("refund", "own", None, 150, 100),
+    ("refund", "bonus", None, 15, -50),
+    ("withdrawn", "own", "dep_0003", -70, -65),
+    ("withdrawn", "own", "dep_0003", -20, 5),
+    ("deposit", "own", "dep_0003", 90, 25),
+    ("credit", "own", None, 30, -65),
+    ("grant", "bonus", None, 20, -95),
+    ("withdrawn", "bonus", "dep_0001", -15, -115),
+    ("withdrawn", "bonus", "dep_0001", -35, -100),
+    ("withdrawn", "own", "dep_0001", -100, -65),
+    ("capture", "bonus", None, -15, 35),
+    ("capture", "own", None, -150, 50),
+    ("deposit", "own", "dep_u1", 40, 200),
+    ("match", "bonus", "dep_0001", 50, 160),
+    ("deposit", "own", "dep_0001", 100, 110),
+    ("credit", "own", None, 10, 10),
+]
+
+
+async def test_what_is_withdrawn_goes_whole_and_what_is_repaid_is_no_line(db: SqliteDatabase) -> None:
+    await play(db, DEPOSITS)
+    lines = await db.read(statements.page, "ann", 50)
+    assert [each[1:] for each in told(lines)] == [(kind, money, *rest) for kind, money, _, *rest in OF_DEPOSITS]
+    assert [each.deposit_id for each in lines] == [deposit_id for _, _, deposit_id, *_ in OF_DEPOSITS]
+    assert await db.read(lambda tx: tx.execute("SELECT count(*) FROM transfers WHERE kind = 'repaid'")) != [(0,)]
+    assert {each.operation for each in lines if each.deposit_id} == {None}
+
+
+@pytest.mark.parametrize("steps", range(2, DEPOSITS.count("\n")))
+async def test_own_money_bonus_and_what_is_owed_sum_to_the_lines(db: SqliteDatabase, steps: int) -> None:
+    """After each step of the story: of own money, of bonus, and of both."""
+    await play(db, "\n".join(DEPOSITS.splitlines()[: steps + 1]))
+    lines = await db.read(statements.page, "ann", 50)
+    part = {part: await db.read(ledger.balance, f"ann:{part}") for part in Part}
+    own = part[Part.AVAILABLE] + part[Part.HELD] + part[Part.DEBT]
+    bonus = part[Part.BONUS] + part[Part.BONUS_HELD] + part[Part.BONUS_DEBT]
+    assert sum(each.amount_micros for each in lines if not each.bonus) == own
+    assert sum(each.amount_micros for each in lines if each.bonus) == bonus
+    assert lines[0].balance_micros == own + bonus
+
+
+async def test_a_statement_of_before_there_were_deposits_goes_on(tmp_path: Path) -> None:
+    async with books.books(tmp_path / "new.db") as db:
+        await play(db, STORY)
+        rows = await db.read(books.contents)
+    old = [each for each in read_migrations() if each.number < 14]
+    async with books.books(tmp_path / "l.db", migrations=old, clean=False) as db:
+        await db.write(books.fill, rows)
+    async with books.books(tmp_path / "l.db") as db:
+        before = await db.read(statements.page, "ann", 50)
+        assert sorted(told(before)) == sorted(ANN)
+        await db.write(wallets.add, HAL, "ann", wallets.Role.LINKED)
+        for words in (f"arrive t1:0 {HAL} 100", "hold c5 ann 90", "match c5 90", "vanish t1:0"):
+            await db.write(step, *words.split())
+        assert told(await db.read(statements.page, "ann", 4)) == [
+            (10, "withdrawn", "own", -90, 420),
+            (9, "withdrawn", "own", -10, 510),
+            (8, "capture", "own", -90, 520),
+            (7, "deposit", "own", 100, 610),
+        ]
+
+
 async def test_the_audit_sees_a_line_that_is_wrong_missing_or_made_up(tmp_path: Path) -> None:
     breaks = (
         "UPDATE movements SET balance_micros = balance_micros + 1 WHERE party = 'ann' AND number = 4",
         "DELETE FROM movements WHERE party = 'ann' AND number = 4",
-        "INSERT INTO movements VALUES ('ann', 7, 1, 510)",
+        "INSERT INTO movements VALUES ('ann', 98, 1, 510)",
         "INSERT INTO movements VALUES ('zoe', 1, 1, 5)",
+        "DELETE FROM movements WHERE party = 'ann' AND seq = (SELECT max(seq) FROM transfers WHERE debit = 'ann:debt')",
+        "INSERT INTO movements SELECT 'ann', 99, seq, 5 FROM transfers WHERE kind = 'repaid' LIMIT 1",
     )
 
     class Undone(Exception):
         pass
 
     async with books.books(tmp_path / "l.db") as db:
-        await play(db, STORY)
+        await play(db, DEPOSITS)
         for broken in breaks:
             found: list[str] = []
 

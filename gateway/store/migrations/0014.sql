@@ -6,7 +6,42 @@ PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = replace(
   sql, '''credit'', ''grant''', '''credit'', ''grant'', ''deposit'', ''match'', ''withdrawn'', ''repaid'''
 ) WHERE type = 'table' AND name = 'transfers';
+-- What a party owes counts: a statement may go below zero.
+UPDATE sqlite_schema SET sql = replace(sql, ' CHECK (balance_micros >= 0)', '')
+WHERE type = 'table' AND name = 'movements';
 PRAGMA writable_schema = RESET;
+
+-- As in 0013, with debts as accounts of the party; what is repaid stays with it, as what is held does.
+DROP TRIGGER transfers_take_away;
+CREATE TRIGGER transfers_take_away AFTER INSERT ON transfers
+WHEN NEW.kind <> 'hold' AND NEW.kind <> 'release' AND NEW.kind <> 'repaid' AND (
+  substr(NEW.debit, -5) = ':held' OR substr(NEW.debit, -10) = ':available'
+  OR substr(NEW.debit, -6) = ':bonus' OR substr(NEW.debit, -11) = ':bonus_held' OR substr(NEW.debit, -5) = ':debt'
+)
+BEGIN
+  INSERT INTO movements (party, number, seq, balance_micros) VALUES (
+    substr(NEW.debit, 1, instr(NEW.debit, ':') - 1),
+    1 + coalesce((SELECT max(number) FROM movements WHERE party = substr(NEW.debit, 1, instr(NEW.debit, ':') - 1)), 0),
+    NEW.seq,
+    coalesce((SELECT balance_micros FROM movements WHERE party = substr(NEW.debit, 1, instr(NEW.debit, ':') - 1)
+      ORDER BY number DESC LIMIT 1), 0) - NEW.amount_micros
+  );
+END;
+DROP TRIGGER transfers_bring;
+CREATE TRIGGER transfers_bring AFTER INSERT ON transfers
+WHEN NEW.kind <> 'hold' AND NEW.kind <> 'release' AND NEW.kind <> 'repaid' AND (
+  substr(NEW.credit, -10) = ':available' OR substr(NEW.credit, -6) = ':bonus'
+  OR substr(NEW.credit, -5) = ':held' OR substr(NEW.credit, -11) = ':bonus_held' OR substr(NEW.credit, -5) = ':debt'
+)
+BEGIN
+  INSERT INTO movements (party, number, seq, balance_micros) VALUES (
+    substr(NEW.credit, 1, instr(NEW.credit, ':') - 1),
+    1 + coalesce((SELECT max(number) FROM movements WHERE party = substr(NEW.credit, 1, instr(NEW.credit, ':') - 1)), 0),
+    NEW.seq,
+    coalesce((SELECT balance_micros FROM movements WHERE party = substr(NEW.credit, 1, instr(NEW.credit, ':') - 1)
+      ORDER BY number DESC LIMIT 1), 0) + NEW.amount_micros
+  );
+END;
 
 -- `seen`: at depth, and nobody's yet. `gone`: a reorganisation took it back before anybody got it; `withdrawn`: after.
 -- By x402 its log stands in `proofs`, as its settlement's.

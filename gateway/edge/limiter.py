@@ -1,0 +1,255 @@
+"""How often a caller may ask for what costs nothing: so many times in a window, by address, by token, by wallet.
+
+    documents    documents, listings, health, and paths where nothing is      by address
+    unpaid       unpaid 402s                                                  by address
+    balance      an agent about itself                                        by token
+    polls        jobs and charges                                             by token
+    bad_tokens   of these, what brought a token that opens nothing            by address
+    misses       look-ups that found nothing and were free                    by agent or paying wallet
+    claims       of deposits, each of which asks the chain                    by agent
+    nonces       messages for a wallet to sign                                by address
+    registrations, recoveries: what wallets begin                by address, and by wallet once it has proven itself
+
+An address is an IPv4 address, or the /64 that an IPv6 caller owns whole; its network (/24, /48) has a few times as
+much. This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
+is not in trusted_proxies, and to count all of its callers as one would shut them out together.
+
+Whatever anybody may do in a wallet's name is not counted for that wallet: else anybody could shut it out (F-124).
+
+Nobody is refused a call that he pays for: misses are looked at before anything is held or claimed, and only for new
+work. Windows begin with their first request, are counted by a clock that never jumps (F-177), by each process for
+itself, and there are at most so many of them: a flood of addresses makes the oldest forgotten, nothing else.
+"""
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from limits import RateLimitItem, parse_many
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.requests import Request
+
+from gateway.core.errors import Code, Problem
+from gateway.edge.visit import Standing, Visit, counted_as, visit_of
+
+WINDOWS_MAX = 20_000
+"""For each limit and level; about 5 MB where all are full."""
+QUIET = frozenset({"documents", "unpaid"})
+"""What everybody gets in the same bytes, from caches too, tells of a limit only where it is reached."""
+OPENS_NOTHING = frozenset({Code.INVALID_TOKEN, Code.NOT_FOUND, Code.JOB_NOT_FOUND})
+
+Monotonic = Callable[[], float]
+
+
+class Windows(Storage):
+    """The storage of `limits` for one limit: in memory, on the clock it is given, and bounded. All windows are of one
+    length, so the one that began first ends first, and what has ended is dropped when something new begins."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, monotonic: Monotonic, windows_max: int = WINDOWS_MAX) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._windows_max = windows_max
+        self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """Key -> (how often, until when)."""
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        now_s = self._monotonic()
+        count, ends_s = self._windows.get(key, (0, 0.0))
+        if not count or ends_s <= now_s:
+            self._make_room(now_s)
+            self._windows.pop(key, None)
+            count, ends_s = 0, now_s + expiry
+        self._windows[key] = (count + amount, ends_s)
+        return count + amount
+
+    def _make_room(self, now_s: float) -> None:
+        while self._windows:
+            first = next(iter(self._windows))
+            if self._windows[first][1] > now_s and len(self._windows) < self._windows_max:
+                return
+            del self._windows[first]
+
+    def get(self, key: str) -> int:
+        count, ends_s = self._windows.get(key, (0, 0.0))
+        return count if ends_s > self._monotonic() else 0
+
+    def get_expiry(self, key: str) -> float:
+        now_s = self._monotonic()
+        return max(now_s, self._windows.get(key, (0, now_s))[1])
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int:
+        count = len(self._windows)
+        self._windows.clear()
+        return count
+
+    def clear(self, key: str) -> None:
+        self._windows.pop(key, None)
+
+
+class Quota:
+    """One `n per period` of one kind, for addresses, networks or whatever a door names."""
+
+    def __init__(self, kind: str, name: str, item: RateLimitItem, monotonic: Monotonic) -> None:
+        self.kind = kind
+        self.windows = Windows(monotonic)
+        self._name = name
+        self._item = item
+        self._monotonic = monotonic
+        self._limiter = FixedWindowRateLimiter(self.windows)
+
+    def hit(self, key: str) -> Standing:
+        within = self._limiter.hit(self._item, key)
+        return self._standing(key, exceeded=not within)
+
+    def look(self, key: str) -> Standing:
+        """The same for one more, which is not counted."""
+        within = self._limiter.test(self._item, key)
+        return self._standing(key, exceeded=not within)
+
+    def is_beyond(self, key: str) -> bool:
+        """`hit` for where microseconds count: a third of its cost, and nothing is told but whether it was too much."""
+        return self.windows.incr(key, self._item.get_expiry()) > self._item.amount
+
+    def standing(self, key: str) -> Standing:
+        """Of whoever `is_beyond`."""
+        ends_s = self.windows.get_expiry(key)
+        return self._told(0, ends_s, exceeded=True)
+
+    def _standing(self, key: str, *, exceeded: bool) -> Standing:
+        stats = self._limiter.get_window_stats(self._item, key)
+        return self._told(max(0, stats.remaining), stats.reset_time, exceeded=exceeded)
+
+    def _told(self, remaining: int, ends_s: float, *, exceeded: bool) -> Standing:
+        reset_s = max(1, math.ceil(ends_s - self._monotonic()))
+        return Standing(self._name, self._item.amount, self._item.get_expiry(), remaining, reset_s, exceeded)
+
+
+class Limiter:
+    """Every limit of a gateway. A kind without one costs nothing; without any it lets everything pass."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, str],
+        *,
+        monotonic: Monotonic,
+        network_times: int = 8,
+        refused: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        """`limits`: kind -> "n per period", several parted by semicolons, or "" for none. `refused` hears the kind of
+        every refusal. Raises ValueError for what cannot be read."""
+        self._refused = refused
+        self._quotas: dict[str, list[Quota]] = {}
+        self._networks: dict[str, list[Quota]] = {}
+        for kind, text in limits.items():
+            items = parse_many(text) if text else []
+            for item in items:
+                name = kind if len(items) == 1 else f"{kind}-{item.get_expiry()}"
+                several = type(item)(item.amount * network_times, item.multiples)
+                self._quotas.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
+                self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+
+    # for the doors
+
+    def caller(self, kind: str, visit: Visit) -> None:
+        """Counts a request for its address and network. Raises Problem RATE_LIMITED."""
+        for quota, key in self._of_address(kind, visit.client):
+            self._judge(quota, quota.hit(key), visit)
+
+    def hit(self, kind: str, key: str, visit: Visit | None = None) -> None:
+        """Counts a request for whatever it names: an agent, a wallet in lower case. Ask after `caller`, so that nobody
+        fills the table with names that he makes up. Raises Problem RATE_LIMITED."""
+        for quota in self._quotas.get(kind, ()):
+            self._judge(quota, quota.hit(key), visit)
+
+    @contextmanager
+    def asking(self, kind: str, request: Request) -> Iterator[None]:
+        """Around a read by whoever holds a token: counts for the token before anything is looked up, and for the
+        address what brought one that opens nothing. Raises Problem RATE_LIMITED, and what is raised within."""
+        visit = visit_of(request)
+        guesses = list(self._of_address("bad_tokens", visit.client))
+        for quota, key in guesses:
+            standing = quota.look(key)
+            if standing.exceeded:
+                self._judge(quota, standing, visit)
+        shown = request.headers.get("x-charge-token") or request.headers.get("authorization", "")
+        if shown.strip():
+            self.hit(kind, hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).hexdigest()[:32], visit)
+        else:
+            self.caller(kind, visit)
+        try:
+            yield
+        except Problem as problem:
+            if problem.code in OPENS_NOTHING:
+                for quota, key in guesses:
+                    quota.hit(key)
+            raise
+
+    # for unpaid 402s, which cost little enough that this shows
+
+    def unpaid(self, client: str) -> Standing | None:
+        """Counts one; the standing of an address that has had too many."""
+        for quota, key in self._of_address("unpaid", client):
+            if quota.is_beyond(key):
+                self._refused(quota.kind)
+                return quota.standing(key)
+        return None
+
+    # for paid calls
+
+    def require_probe(self, party: str) -> None:
+        """That this agent or wallet may look for something new. Raises Problem RATE_LIMITED: then nothing was held."""
+        for quota in self._quotas.get("misses", ()):
+            standing = quota.look(party)
+            if standing.exceeded:
+                self._judge(quota, standing, None)
+
+    def missed(self, party: str) -> None:
+        """Something was looked for in vain, and for nothing (F-117)."""
+        for quota in self._quotas.get("misses", ()):
+            quota.hit(party)
+
+    @property
+    def windows(self) -> int:
+        """How many are remembered, of all kinds."""
+        return sum(
+            len(q.windows) for each in (self._quotas, self._networks) for several in each.values() for q in several
+        )
+
+    def _of_address(self, kind: str, client: str) -> Iterator[tuple[Quota, str]]:
+        quotas = self._quotas.get(kind)
+        counted = counted_as(client) if quotas else None
+        if quotas and counted is not None:
+            address, network = counted
+            yield from ((quota, address) for quota in quotas)
+            yield from ((quota, network) for quota in self._networks[kind])
+
+    def _judge(self, quota: Quota, standing: Standing, visit: Visit | None) -> None:
+        if visit is not None and (standing.exceeded or quota.kind not in QUIET):
+            visit.stands(standing)
+        if standing.exceeded:
+            self._refused(quota.kind)
+            raise refusal(standing)
+
+
+def refusal(standing: Standing) -> Problem:
+    return Problem(
+        Code.RATE_LIMITED,
+        f"too many requests: {standing.quota} in {standing.window_s} s are allowed; nothing was charged, ask later",
+        details={"limit": standing.policy, "quota": standing.quota, "window_seconds": standing.window_s},
+        retry_after_s=standing.reset_s,
+    )
