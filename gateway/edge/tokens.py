@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from gateway.core import ids
-from gateway.core.agent import UNKNOWN_TOKEN, Principal
+from gateway.core.agent import REPLACED_TOKEN, UNKNOWN_TOKEN, Principal
 from gateway.core.errors import Code, Problem
 from gateway.edge.limiter import Limiter
 from gateway.edge.rates import Rates
@@ -46,7 +46,7 @@ class Tokens:
     async def admin(self, request: Request) -> Principal:
         """The agent itself, for what would let a bearer have more than it has. Raises Problem ADMIN_TOKEN_REQUIRED for
         its keys, its jobs' poll bearers, and for a token that was rotated: whoever still has that one must not be able
-        to shut out whoever rotated it."""
+        to shut out whoever rotated it. What is then written looks again (store/agents.py, by_admin)."""
         token = bearer(request)
         if token is not None and ids.is_token(token, f"{self.prefix}j_"):
             raise _admin_only("a job's poll bearer is not enough for this")
@@ -54,7 +54,7 @@ class Tokens:
         if not principal.is_admin:
             raise _admin_only("a usage key is not enough for this")
         if principal.replaced:
-            raise _admin_only("this token was replaced and is only good for calls any more")
+            raise Problem(Code.ADMIN_TOKEN_REQUIRED, REPLACED_TOKEN)
         return principal
 
     async def spender(self, request: Request) -> Principal | None:
