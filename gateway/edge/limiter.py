@@ -11,7 +11,9 @@
     registrations, recoveries: what wallets begin                by address, and by wallet once it has proven itself
 
 An address is an IPv4 address, or the /64 that an IPv6 caller owns whole; its network (/24, /48) has a few times as
-much. This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
+much, but of bad tokens: 32 random bytes need no guard against guesses, that limit saves look-ups, and neighbours must
+not shut each other out by it. A token that has opened something lately is looked up whatever its address has tried.
+This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
 is not in trusted_proxies, and to count all of its callers as one would shut them out together.
 
 Whatever anybody may do in a wallet's name is not counted for that wallet: else anybody could shut it out (F-124).
@@ -35,6 +37,10 @@ from starlette.requests import Request
 from gateway.core.errors import Code, Problem
 from gateway.edge.visit import Standing, Visit, counted_as, visit_of
 
+ADDRESS_ALONE = frozenset({"bad_tokens"})
+"""Not counted for the network as well."""
+OPENED_MAX = 20_000
+"""Tokens that have opened something lately; about 3 MB."""
 WINDOWS_MAX = 20_000
 """For each limit and level; about 5 MB where all are full."""
 QUIET = frozenset({"documents", "unpaid"})
@@ -159,9 +165,12 @@ class Limiter:
             items = parse_many(text) if text else []
             for item in items:
                 name = kind if len(items) == 1 else f"{kind}-{item.get_expiry()}"
-                several = type(item)(item.amount * network_times, item.multiples)
                 self._quotas.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
-                self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+                if kind not in ADDRESS_ALONE:
+                    several = type(item)(item.amount * network_times, item.multiples)
+                    self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+        self._opened: OrderedDict[bytes, None] = OrderedDict()
+        """Hashes of tokens that have opened something, the latest last."""
 
     # for the doors
 
@@ -181,14 +190,16 @@ class Limiter:
         """Around a read by whoever holds a token: counts for the token before anything is looked up, and for the
         address what brought one that opens nothing. Raises Problem RATE_LIMITED, and what is raised within."""
         visit = visit_of(request)
-        guesses = list(self._of_address("bad_tokens", visit.client))
-        for quota, key in guesses:
-            standing = quota.look(key)
-            if standing.exceeded:
-                self._judge(quota, standing, visit)
         shown = request.headers.get("x-charge-token") or request.headers.get("authorization", "")
-        if shown.strip():
-            self.hit(kind, hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).hexdigest()[:32], visit)
+        token_hash = hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).digest() if shown.strip() else None
+        guesses = list(self._of_address("bad_tokens", visit.client))
+        if token_hash not in self._opened:
+            for quota, key in guesses:
+                standing = quota.look(key)
+                if standing.exceeded:
+                    self._judge(quota, standing, visit)
+        if token_hash is not None:
+            self.hit(kind, token_hash.hex(), visit)
         else:
             self.caller(kind, visit)
         try:
@@ -197,7 +208,18 @@ class Limiter:
             if problem.code in OPENS_NOTHING:
                 for quota, key in guesses:
                     quota.hit(key)
+            if problem.code is Code.INVALID_TOKEN and token_hash is not None:
+                self._opened.pop(token_hash, None)
             raise
+        if token_hash is not None:
+            self.opened(token_hash)
+
+    def opened(self, token_hash: bytes) -> None:
+        """A token of this hash (gateway/core/ids.py) was good just now."""
+        self._opened[token_hash] = None
+        self._opened.move_to_end(token_hash)
+        if len(self._opened) > OPENED_MAX:
+            self._opened.popitem(last=False)
 
     # for unpaid 402s, which cost little enough that this shows
 
@@ -236,7 +258,7 @@ class Limiter:
         if quotas and counted is not None:
             address, network = counted
             yield from ((quota, address) for quota in quotas)
-            yield from ((quota, network) for quota in self._networks[kind])
+            yield from ((quota, network) for quota in self._networks.get(kind, ()))
 
     def _judge(self, quota: Quota, standing: Standing, visit: Visit | None) -> None:
         if visit is not None and (standing.exceeded or quota.kind not in QUIET):

@@ -86,6 +86,7 @@ class Tokens:
             principal = await self.db.read(agents.authenticate, hash)
         if principal is None:
             raise _unknown()
+        self.limiter.opened(hash)
         return principal
 
 

@@ -274,7 +274,9 @@ class RateLimitsTable(Table):
     unpaid: Rate = Field("6000 per minute", description="unpaid calls of operations, each answered 402, by address")
     balance: Rate = Field("300 per minute", description="what an agent asks about itself, by its token")
     polls: Rate = Field("3000 per minute", description="polls of jobs and charges, by the token that asks")
-    bad_tokens: Rate = Field("60 per minute", description="tokens there that open nothing, by address")
+    bad_tokens: Rate = Field(
+        "60 per minute", description="tokens there that open nothing, by address; what opened lately is let pass"
+    )
     misses: Rate = Field(
         "5000 per day", description="look-ups that found nothing and were free, by agent or paying wallet"
     )

@@ -104,8 +104,35 @@ async def test_tokens_that_open_nothing_are_limited_by_address_and_then_not_look
         assert (await get(gate, BALANCE, unknown(), BOB)).status == 401
         assert (await get(gate, BALANCE, token)).status == 429, "the address has guessed too often"
         assert (await get(gate, BALANCE, token, BOB)).status == 200
+        assert (await get(gate, BALANCE, token)).status == 200, "what has opened lately is no guess"
+        assert (await get(gate, BALANCE, unknown())).status == 429
         paid = await gate.call("hello", token=token, headers={"X-Forwarded-For": ANN})
         assert paid.status == 200, "a call that is paid for is not a guess"
+
+
+async def test_f121_neighbours_with_bad_tokens_shut_out_nobody(tmp_path):
+    """A whole /24 that guesses, and the very address of somebody whose token is good; one that is good no more is
+    looked at as any other."""
+    async with Gate.open(tmp_path, toml=behind_a_proxy(bad_tokens="3 per minute")) as gate:
+        agent, token = await gate.agent(1_000_000)
+        _, buyer = await gate.agent(1_000_000)
+        _, stranger = await gate.agent()
+        paid = await gate.pay("hello")
+        shown = {"X-Forwarded-For": ANN, "X-Charge-Token": paid.headers["X-Charge-Token"]}
+        charge = f"/api/v1/charges/{paid.headers['X-Charge-Id']}"
+        assert (await get(gate, ME, token)).status == 200
+        assert (await gate.call("word", token=buyer)).status == 200
+        assert (await gate.send("GET", charge, headers=shown)).status == 200
+        for host in range(100, 140):
+            told = [(await get(gate, ME, unknown(), f"203.0.113.{host}")).status for _ in range(4)]
+            assert told == [401, 401, 401, 429]
+        assert (await get(gate, ME, stranger)).status == 200, "by its own address, and for the first time"
+        for _ in range(4):
+            await get(gate, ME, unknown())
+        assert [(await get(gate, ME, each)).status for each in (unknown(), token, buyer, stranger)] == [429] + [200] * 3
+        assert (await gate.send("GET", charge, headers=shown)).status == 200
+        await gate.gateway.db.write(agents.revoke, agent)
+        assert [(await get(gate, ME, token)).status for _ in range(2)] == [401, 429]
 
 
 # by wallet
