@@ -102,7 +102,7 @@ class Agents:
         )
 
     async def webhook_secret(self, request: Request) -> Response:
-        principal = await self.tokens.admin(request)
+        principal = await self.tokens.changing(request)
         overlap_s = await self._overlap_s(request)
         secret = webhook.new_secret(self.entropy(webhook.ENTROPY_SECRET_BYTES))
         write = agents.by_admin(principal, outbox.rotate_secret)

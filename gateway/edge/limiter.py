@@ -2,8 +2,9 @@
 
     documents    documents, listings, health, and paths where nothing is      by address
     unpaid       unpaid 402s                                                  by address
-    balance      an agent about itself                                        by token
-    polls        jobs and charges                                             by token
+    balance      an agent about itself                                        by token, and by agent or usage key
+    polls        jobs and charges                                             by token, and by agent or usage key
+    changes      an agent's tokens, keys, webhook secret and wallets          by agent
     bad_tokens   of these, what brought a token that opens nothing            by address
     misses       look-ups that found nothing and were free                    by agent or paying wallet
     claims       of deposits, each of which asks the chain                    by agent
@@ -15,6 +16,9 @@ much, but of bad tokens: 32 random bytes need no guard against guesses, that lim
 not shut each other out by it. A token that has opened something lately is looked up whatever its address has tried.
 This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
 is not in trusted_proxies, and to count all of its callers as one would shut them out together.
+
+A token is easily had anew, so once it is known whose it is, the agent counts: all tokens it has had together, and each
+of its usage keys for itself. An agent with all its keys has a few times as much, as a network has.
 
 Whatever anybody may do in a wallet's name is not counted for that wallet: else anybody could shut it out (F-124).
 
@@ -28,12 +32,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from limits import RateLimitItem, parse_many
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
+from gateway.core.agent import Principal
 from gateway.core.errors import Code, Problem
 from gateway.edge.visit import Standing, Visit, counted_as, visit_of
 
@@ -45,9 +51,12 @@ WINDOWS_MAX = 20_000
 """For each limit and level; about 5 MB where all are full."""
 QUIET = frozenset({"documents", "unpaid"})
 """What everybody gets in the same bytes, from caches too, tells of a limit only where it is reached."""
+OF_AGENTS = frozenset({"balance", "polls"})
 OPENS_NOTHING = frozenset({Code.INVALID_TOKEN, Code.NOT_FOUND, Code.JOB_NOT_FOUND})
 
 Monotonic = Callable[[], float]
+Asks = Callable[[Principal | None], None]
+"""Tells a limit who it is that asks, where that is an agent. Raises Problem RATE_LIMITED."""
 
 
 class Windows(Storage):
@@ -161,14 +170,20 @@ class Limiter:
         self._refused = refused
         self._quotas: dict[str, list[Quota]] = {}
         self._networks: dict[str, list[Quota]] = {}
+        self._principals: dict[str, list[Quota]] = {}
+        self._agents: dict[str, list[Quota]] = {}
         for kind, text in limits.items():
             items = parse_many(text) if text else []
             for item in items:
                 name = kind if len(items) == 1 else f"{kind}-{item.get_expiry()}"
                 self._quotas.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
+                several = type(item)(item.amount * network_times, item.multiples)
                 if kind not in ADDRESS_ALONE:
-                    several = type(item)(item.amount * network_times, item.multiples)
                     self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+                if kind in OF_AGENTS:
+                    # Of their own: nobody fills these with names that he makes up.
+                    self._principals.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
+                    self._agents.setdefault(kind, []).append(Quota(kind, f"{name}-agent", several, monotonic))
         self._opened: OrderedDict[bytes, None] = OrderedDict()
         """Hashes of tokens that have opened something, the latest last."""
 
@@ -186,9 +201,10 @@ class Limiter:
             self._judge(quota, quota.hit(key), visit)
 
     @contextmanager
-    def asking(self, kind: str, request: Request) -> Iterator[None]:
-        """Around a read by whoever holds a token: counts for the token before anything is looked up, and for the
-        address what brought one that opens nothing. Raises Problem RATE_LIMITED, and what is raised within."""
+    def asking(self, kind: str, request: Request) -> Iterator[Asks]:
+        """Around a read by whoever holds a token: counts for the token before anything is looked up, for the agent
+        when it is known, by what this yields, and for the address what brought one that opens nothing. Raises Problem
+        RATE_LIMITED, and what is raised within."""
         visit = visit_of(request)
         shown = request.headers.get("x-charge-token") or request.headers.get("authorization", "")
         token_hash = hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).digest() if shown.strip() else None
@@ -203,7 +219,7 @@ class Limiter:
         else:
             self.caller(kind, visit)
         try:
-            yield
+            yield partial(self._asks, kind, visit)
         except Problem as problem:
             if problem.code in OPENS_NOTHING:
                 for quota, key in guesses:
@@ -213,6 +229,14 @@ class Limiter:
             raise
         if token_hash is not None:
             self.opened(token_hash)
+
+    def _asks(self, kind: str, visit: Visit, principal: Principal | None) -> None:
+        if principal is None:
+            return
+        for quota in self._principals.get(kind, ()):
+            self._judge(quota, quota.hit(principal.key_id or principal.agent_id), visit)
+        for quota in self._agents.get(kind, ()):
+            self._judge(quota, quota.hit(principal.agent_id), visit)
 
     def opened(self, token_hash: bytes) -> None:
         """A token of this hash (gateway/core/ids.py) was good just now."""
@@ -248,9 +272,8 @@ class Limiter:
     @property
     def windows(self) -> int:
         """How many are remembered, of all kinds."""
-        return sum(
-            len(q.windows) for each in (self._quotas, self._networks) for several in each.values() for q in several
-        )
+        kinds = (self._quotas, self._networks, self._principals, self._agents)
+        return sum(len(q.windows) for each in kinds for several in each.values() for q in several)
 
     def _of_address(self, kind: str, client: str) -> Iterator[tuple[Quota, str]]:
         quotas = self._quotas.get(kind)

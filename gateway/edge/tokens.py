@@ -10,6 +10,7 @@ from gateway.core.agent import REPLACED_TOKEN, UNKNOWN_TOKEN, Principal
 from gateway.core.errors import Code, Problem
 from gateway.edge.limiter import Limiter
 from gateway.edge.rates import Rates
+from gateway.edge.visit import visit_of
 from gateway.store import agents
 from gateway.store.database import Database
 
@@ -37,10 +38,11 @@ class Tokens:
 
     async def someone(self, request: Request) -> Principal:
         """The same where nobody else is answered, and for nothing. Raises Problem RATE_LIMITED, too."""
-        with self.limiter.asking("balance", request):
+        with self.limiter.asking("balance", request) as asks:
             principal = await self.principal(request)
             if principal is None:
                 raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+            asks(principal)
             return principal
 
     async def admin(self, request: Request) -> Principal:
@@ -55,6 +57,13 @@ class Tokens:
             raise _admin_only("a usage key is not enough for this")
         if principal.replaced:
             raise Problem(Code.ADMIN_TOKEN_REQUIRED, REPLACED_TOKEN)
+        return principal
+
+    async def changing(self, request: Request) -> Principal:
+        """`admin`, for what writes something new: so often by agent, however many tokens it has had (F-121). What ends
+        something is not counted: a key can always be revoked, and what is revoked was counted when it was made."""
+        principal = await self.admin(request)
+        self.limiter.hit("changes", principal.agent_id, visit_of(request))
         return principal
 
     async def spender(self, request: Request) -> Principal | None:

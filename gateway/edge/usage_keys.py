@@ -1,7 +1,7 @@
 """What an agent does with its keys, for free and with its own token alone:
 
 POST   /api/v1/agents/token/rotate                     another token for the agent itself
-GET    /api/v1/agents/usage-keys                       its usage keys, without their secrets
+GET    /api/v1/agents/usage-keys                       its usage keys without their secrets, those revoked lately last
 POST   /api/v1/agents/usage-keys                       a new one, shown once
 PATCH  /api/v1/agents/usage-keys/{key_id}              other terms for one
 DELETE /api/v1/agents/usage-keys/{key_id}              its end, for good
@@ -119,7 +119,7 @@ class UsageKeys:
         ]
 
     async def rotate_token(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         grace_s = await self._grace_s(request)
         token, made = self._made("")
         until_ms = await self.db.write(agents.rotate, agent.agent_id, agent.token_id, made, grace_s * 1000)
@@ -142,10 +142,11 @@ class UsageKeys:
     async def _list(self, request: Request) -> Response:
         agent = await self.tokens.admin(request)
         keys = await self.db.read(usage_keys.of_agent, agent.agent_id)
-        return private({"agent_id": agent.agent_id, "usage_keys": [told(key) for key in keys]})
+        ended = await self.db.read(usage_keys.revoked, agent.agent_id)
+        return private({"agent_id": agent.agent_id, "usage_keys": [told(key) for key in (*keys, *ended)]})
 
     async def _create(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         asked = Terms.model_validate(await read_json(request, self.limits))
         cap = Cap(asked.cap_usd, Period(asked.cap_period or Period.TOTAL)) if asked.cap_usd is not None else None
         terms = KeyTerms(
@@ -157,7 +158,7 @@ class UsageKeys:
         return private({**told(key), **_shown(token)}, 201)
 
     async def _change(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         asked = NewTerms.model_validate(await read_json(request, self.limits))
         named = asked.model_fields_set
         scopes = self._scopes(asked.scopes) if "scopes" in named else ()
@@ -182,7 +183,7 @@ class UsageKeys:
         return private({**told(key), "jobs_cancelled": cancelled})
 
     async def rotate(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         grace_s = await self._grace_s(request)
         token, made = self._made("k")
         write = agents.by_admin(agent, usage_keys.rotate)

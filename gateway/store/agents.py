@@ -151,7 +151,8 @@ def end_tokens(tx: Tx, agent_id: str, key_id: str | None, grace_ms: int) -> int:
     until_ms = tx.now_ms + grace_ms
     tx.execute(
         "UPDATE tokens SET"
-        " revoked_ms = CASE WHEN :until_ms <= :now_ms THEN :now_ms END,"
+        # What is over by now is looked at no more.
+        " revoked_ms = CASE WHEN :until_ms <= :now_ms OR expires_ms <= :now_ms THEN :now_ms END,"
         " expires_ms = CASE WHEN expires_ms < :until_ms THEN expires_ms ELSE :until_ms END"
         " WHERE agent_id = :agent_id AND coalesce(key_id, '') = :key_id AND revoked_ms IS NULL",
         {"agent_id": agent_id, "key_id": key_id or "", "now_ms": tx.now_ms, "until_ms": until_ms},

@@ -252,7 +252,8 @@ async def test_a_key_from_its_making_to_its_end(tmp_path):
         assert (ended.status, ended.json["status"], ended.json["jobs_cancelled"]) == (200, "revoked", [])
         assert (await gate.call("other", operation="test/beta", token=new)).status == 401
         assert (await ask(gate, "DELETE", f"{KEYS}/{told['key_id']}", admin)).json == ended.json
-        assert (await ask(gate, "GET", KEYS, admin)).json["usage_keys"] == []
+        listed = (await ask(gate, "GET", KEYS, admin)).json["usage_keys"]
+        assert [(each["key_id"], each["status"]) for each in listed] == [(told["key_id"], "revoked")]
         for method, path in (("PATCH", ""), ("POST", "/rotate")):
             assert (await ask(gate, method, f"{KEYS}/{told['key_id']}{path}", admin, {})).status == 404
 
