@@ -8,7 +8,18 @@ every move of every charge.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.core.agent import KEYS_MAX, Cap, KeyTerms, Period, TokenKind, denied, first_day, permits, resets_ms
+from gateway.core.agent import (
+    KEYS_MAX,
+    UNKNOWN_TOKEN,
+    Cap,
+    KeyTerms,
+    Period,
+    TokenKind,
+    denied,
+    first_day,
+    permits,
+    resets_ms,
+)
 from gateway.core.errors import Code, Problem
 from gateway.store import actions, agents
 from gateway.store.agents import NewToken
@@ -187,7 +198,7 @@ def require(tx: Tx, key_id: str, scopes: tuple[str, ...]) -> Row:
     (row,) = tx.execute(STANDING, {"id": key_id, "now_ms": tx.now_ms})
     valid, granted = row[:2]
     if not valid:
-        raise Problem(Code.INVALID_TOKEN, "this usage key was revoked, or its time is over")
+        raise Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     granted = granted.split()
     for scope in scopes:
         if not permits(granted, scope):

@@ -622,7 +622,7 @@ async def test_an_idempotency_key_is_the_agents_and_opens_to_whoever_might_have_
 
 async def test_a_rate_is_of_a_key(tmp_path):
     clock = Clock()
-    async with Gate.open(tmp_path, clock=clock) as gate:
+    async with Gate.open(tmp_path, monotonic=clock) as gate:
         _, admin = await gate.agent(100 * PRICE)
         (_, slow_one), (_, quick) = await key(gate, admin, requests_per_min=3), await key(gate, admin)
         statuses = [(await gate.call("hello", token=slow_one)).status for _ in range(5)]

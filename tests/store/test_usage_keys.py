@@ -9,7 +9,7 @@ import pytest
 from rigs import books
 from rigs.books import DAY_MS, Clock
 
-from gateway.core.agent import Cap, KeyTerms, Period, TokenKind
+from gateway.core.agent import UNKNOWN_TOKEN, Cap, KeyTerms, Period, TokenKind
 from gateway.core.charge import Event
 from gateway.core.errors import Code, Problem
 from gateway.store import agents, charges, usage_keys
@@ -151,7 +151,8 @@ async def test_expiry_scopes_and_revocation_are_looked_at_with_the_hold(db: Sqli
     clock.ms += 1
     with pytest.raises(Problem) as over:
         await hold(db, "c2", 1)
-    assert over.value.code is Code.INVALID_TOKEN
+    # As at the door, and as of a token that never was (F-162).
+    assert (over.value.code, over.value.message) == (Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     await key(db, None, number=2)
     work = books.work("ann", key_id="key_ann_2", bearer_id="tok_ann_2", scopes=("jobs", "enrich:phone"))
     with pytest.raises(Problem) as denied:
@@ -160,7 +161,7 @@ async def test_expiry_scopes_and_revocation_are_looked_at_with_the_hold(db: Sqli
     await db.write(usage_keys.revoke, "ann", "key_ann_2")
     with pytest.raises(Problem) as revoked:
         await hold(db, "c4", 1, "key_ann_2")
-    assert revoked.value.code is Code.INVALID_TOKEN
+    assert (revoked.value.code, revoked.value.message) == (Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     with pytest.raises(apsw.ConstraintError, match="stays as it is"):
         await db.write(lambda tx: tx.execute("UPDATE usage_keys SET revoked_ms = NULL WHERE id = 'key_ann_2'"))
 
