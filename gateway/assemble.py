@@ -303,7 +303,7 @@ async def assemble(
             proves=partial(limiter.hit, "recoveries"),
         )
         last_used = LastUsed(db, clock)
-        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), limiter, last_used.saw)
+        tokens = Tokens(db, settings.service.token_prefix, clock, Rates(monotonic), limiter, last_used.saw)
         app = build_app(
             edge_parts(
                 settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration,

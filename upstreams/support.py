@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.core import ticket
 from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
-from gateway.core.ticket import OPERATION, PATH, Category, State, TicketRequest
+from gateway.core.ticket import OPERATION, PATH, Category, State, TicketRequest, may_earn, open_credit
 from gateway.core.upstream import Context, Match, Offering, Outcome
 
 _TIMEOUT_S = 5.0
@@ -45,17 +45,22 @@ class Support:
         pass
 
     async def _file(self, query: TicketRequest, context: Context) -> Outcome:
-        return Match(self._told(query, ticket.id_of(context.charge_id)))
+        # Nobody else takes anything for it, so what may be taken at most is what it costs.
+        ticket_id = ticket.id_of(context.charge_id)
+        return Match(self._told(query, ticket_id, context.budget_micros, of_agent=context.of_agent))
 
-    def _told(self, query: TicketRequest, ticket_id: str) -> dict[str, object]:
-        earns = format_usd(self._settings.bug_credit_micros) if query.category is Category.BUG else None
+    def _told(
+        self, query: TicketRequest, ticket_id: str, charged_micros: int, *, of_agent: bool = True
+    ) -> dict[str, object]:
+        eligible = may_earn(query.category, of_agent=of_agent)
         return {
             "ticket_id": ticket_id,
             "status": State.OPEN.value,
             "category": query.category.value,
             "subject": query.subject,
             "ticket_url": f"{PATH}/{ticket_id}",
-            "bug_credit_usd": earns,
+            "charged_usd": format_usd(charged_micros),
+            "bug_credit": open_credit(eligible, format_usd(self._settings.bug_credit_micros)),
         }
 
     def _operation(self) -> Operation:
@@ -93,7 +98,7 @@ class Support:
                     "price_usd": format_usd(price),
                     "charged_usd": format_usd(price),
                 },
-                "data": self._told(query, "tkt_example"),
+                "data": self._told(query, "tkt_example", price),
                 "metadata": {},
             },
             timeout_s=_TIMEOUT_S,
@@ -114,14 +119,23 @@ _ANSWER = {
         "billing": {"type": "object"},
         "data": {
             "type": "object",
-            "required": ["ticket_id", "status", "category", "subject", "ticket_url", "bug_credit_usd"],
+            "required": ["ticket_id", "status", "category", "subject", "ticket_url", "charged_usd", "bug_credit"],
             "properties": {
                 "ticket_id": _TEXT,
                 "status": {"enum": [state.value for state in State]},
                 "category": {"enum": [category.value for category in Category]},
                 "subject": _TEXT,
                 "ticket_url": _TEXT,
-                "bug_credit_usd": {"type": ["string", "null"]},
+                "charged_usd": _TEXT,
+                "bug_credit": {
+                    "type": "object",
+                    "required": ["eligible", "amount_usd", "state"],
+                    "properties": {
+                        "eligible": {"type": "boolean"},
+                        "amount_usd": _TEXT,
+                        "state": {"enum": ["pending_operator", "none"]},
+                    },
+                },
             },
         },
         "metadata": {"type": "object"},

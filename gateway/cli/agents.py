@@ -213,7 +213,8 @@ def keys(
     async def work(settings: "Settings", db: "Database") -> "list[UsageKey]":
         def look(tx: "Tx") -> "list[UsageKey]":
             require_agent(tx, agent_id)
-            return usage_keys.of_agent(tx, agent_id, revoked=every)
+            ended = usage_keys.revoked(tx, agent_id, limit=10_000, since_ms=0) if every else []
+            return sorted([*usage_keys.of_agent(tx, agent_id), *ended], key=lambda key: key.id)
 
         return await db.read(look)
 

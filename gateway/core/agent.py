@@ -36,6 +36,8 @@ BESIDE_OPERATIONS = (JOBS, SUPPORT, BALANCE)
 UNKNOWN_TOKEN = "this bearer token is not known, or was revoked"
 """What the holder of a token that opens nothing is told, in these words wherever that is found out (F-162)."""
 
+REPLACED_TOKEN = "this token was replaced and is only good for calls any more: bring the agent's own token"
+
 KEYS_MAX = 100
 """Of one agent that are not revoked."""
 LABEL_MAX = 100

@@ -7,6 +7,8 @@ payment is an echo of our public 402. So a payment buys its answer once more onl
     by a secret     where it carries what was never public: see Payment.is_guessable in core/x402/messages.py;
     unseen          while nothing of it was broadcast.
 
+What it has brought onto an agent's balance by a top-up is that agent's affair alone: no secret opens that (F-176).
+
 To everybody else its charge answers to the charge token alone. What is said to those must not depend on what they ask
 for, or it would tell them what the payer has asked for.
 """
@@ -43,10 +45,14 @@ class Repeat:
     public: bool
     token_only: bool
     """It came with too many other requests before."""
+    topup: bool
+    """It asks what the payment has brought onto a balance."""
 
 
 def judge(repeat: Repeat) -> Verdict:
     if not repeat.same_payment or (repeat.by_owner and not repeat.same_request):
+        return Verdict.OTHER
+    if repeat.topup and not repeat.by_owner:
         return Verdict.OTHER
     if repeat.by_owner:
         return Verdict.ANSWER

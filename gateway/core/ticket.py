@@ -106,8 +106,7 @@ class Ticket:
 
     @property
     def may_earn(self) -> bool:
-        """Only an agent has an account to earn on."""
-        return self.category is Category.BUG and self.agent_id is not None
+        return may_earn(self.category, of_agent=self.agent_id is not None)
 
 
 def id_of(charge_id: str) -> str:
@@ -120,13 +119,20 @@ def credit_id_of(ticket_id: str) -> str:
     return f"crd_{ticket_id}"
 
 
+def may_earn(category: Category, *, of_agent: bool) -> bool:
+    """Only an agent has an account to earn on."""
+    return category is Category.BUG and of_agent
+
+
 def bug_credit(told: Ticket, amount_usd: str) -> dict[str, object]:
     """{eligible, amount_usd, state: pending_operator | earned | not_confirmed | none}. `amount_usd` is what it would
     earn today; what it has earned stands on the statement."""
-    if told.credit_id is not None:
-        state = "earned"
-    elif not told.may_earn:
-        state = "none"
-    else:
-        state = "not_confirmed" if told.state is State.CLOSED else "pending_operator"
-    return {"eligible": told.may_earn, "amount_usd": amount_usd if told.may_earn else "0.000", "state": state}
+    if told.credit_id is None:
+        return open_credit(told.may_earn, amount_usd, closed=told.state is State.CLOSED)
+    return {"eligible": told.may_earn, "amount_usd": amount_usd if told.may_earn else "0.000", "state": "earned"}
+
+
+def open_credit(eligible: bool, amount_usd: str, *, closed: bool = False) -> dict[str, object]:
+    """The same of one that has earned nothing, as when it is filed."""
+    state = "none" if not eligible else "not_confirmed" if closed else "pending_operator"
+    return {"eligible": eligible, "amount_usd": amount_usd if eligible else "0.000", "state": state}

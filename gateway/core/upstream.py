@@ -91,6 +91,8 @@ class Context:
     """The most the vendors may take for this call."""
     charge_id: str = ""
     """Whatever is done twice for one call has this in common, and no other call has it."""
+    of_agent: bool = False
+    """Whether an agent's bearer came with the call; not told of a job."""
     journal: Journal | None = None
     """None where the operation cannot run as a job."""
     progress: Callable[[str], None] = lambda phase: None

@@ -102,10 +102,11 @@ class Agents:
         )
 
     async def webhook_secret(self, request: Request) -> Response:
-        principal = await self.tokens.admin(request)
+        principal = await self.tokens.changing(request)
         overlap_s = await self._overlap_s(request)
         secret = webhook.new_secret(self.entropy(webhook.ENTROPY_SECRET_BYTES))
-        replaced = await self.db.write(outbox.rotate_secret, principal.agent_id, secret, overlap_s * 1000)
+        write = agents.by_admin(principal, outbox.rotate_secret)
+        replaced = await self.db.write(write, principal.agent_id, secret, overlap_s * 1000)
         return private(
             {
                 "agent_id": principal.agent_id,

@@ -17,7 +17,7 @@ from gateway.core.agent import Principal
 from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
-from gateway.edge.limiter import Limiter
+from gateway.edge.limiter import Asks, Limiter
 from gateway.edge.prepaid import topup_told
 from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
@@ -36,8 +36,8 @@ class Charges:
         return [Route("/api/v1/charges/{charge_id}", self.charge, methods=["GET"])]
 
     async def charge(self, request: Request) -> Response:
-        with self.limiter.asking("polls", request):
-            view, principal = await self._mine(request)
+        with self.limiter.asking("polls", request) as asks:
+            view, principal = await self._mine(request, asks)
         told = paid.status(view)
         topup_id = view.charge.id if paid.prepays(view.charge) else view.charge.topup_id
         topup = None
@@ -53,7 +53,7 @@ class Charges:
         waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
         return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)
 
-    async def _mine(self, request: Request) -> tuple[ChargeView, Principal | None]:
+    async def _mine(self, request: Request, asks: Asks) -> tuple[ChargeView, Principal | None]:
         """The charge, if the asker may have it, and which agent he is. The charge token comes as X-Charge-Token or as
         the bearer."""
         charge_id = request.path_params["charge_id"]
@@ -65,6 +65,7 @@ class Charges:
                 if view is not None:
                     return view, None
         elif (principal := await self.tokens.principal(request)) is not None:
+            asks(principal)
             view = await self.db.read(charges.find, charge_id)
             if view is not None and view.agent_id == principal.agent_id and principal.key_id in (None, view.key_id):
                 return view, principal

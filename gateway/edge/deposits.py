@@ -24,7 +24,7 @@ from starlette.routing import Route
 from gateway.core.agent import Principal, Status
 from gateway.core.answer import iso
 from gateway.core.catalogue import Operation, Price
-from gateway.core.charge import Disclosure
+from gateway.core.charge import Charge, Disclosure
 from gateway.core.deposit import TOPUP
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
@@ -40,9 +40,10 @@ from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.deposits import Deposits
 from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import Answer, Purchase
-from gateway.store import deposits
-from gateway.store.database import Database
+from gateway.flows.purchase import Answer, Purchase, Rider
+from gateway.store import agents, deposits
+from gateway.store.charges import ChargeView
+from gateway.store.database import Database, Tx
 from gateway.store.deposits import DepositView
 
 TOPUP_PATH = "/api/v1/balance/topup/x402"
@@ -142,7 +143,7 @@ class DepositDoor:
         try:
             if payment is None:
                 raise _unpaid(principal)
-            bought = await self.purchase.buy(call)
+            bought = await self.purchase.buy(call, rider=_by_admin(principal))
             response = await self._told(bought, asked)
         except Problem as problem:
             refused = problem.status in (402, 412)
@@ -232,7 +233,7 @@ class DepositDoor:
             raise Problem(Code.INVALID_TOKEN, "bring the bearer token of the agent that is to be credited")
         asked = Claim.model_validate(await read_json(request, self.limits))
         self.limiter.hit("claims", principal.agent_id, visit_of(request))
-        found = await self.deposits.claim(principal.agent_id, asked.chain_id, asked.tx_hash.lower())
+        found = await self.deposits.claim(principal.agent_id, asked.chain_id, asked.tx_hash.lower(), by=principal)
         return private(
             {
                 "agent_id": principal.agent_id,
@@ -256,6 +257,16 @@ class DepositDoor:
         if principal.status is not Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
         return principal
+
+
+def _by_admin(principal: Principal | None) -> Rider:
+    """With the hold: that the token was not replaced while the body came."""
+
+    def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
+        if principal is not None:  # without one nothing is held
+            agents.require_admin(tx, principal.agent_id, principal.token_id)
+
+    return rider
 
 
 def _unpaid(principal: Principal | None) -> Problem:

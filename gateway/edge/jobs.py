@@ -346,14 +346,16 @@ class JobDoor:
         return await (self.cancel if request.method == "DELETE" else self.poll)(request)
 
     async def poll(self, request: Request) -> Response:
-        with self.limiter.asking("polls", request):
+        with self.limiter.asking("polls", request) as asks:
             asker = await self._asker(request)
+            asks(asker.principal)
             view = await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request))
         return _told(view, asker.principal)
 
     async def cancel(self, request: Request) -> Response:
-        with self.limiter.asking("polls", request):
+        with self.limiter.asking("polls", request) as asks:
             asker = await self._asker(request)
+            asks(asker.principal)
             view = await self.jobs.cancel(request.path_params["job_id"], asker)
         return _told(view, asker.principal)
 

@@ -2,8 +2,9 @@
 
     documents    documents, listings, health, and paths where nothing is      by address
     unpaid       unpaid 402s                                                  by address
-    balance      an agent about itself                                        by token
-    polls        jobs and charges                                             by token
+    balance      an agent about itself                                        by token, and by agent or usage key
+    polls        jobs and charges                                             by token, and by agent or usage key
+    changes      an agent's tokens, keys, webhook secret and wallets          by agent
     bad_tokens   of these, what brought a token that opens nothing            by address
     misses       look-ups that found nothing and were free                    by agent or paying wallet
     claims       of deposits, each of which asks the chain                    by agent
@@ -11,8 +12,13 @@
     registrations, recoveries: what wallets begin                by address, and by wallet once it has proven itself
 
 An address is an IPv4 address, or the /64 that an IPv6 caller owns whole; its network (/24, /48) has a few times as
-much. This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
+much, but of bad tokens: 32 random bytes need no guard against guesses, that limit saves look-ups, and neighbours must
+not shut each other out by it. A token that has opened something lately is looked up whatever its address has tried.
+This machine itself has no limit: what comes from there without another address is its operator, or a proxy that
 is not in trusted_proxies, and to count all of its callers as one would shut them out together.
+
+A token is easily had anew, so once it is known whose it is, the agent counts: all tokens it has had together, and each
+of its usage keys for itself. An agent with all its keys has a few times as much, as a network has.
 
 Whatever anybody may do in a wallet's name is not counted for that wallet: else anybody could shut it out (F-124).
 
@@ -26,22 +32,31 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from limits import RateLimitItem, parse_many
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
+from gateway.core.agent import Principal
 from gateway.core.errors import Code, Problem
 from gateway.edge.visit import Standing, Visit, counted_as, visit_of
 
+ADDRESS_ALONE = frozenset({"bad_tokens"})
+"""Not counted for the network as well."""
+OPENED_MAX = 20_000
+"""Tokens that have opened something lately; about 3 MB."""
 WINDOWS_MAX = 20_000
 """For each limit and level; about 5 MB where all are full."""
 QUIET = frozenset({"documents", "unpaid"})
 """What everybody gets in the same bytes, from caches too, tells of a limit only where it is reached."""
+OF_AGENTS = frozenset({"balance", "polls"})
 OPENS_NOTHING = frozenset({Code.INVALID_TOKEN, Code.NOT_FOUND, Code.JOB_NOT_FOUND})
 
 Monotonic = Callable[[], float]
+Asks = Callable[[Principal | None], None]
+"""Tells a limit who it is that asks, where that is an agent. Raises Problem RATE_LIMITED."""
 
 
 class Windows(Storage):
@@ -155,13 +170,22 @@ class Limiter:
         self._refused = refused
         self._quotas: dict[str, list[Quota]] = {}
         self._networks: dict[str, list[Quota]] = {}
+        self._principals: dict[str, list[Quota]] = {}
+        self._agents: dict[str, list[Quota]] = {}
         for kind, text in limits.items():
             items = parse_many(text) if text else []
             for item in items:
                 name = kind if len(items) == 1 else f"{kind}-{item.get_expiry()}"
-                several = type(item)(item.amount * network_times, item.multiples)
                 self._quotas.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
-                self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+                several = type(item)(item.amount * network_times, item.multiples)
+                if kind not in ADDRESS_ALONE:
+                    self._networks.setdefault(kind, []).append(Quota(kind, f"{name}-network", several, monotonic))
+                if kind in OF_AGENTS:
+                    # Of their own: nobody fills these with names that he makes up.
+                    self._principals.setdefault(kind, []).append(Quota(kind, name, item, monotonic))
+                    self._agents.setdefault(kind, []).append(Quota(kind, f"{name}-agent", several, monotonic))
+        self._opened: OrderedDict[bytes, None] = OrderedDict()
+        """Hashes of tokens that have opened something, the latest last."""
 
     # for the doors
 
@@ -177,27 +201,49 @@ class Limiter:
             self._judge(quota, quota.hit(key), visit)
 
     @contextmanager
-    def asking(self, kind: str, request: Request) -> Iterator[None]:
-        """Around a read by whoever holds a token: counts for the token before anything is looked up, and for the
-        address what brought one that opens nothing. Raises Problem RATE_LIMITED, and what is raised within."""
+    def asking(self, kind: str, request: Request) -> Iterator[Asks]:
+        """Around a read by whoever holds a token: counts for the token before anything is looked up, for the agent
+        when it is known, by what this yields, and for the address what brought one that opens nothing. Raises Problem
+        RATE_LIMITED, and what is raised within."""
         visit = visit_of(request)
-        guesses = list(self._of_address("bad_tokens", visit.client))
-        for quota, key in guesses:
-            standing = quota.look(key)
-            if standing.exceeded:
-                self._judge(quota, standing, visit)
         shown = request.headers.get("x-charge-token") or request.headers.get("authorization", "")
-        if shown.strip():
-            self.hit(kind, hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).hexdigest()[:32], visit)
+        token_hash = hashlib.sha256(shown.split()[-1].encode("latin-1", "replace")).digest() if shown.strip() else None
+        guesses = list(self._of_address("bad_tokens", visit.client))
+        if token_hash not in self._opened:
+            for quota, key in guesses:
+                standing = quota.look(key)
+                if standing.exceeded:
+                    self._judge(quota, standing, visit)
+        if token_hash is not None:
+            self.hit(kind, token_hash.hex(), visit)
         else:
             self.caller(kind, visit)
         try:
-            yield
+            yield partial(self._asks, kind, visit)
         except Problem as problem:
             if problem.code in OPENS_NOTHING:
                 for quota, key in guesses:
                     quota.hit(key)
+            if problem.code is Code.INVALID_TOKEN and token_hash is not None:
+                self._opened.pop(token_hash, None)
             raise
+        if token_hash is not None:
+            self.opened(token_hash)
+
+    def _asks(self, kind: str, visit: Visit, principal: Principal | None) -> None:
+        if principal is None:
+            return
+        for quota in self._principals.get(kind, ()):
+            self._judge(quota, quota.hit(principal.key_id or principal.agent_id), visit)
+        for quota in self._agents.get(kind, ()):
+            self._judge(quota, quota.hit(principal.agent_id), visit)
+
+    def opened(self, token_hash: bytes) -> None:
+        """A token of this hash (gateway/core/ids.py) was good just now."""
+        self._opened[token_hash] = None
+        self._opened.move_to_end(token_hash)
+        if len(self._opened) > OPENED_MAX:
+            self._opened.popitem(last=False)
 
     # for unpaid 402s, which cost little enough that this shows
 
@@ -226,9 +272,8 @@ class Limiter:
     @property
     def windows(self) -> int:
         """How many are remembered, of all kinds."""
-        return sum(
-            len(q.windows) for each in (self._quotas, self._networks) for several in each.values() for q in several
-        )
+        kinds = (self._quotas, self._networks, self._principals, self._agents)
+        return sum(len(q.windows) for each in kinds for several in each.values() for q in several)
 
     def _of_address(self, kind: str, client: str) -> Iterator[tuple[Quota, str]]:
         quotas = self._quotas.get(kind)
@@ -236,7 +281,7 @@ class Limiter:
         if quotas and counted is not None:
             address, network = counted
             yield from ((quota, address) for quota in quotas)
-            yield from ((quota, network) for quota in self._networks[kind])
+            yield from ((quota, network) for quota in self._networks.get(kind, ()))
 
     def _judge(self, quota: Quota, standing: Standing, visit: Visit | None) -> None:
         if visit is not None and (standing.exceeded or quota.kind not in QUIET):

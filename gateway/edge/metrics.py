@@ -86,7 +86,7 @@ class Metrics:
         self._earned(operation, source).inc(amount_micros)
 
     def rate_limited(self, limit: str) -> None:
-        """`limit`: documents, unpaid, balance, polls, bad_tokens, misses, nonces, registrations, recoveries."""
+        """`limit`: a kind of gateway/edge/limiter.py."""
         self._limited.labels(limit).inc()
 
     def webhook(self, outcome: str) -> None:

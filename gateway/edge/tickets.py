@@ -17,6 +17,7 @@ from gateway.core.errors import Code, Problem
 from gateway.core.money import format_usd
 from gateway.core.statement import LIMIT
 from gateway.core.ticket import Ticket
+from gateway.edge.limiter import Asks
 from gateway.edge.paid import Paid
 from gateway.edge.private import private
 from gateway.edge.statement import limit_of
@@ -65,12 +66,12 @@ class TicketDoor:
         )
 
     async def ticket(self, request: Request) -> Response:
-        with self.tokens.limiter.asking("balance", request):
-            found = await self._theirs(request)
+        with self.tokens.limiter.asking("balance", request) as asks:
+            found = await self._theirs(request, asks)
         answers = [{"body": answer.body, "at": iso(answer.at_ms)} for answer in found.answers]
         return private({**self._told(found), "body": found.body, "answers": answers})
 
-    async def _theirs(self, request: Request) -> Ticket:
+    async def _theirs(self, request: Request, asks: Asks) -> Ticket:
         """The ticket, for its agent's bearer or the charge token of whoever paid without an agent."""
         ticket_id = request.path_params["ticket_id"]
         token = request.headers.get("x-charge-token") or bearer(request) or ""
@@ -78,6 +79,7 @@ class TicketDoor:
             found = await self.db.read(_opened_by, ticket_id, ids.token_hash(token))
         else:
             principal = await self.tokens.principal(request)
+            asks(principal)
             if principal is not None:
                 principal.require(SUPPORT)
             found = await self.db.read(tickets.find, ticket_id) if principal is not None else None

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from gateway.core import ids
-from gateway.core.agent import UNKNOWN_TOKEN, Principal
+from gateway.core.agent import REPLACED_TOKEN, UNKNOWN_TOKEN, Principal
 from gateway.core.errors import Code, Problem
 from gateway.edge.limiter import Limiter
 from gateway.edge.rates import Rates
+from gateway.edge.visit import visit_of
 from gateway.store import agents
 from gateway.store.database import Database
 
@@ -37,16 +38,17 @@ class Tokens:
 
     async def someone(self, request: Request) -> Principal:
         """The same where nobody else is answered, and for nothing. Raises Problem RATE_LIMITED, too."""
-        with self.limiter.asking("balance", request):
+        with self.limiter.asking("balance", request) as asks:
             principal = await self.principal(request)
             if principal is None:
                 raise Problem(Code.INVALID_TOKEN, "bring an agent's bearer token")
+            asks(principal)
             return principal
 
     async def admin(self, request: Request) -> Principal:
         """The agent itself, for what would let a bearer have more than it has. Raises Problem ADMIN_TOKEN_REQUIRED for
         its keys, its jobs' poll bearers, and for a token that was rotated: whoever still has that one must not be able
-        to shut out whoever rotated it."""
+        to shut out whoever rotated it. What is then written looks again (store/agents.py, by_admin)."""
         token = bearer(request)
         if token is not None and ids.is_token(token, f"{self.prefix}j_"):
             raise _admin_only("a job's poll bearer is not enough for this")
@@ -54,7 +56,14 @@ class Tokens:
         if not principal.is_admin:
             raise _admin_only("a usage key is not enough for this")
         if principal.replaced:
-            raise _admin_only("this token was replaced and is only good for calls any more")
+            raise Problem(Code.ADMIN_TOKEN_REQUIRED, REPLACED_TOKEN)
+        return principal
+
+    async def changing(self, request: Request) -> Principal:
+        """`admin`, for what writes something new: so often by agent, however many tokens it has had (F-121). What ends
+        something is not counted: a key can always be revoked, and what is revoked was counted when it was made."""
+        principal = await self.admin(request)
+        self.limiter.hit("changes", principal.agent_id, visit_of(request))
         return principal
 
     async def spender(self, request: Request) -> Principal | None:
@@ -86,6 +95,7 @@ class Tokens:
             principal = await self.db.read(agents.authenticate, hash)
         if principal is None:
             raise _unknown()
+        self.limiter.opened(hash)
         return principal
 
 

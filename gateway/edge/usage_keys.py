@@ -1,7 +1,7 @@
 """What an agent does with its keys, for free and with its own token alone:
 
 POST   /api/v1/agents/token/rotate                     another token for the agent itself
-GET    /api/v1/agents/usage-keys                       its usage keys, without their secrets
+GET    /api/v1/agents/usage-keys                       its usage keys without their secrets, those revoked lately last
 POST   /api/v1/agents/usage-keys                       a new one, shown once
 PATCH  /api/v1/agents/usage-keys/{key_id}              other terms for one
 DELETE /api/v1/agents/usage-keys/{key_id}              its end, for good
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import ids
-from gateway.core.agent import LABEL_MAX, REQUESTS_PER_MIN_MAX, Cap, KeyTerms, Period, grantable
+from gateway.core.agent import LABEL_MAX, REQUESTS_PER_MIN_MAX, Cap, KeyTerms, Period, Principal, grantable
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
 from gateway.core.errors import Code, Problem
@@ -39,8 +39,8 @@ GRACE_MAX_S = 604_800
 SCOPES_MAX = 100
 EXPIRES_MAX_S = 10 * 366 * 86_400
 
-RevokeKey = Callable[[str, str], Awaitable[tuple[UsageKey, list[str]] | None]]
-"""(agent id, key id) -> the key and the jobs that were cancelled with it; None: no such key."""
+RevokeKey = Callable[[Principal, str], Awaitable[tuple[UsageKey, list[str]] | None]]
+"""(the agent, key id) -> the key and the jobs that were cancelled with it; None: no such key."""
 
 
 def _usd(value: object) -> object:
@@ -119,7 +119,7 @@ class UsageKeys:
         ]
 
     async def rotate_token(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         grace_s = await self._grace_s(request)
         token, made = self._made("")
         until_ms = await self.db.write(agents.rotate, agent.agent_id, agent.token_id, made, grace_s * 1000)
@@ -142,21 +142,23 @@ class UsageKeys:
     async def _list(self, request: Request) -> Response:
         agent = await self.tokens.admin(request)
         keys = await self.db.read(usage_keys.of_agent, agent.agent_id)
-        return private({"agent_id": agent.agent_id, "usage_keys": [told(key) for key in keys]})
+        ended = await self.db.read(usage_keys.revoked, agent.agent_id)
+        return private({"agent_id": agent.agent_id, "usage_keys": [told(key) for key in (*keys, *ended)]})
 
     async def _create(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         asked = Terms.model_validate(await read_json(request, self.limits))
         cap = Cap(asked.cap_usd, Period(asked.cap_period or Period.TOTAL)) if asked.cap_usd is not None else None
         terms = KeyTerms(
             asked.label, self._scopes(asked.scopes), cap, asked.requests_per_min, self._expiry(asked.expires_at)
         )
         token, made = self._made("k")
-        key = await self.db.write(usage_keys.create, self._new_id("key_"), agent.agent_id, terms, made)
+        create = agents.by_admin(agent, usage_keys.create)
+        key = await self.db.write(create, self._new_id("key_"), agent.agent_id, terms, made)
         return private({**told(key), **_shown(token)}, 201)
 
     async def _change(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         asked = NewTerms.model_validate(await read_json(request, self.limits))
         named = asked.model_fields_set
         scopes = self._scopes(asked.scopes) if "scopes" in named else ()
@@ -171,20 +173,22 @@ class UsageKeys:
                 expires_ms if "expires_at" in named else terms.expires_ms,
             )
 
-        key = await self.db.write(usage_keys.change, agent.agent_id, request.path_params["key_id"], change)
+        write = agents.by_admin(agent, usage_keys.change)
+        key = await self.db.write(write, agent.agent_id, request.path_params["key_id"], change)
         return private(told(_found(key)))
 
     async def _revoke(self, request: Request) -> Response:
         agent = await self.tokens.admin(request)
-        key, cancelled = _found(await self.revoke_key(agent.agent_id, request.path_params["key_id"]))
+        key, cancelled = _found(await self.revoke_key(agent, request.path_params["key_id"]))
         return private({**told(key), "jobs_cancelled": cancelled})
 
     async def rotate(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         grace_s = await self._grace_s(request)
         token, made = self._made("k")
+        write = agents.by_admin(agent, usage_keys.rotate)
         key_id = request.path_params["key_id"]
-        key, until_ms = _found(await self.db.write(usage_keys.rotate, agent.agent_id, key_id, made, grace_s * 1000))
+        key, until_ms = _found(await self.db.write(write, agent.agent_id, key_id, made, grace_s * 1000))
         times = {"rotated_at": iso(until_ms - grace_s * 1000), "previous_valid_until": iso(until_ms)}
         return private({**told(key), **_shown(token), **times})
 

@@ -142,7 +142,7 @@ class WalletDoor:
         return private(await self._newcomer(admitted), 201)
 
     async def link(self, request: Request) -> Response:
-        agent = await self.tokens.admin(request)
+        agent = await self.tokens.changing(request)
         self.limiter.caller("registrations", visit_of(request))
         asked = await self._asked(request, LinkAsked)
         linked = await self.registration.link(asked.signed, agent)

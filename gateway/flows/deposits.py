@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.core import ids
+from gateway.core.agent import Principal
 from gateway.core.deposit import Arrival, Match
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.money import format_usd
 from gateway.settlement.protocol import Arrivals, Lock, Mined, Missing, Unknown
-from gateway.store import deposits, wallets
+from gateway.store import agents, deposits, wallets
 from gateway.store.database import Database, Tx
 from gateway.store.deposits import DepositView
 
@@ -76,8 +77,11 @@ class Deposits:
 
     # claims
 
-    async def claim(self, agent_id: str, chain_id: int, transaction: str) -> list[DepositView]:
-        """What this agent was credited for this transaction (its hash in lower case), now or before. Raises Problem."""
+    async def claim(
+        self, agent_id: str, chain_id: int, transaction: str, by: Principal | None = None
+    ) -> list[DepositView]:
+        """What this agent was credited for this transaction (its hash in lower case), now or before. `by`: whose token
+        asks; None where the transfer itself is what proves it. Raises Problem."""
         chain = self._by_id.get(chain_id)
         if chain is None:
             raise Problem(
@@ -91,7 +95,8 @@ class Deposits:
         async with self._looks:
             mined = await chain.transaction(transaction)
         arrivals = self._deep(chain, _in_block(mined))
-        return await self._db.write(deposits.claimed, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
+        write = deposits.claimed if by is None else agents.by_admin(by, deposits.claimed)
+        return await self._db.write(write, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
     async def height(self, chain_id: int) -> int:
         """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE."""

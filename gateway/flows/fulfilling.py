@@ -226,6 +226,7 @@ class Fulfilling:
             deadline_s=deadline_s,
             budget_micros=operation.price.budget_micros(held.charge.held_micros),
             charge_id=held.charge.id,
+            of_agent=held.call.principal is not None,
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
         )

@@ -24,7 +24,7 @@ from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call, job_fingerprint
 from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase, capped
 from gateway.flows.webhooks import first_secret
-from gateway.store import charges, jobs, outbox, prepaid, usage_keys
+from gateway.store import agents, charges, jobs, outbox, prepaid, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 from gateway.store.prepaid import Prepaid
@@ -240,9 +240,10 @@ class Jobs:
         self._cancelled(job_id)
         return await self._view(job_id)
 
-    async def revoke_key(self, agent_id: str, key_id: str) -> tuple[UsageKey, list[str]] | None:
-        """See `revoke_key` below."""
-        revoked = await self._db.write(revoke_key, agent_id, key_id, self._result_ttl_ms, self._told)
+    async def revoke_key(self, agent: Principal, key_id: str) -> tuple[UsageKey, list[str]] | None:
+        """See `revoke_key` below; by the agent's own token. Raises Problem as agents.require_admin."""
+        write = agents.by_admin(agent, revoke_key)
+        revoked = await self._db.write(write, agent.agent_id, key_id, self._result_ttl_ms, self._told)
         if revoked is not None:
             for job_id in revoked[1]:
                 self.changed(job_id)
@@ -323,14 +324,17 @@ def revoke_key(
 
 
 def _require_secret(tx: Tx, agent: Principal | None) -> None:
-    """A callback that a usage key asks for is signed with its agent's secret, which is shown once, when it is made: to
-    the agent. Raises Problem ADMIN_TOKEN_REQUIRED."""
-    if agent is not None and not agent.is_admin and not outbox.secrets_of(tx, agent.agent_id):
+    """A callback of an agent's is signed with its secret, which is shown once, when it is made: to the agent, by its
+    own token. Raises Problem ADMIN_TOKEN_REQUIRED."""
+    if agent is None or outbox.secrets_of(tx, agent.agent_id):
+        return
+    if not agent.is_admin:
         raise Problem(
             Code.ADMIN_TOKEN_REQUIRED,
             "there is no webhook secret yet, and a usage key cannot have one made: call POST "
             "/api/v1/agents/webhook-secret with the agent's own token first",
         )
+    agents.require_admin(tx, agent.agent_id, agent.token_id)
 
 
 @dataclass(frozen=True, slots=True)

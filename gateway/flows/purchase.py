@@ -408,6 +408,7 @@ class Purchase:
                 journaled=self._settler is not None and self._settler.journals,
             ),
             token_only=view.token_only,
+            topup=call.topup is not None,
         )
 
     async def _known_key(self, call: Call, known: KeyKnown, rider: Rider | None) -> Held | Answer:

@@ -18,7 +18,7 @@ from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import charges, jobs, leads, settlements
+from gateway.store import charges, jobs, leads, settlements, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
@@ -55,7 +55,7 @@ class Recovery:
         self._settler = settler
         self._collecting = collecting
         self._clock = clock
-        self._thinned: int | None = None
+        self._tidied: int | None = None
         """The day."""
         self._alive = alive
         self._neighbours = neighbours
@@ -94,16 +94,18 @@ class Recovery:
         await self._db.write(charges.expire_results)
         await self._db.write(jobs.forget)
         await self._db.write(leads.forget)
-        await self._thin_leads()
+        await self._tidy()
 
-    async def _thin_leads(self) -> None:
-        """Once a day: it looks at all of them."""
+    async def _tidy(self) -> None:
+        """Once a day: it looks at all there is."""
         today = int(self._clock() // DAY_S)
-        if today == self._thinned:
+        if today == self._tidied:
             return
         for agent_id in await self._db.read(leads.crowded):
             await self._db.write(leads.thin, agent_id)
-        self._thinned = today
+        while await self._db.write(usage_keys.forget):
+            pass
+        self._tidied = today
 
     async def orphans(self) -> None:
         """Open charges that nobody works on: their worker died, or had its time and a margin. Asks no chain, so it

@@ -31,7 +31,7 @@ from gateway.core.networks import checksum_address
 from gateway.core.siwe import Invitation, Purpose, Site
 from gateway.core.x402.typed_data import recover
 from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
-from gateway.store import registrations
+from gateway.store import agents, registrations
 from gateway.store.database import Database
 from gateway.store.registrations import Funds, Newcomer, NotLinked, Proof, Registered
 
@@ -164,7 +164,8 @@ class Registration:
         if standing.used:
             raise _used()
         proof = await self._prove(signed, invitation)
-        match await self._db.write(registrations.link, proof, agent.agent_id, agent.token_id):
+        link = agents.by_admin(agent, registrations.link)
+        match await self._db.write(link, proof, agent.agent_id, agent.token_id):
             case bool() as linked:
                 return linked
             case NotLinked.TAKEN:

@@ -272,9 +272,16 @@ class RateLimitsTable(Table):
 
     documents: Rate = Field("600 per minute", description="documents, listings, health and wrong paths, by address")
     unpaid: Rate = Field("6000 per minute", description="unpaid calls of operations, each answered 402, by address")
-    balance: Rate = Field("300 per minute", description="what an agent asks about itself, by its token")
-    polls: Rate = Field("3000 per minute", description="polls of jobs and charges, by the token that asks")
-    bad_tokens: Rate = Field("60 per minute", description="tokens there that open nothing, by address")
+    balance: Rate = Field("300 per minute", description="what an agent asks about itself, by agent or usage key")
+    polls: Rate = Field(
+        "3000 per minute", description="polls of jobs and charges, by the bearer, agent or usage key that asks"
+    )
+    changes: Rate = Field(
+        "120 per hour;500 per day", description="new tokens, keys, terms, webhook secrets and links of an agent"
+    )
+    bad_tokens: Rate = Field(
+        "60 per minute", description="tokens there that open nothing, by address; what opened lately is let pass"
+    )
     misses: Rate = Field(
         "5000 per day", description="look-ups that found nothing and were free, by agent or paying wallet"
     )
@@ -287,7 +294,10 @@ class RateLimitsTable(Table):
         "30 per hour", description="steps of a recovery, by address, and by wallet once it has sent"
     )
     network_times: Whole = Field(
-        8, ge=1, le=1_000_000, description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48"
+        8,
+        ge=1,
+        le=1_000_000,
+        description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48; and an agent with its keys",
     )
     long_polls: Whole = Field(
         500,

@@ -1,13 +1,17 @@
 """Agents, their tokens and what an operator gives them. Every deed is written to the operator's log as well."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
-from gateway.core.agent import ADMIN, Principal, Status, TokenKind
+from gateway.core.agent import ADMIN, REPLACED_TOKEN, UNKNOWN_TOKEN, Principal, Status, TokenKind
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.transfer import GRANTS, OPERATOR, Kind, Part, Transfer, account
 from gateway.store import actions, ledger
 from gateway.store.database import Row, Tx
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +112,33 @@ def authenticate(tx: Tx, token_hash: bytes) -> Principal | None:
     )  # fmt: skip
 
 
+def require_admin(tx: Tx, agent_id: str, token_id: str) -> None:
+    """That this token of the agent's own opens still, and no other has replaced it. The one place of that rule: at the
+    door the same is looked at, but a body may take its time after that, and a token be replaced in it. Raises Problem
+    INVALID_TOKEN, ADMIN_TOKEN_REQUIRED."""
+    rows = tx.execute(SHOWN, {"id": token_id, "agent_id": agent_id, "now_ms": tx.now_ms})
+    if not rows:
+        raise Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
+    if rows[0][0] is not None:
+        raise Problem(Code.ADMIN_TOKEN_REQUIRED, REPLACED_TOKEN)
+
+
+def by_admin(agent: Principal, write: Callable[Concatenate[Tx, P], T]) -> Callable[Concatenate[Tx, P], T]:
+    """`write`, if the token that was shown is still the agent's own when it is written: whatever lets its holder have
+    more is written so. Raises Problem as `require_admin`."""
+
+    def written(tx: Tx, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        require_admin(tx, agent.agent_id, agent.token_id)
+        return write(tx, *args, **kwargs)
+
+    return written
+
+
 def rotate(tx: Tx, agent_id: str, shown_id: str, new: NewToken, grace_ms: int) -> int:
     """`new` is the agent's token from now on. Its others end at once, or are good for calls for `grace_ms` more; its
     usage keys stay. Answers when they end. Raises Problem when the token that was shown has been replaced meanwhile:
     of many who rotate at once, one does."""
-    rows = tx.execute(SHOWN, {"id": shown_id, "agent_id": agent_id, "now_ms": tx.now_ms})
-    if not rows:
-        raise Problem(Code.INVALID_TOKEN, "this token was revoked")
-    if rows[0][0] is not None:
-        raise Problem(Code.ADMIN_TOKEN_REQUIRED, "this token was replaced: rotate with the one that has replaced it")
+    require_admin(tx, agent_id, shown_id)
     until_ms = end_tokens(tx, agent_id, None, grace_ms)
     add_token(tx, new.id, agent_id, TokenKind.ADMIN, new.hash, new.hint)
     actions.note(tx, "rotate", agent_id, f"by {shown_id}, which ends in {grace_ms} ms")
@@ -129,7 +151,8 @@ def end_tokens(tx: Tx, agent_id: str, key_id: str | None, grace_ms: int) -> int:
     until_ms = tx.now_ms + grace_ms
     tx.execute(
         "UPDATE tokens SET"
-        " revoked_ms = CASE WHEN :until_ms <= :now_ms THEN :now_ms END,"
+        # What is over by now is looked at no more.
+        " revoked_ms = CASE WHEN :until_ms <= :now_ms OR expires_ms <= :now_ms THEN :now_ms END,"
         " expires_ms = CASE WHEN expires_ms < :until_ms THEN expires_ms ELSE :until_ms END"
         " WHERE agent_id = :agent_id AND coalesce(key_id, '') = :key_id AND revoked_ms IS NULL",
         {"agent_id": agent_id, "key_id": key_id or "", "now_ms": tx.now_ms, "until_ms": until_ms},

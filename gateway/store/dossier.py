@@ -8,6 +8,7 @@ from gateway.store.actions import Action
 from gateway.store.agents import Agent
 from gateway.store.charges import ChargeView
 from gateway.store.database import Tx
+from gateway.store.usage_keys import LATELY_MS
 from gateway.store.wallets import Wallet
 
 
@@ -26,7 +27,7 @@ class Dossier:
     agent: Agent
     wallets: list[Wallet]
     tokens: list[Token]
-    """Oldest first, the revoked ones too."""
+    """Oldest first, those too that were revoked in the last month."""
     held: list[ChargeView]
     """Every charge whose work is not over, oldest first."""
     charges: list[ChargeView]
@@ -54,7 +55,9 @@ def of_agent(tx: Tx, agent_id: str, latest: int) -> Dossier | None:
 
 def _tokens(tx: Tx, agent_id: str) -> list[Token]:
     rows = tx.execute(
-        "SELECT id, kind, hint, created_ms, revoked_ms FROM tokens WHERE agent_id = :agent_id ORDER BY id",
-        {"agent_id": agent_id},
+        "SELECT id, kind, hint, created_ms, revoked_ms FROM tokens WHERE agent_id = :agent_id AND revoked_ms IS NULL"
+        " UNION ALL SELECT id, kind, hint, created_ms, revoked_ms FROM tokens WHERE agent_id = :agent_id"
+        " AND revoked_ms > :since_ms",
+        {"agent_id": agent_id, "since_ms": tx.now_ms - LATELY_MS},
     )
-    return [Token(*row) for row in rows]
+    return [Token(*row) for row in sorted(rows)]

@@ -8,7 +8,18 @@ every move of every charge.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.core.agent import KEYS_MAX, Cap, KeyTerms, Period, TokenKind, denied, first_day, permits, resets_ms
+from gateway.core.agent import (
+    KEYS_MAX,
+    UNKNOWN_TOKEN,
+    Cap,
+    KeyTerms,
+    Period,
+    TokenKind,
+    denied,
+    first_day,
+    permits,
+    resets_ms,
+)
 from gateway.core.errors import Code, Problem
 from gateway.store import actions, agents
 from gateway.store.agents import NewToken
@@ -17,11 +28,16 @@ from gateway.store.database import Row, Tx
 _SELECT = """
 SELECT k.id, k.agent_id, k.label, k.scopes, k.cap_micros, k.cap_period, k.requests_per_min, k.expires_ms,
   k.created_ms, k.revoked_ms,
-  (SELECT t.hint FROM tokens t WHERE t.key_id = k.id
-    ORDER BY t.expires_ms IS NOT NULL, t.created_ms DESC, t.id DESC LIMIT 1),
+  coalesce((SELECT t.hint FROM tokens t WHERE t.key_id = k.id
+    ORDER BY t.expires_ms IS NOT NULL, t.created_ms DESC, t.id DESC LIMIT 1), ''),
   (SELECT max(t.last_used_ms) FROM tokens t WHERE t.key_id = k.id)
 FROM usage_keys k
 """
+KEPT_MS = 90 * 86_400_000
+"""How long what is over is kept where nothing refers to it."""
+LATELY_MS, LATELY_MAX = 30 * 86_400_000, 100
+"""What was revoked no longer ago, and the latest of it, is listed beside what is not."""
+FORGOTTEN_AT_ONCE = 500
 STANDING = f"""
 SELECT {agents.KEY_VALID}, k.scopes, k.cap_micros, k.cap_period, k.open_micros FROM usage_keys k WHERE k.id = :id
 """  # noqa: S608 a constant
@@ -126,13 +142,42 @@ def find(tx: Tx, agent_id: str, key_id: str) -> UsageKey | None:
     return _key(tx, rows[0]) if rows else None
 
 
-def of_agent(tx: Tx, agent_id: str, *, revoked: bool = False) -> list[UsageKey]:
-    """The oldest first; with `revoked`, those too."""
+def of_agent(tx: Tx, agent_id: str) -> list[UsageKey]:
+    """Those that are not revoked, the oldest first."""
     rows = tx.execute(
-        f"{_SELECT} WHERE k.agent_id = :agent_id AND (:revoked OR k.revoked_ms IS NULL) ORDER BY k.id",
-        {"agent_id": agent_id, "revoked": int(revoked)},
+        f"{_SELECT} WHERE k.agent_id = :agent_id AND k.revoked_ms IS NULL ORDER BY k.id", {"agent_id": agent_id}
     )
     return [_key(tx, row) for row in rows]
+
+
+def revoked(tx: Tx, agent_id: str, *, limit: int = LATELY_MAX, since_ms: int | None = None) -> list[UsageKey]:
+    """Those that are, the latest first: by default of the last month, and so many."""
+    rows = tx.execute(
+        f"{_SELECT} WHERE k.agent_id = :agent_id AND k.revoked_ms >= :since_ms ORDER BY k.revoked_ms DESC, k.id DESC"
+        " LIMIT :limit",
+        {"agent_id": agent_id, "since_ms": tx.now_ms - LATELY_MS if since_ms is None else since_ms, "limit": limit},
+    )
+    return [_key(tx, row) for row in rows]
+
+
+def forget(tx: Tx) -> bool:
+    """Deletes tokens that ended long ago, and keys that did and have no charge and no figure of one: an agent may have
+    made thousands of both, and what was done about them stands in the operator's log. Some at a time; True: there may
+    be more."""
+    long_ago = {"before_ms": tx.now_ms - KEPT_MS, "limit": FORGOTTEN_AT_ONCE}
+    forgotten = tx.execute(
+        "DELETE FROM tokens WHERE id IN (SELECT t.id FROM tokens t WHERE t.revoked_ms < :before_ms AND NOT EXISTS"
+        " (SELECT 1 FROM wallet_recoveries r WHERE r.token_id = t.id) LIMIT :limit) RETURNING id",
+        long_ago,
+    )
+    forgotten += tx.execute(
+        "DELETE FROM usage_keys WHERE id IN (SELECT k.id FROM usage_keys k WHERE k.revoked_ms < :before_ms"
+        " AND NOT EXISTS (SELECT 1 FROM tokens t WHERE t.key_id = k.id)"
+        " AND NOT EXISTS (SELECT 1 FROM charges c WHERE c.key_id = k.id)"
+        " AND NOT EXISTS (SELECT 1 FROM key_days d WHERE d.key_id = k.id) LIMIT :limit) RETURNING id",
+        long_ago,
+    )
+    return len(forgotten) >= FORGOTTEN_AT_ONCE
 
 
 def active(tx: Tx, agent_id: str) -> int:
@@ -153,7 +198,7 @@ def require(tx: Tx, key_id: str, scopes: tuple[str, ...]) -> Row:
     (row,) = tx.execute(STANDING, {"id": key_id, "now_ms": tx.now_ms})
     valid, granted = row[:2]
     if not valid:
-        raise Problem(Code.INVALID_TOKEN, "this usage key was revoked, or its time is over")
+        raise Problem(Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     granted = granted.split()
     for scope in scopes:
         if not permits(granted, scope):

@@ -103,7 +103,7 @@ async def bearer(plan: Plan) -> dict[str, Figure]:
         db = await SqliteDatabase(Path(folder) / "bearer.db", clock_ms=holds.clock_ms).open()
         await db.write(furnish)
         last_used = LastUsed(db, time.time)
-        door = Tokens(db, "411", time.time, Rates(time.time), Limiter({}, monotonic=time.monotonic), last_used.saw)
+        door = Tokens(db, "411", time.time, Rates(time.monotonic), Limiter({}, monotonic=time.monotonic), last_used.saw)
         requests = [
             Request({"type": "http", "headers": [(b"authorization", b"Bearer " + token.encode())]}) for token in tokens
         ]

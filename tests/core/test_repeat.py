@@ -11,8 +11,8 @@ from gateway.core.settlement import Purpose, Settlement
 from gateway.core.settlement import State as SettlementState
 
 ASSET = "eip155:8453/0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"
-NAMES = ("same_payment", "same_request", "by_owner", "guessable", "public", "token_only")
-ALL = [Repeat(**dict(zip(NAMES, values, strict=True))) for values in itertools.product((False, True), repeat=6)]
+NAMES = ("same_payment", "same_request", "by_owner", "guessable", "public", "token_only", "topup")
+ALL = [Repeat(**dict(zip(NAMES, values, strict=True))) for values in itertools.product((False, True), repeat=7)]
 
 
 def answered(repeat: Repeat) -> bool:
@@ -28,11 +28,18 @@ def test_the_owner_gets_it_whatever_became_of_the_payment() -> None:
 
 
 def test_whoever_is_not_the_owner_needs_a_secret_once_it_is_public() -> None:
-    strangers = [each for each in ALL if each.same_payment and each.same_request and not each.by_owner]
+    strangers = [
+        each for each in ALL if each.same_payment and each.same_request and not each.by_owner and not each.topup
+    ]
     assert {(each.guessable, each.public) for each in strangers if answered(each)} == {
         (False, False), (False, True), (True, False),
     }  # fmt: skip
     assert not any(answered(each) for each in strangers if each.token_only)
+
+
+def test_f176_a_top_up_is_its_agents_alone_whatever_somebody_else_knows() -> None:
+    others = [each for each in ALL if each.topup and not each.by_owner]
+    assert {judge(each) for each in others} == {Verdict.OTHER}
 
 
 def test_what_a_stranger_hears_does_not_depend_on_what_he_asks_for() -> None:

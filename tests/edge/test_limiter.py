@@ -10,7 +10,7 @@ from rigs.wire import Reply, ask
 
 from gateway.core.errors import Code, Problem
 from gateway.edge.app import build_app
-from gateway.edge.limiter import WINDOWS_MAX, Limiter, Windows
+from gateway.edge.limiter import OPENED_MAX, WINDOWS_MAX, Limiter, Windows
 from gateway.edge.server import serving
 from gateway.edge.visit import Visit
 
@@ -112,6 +112,14 @@ def test_f158_an_ipv6_caller_is_his_64_and_a_site_its_48() -> None:
     site = [f"2001:db8:1:{i:x}::1" for i in range(1000)]
     assert sum(not turned_away(limits, "nonces", client) for client in site) == 70
     assert not turned_away(limits, "nonces", "2001:db8:2::1")
+
+
+def test_tokens_that_opened_lately_are_so_many() -> None:
+    limits = limiter()
+    hashes = [number.to_bytes(32, "big") for number in range(OPENED_MAX + 2)]
+    for each in [*hashes[:OPENED_MAX], hashes[0], *hashes[OPENED_MAX:]]:
+        limits.opened(each)
+    assert list(limits._opened) == [*hashes[3:OPENED_MAX], hashes[0], *hashes[OPENED_MAX:]]
 
 
 def test_one_address_alone_does_not_use_up_its_network() -> None:

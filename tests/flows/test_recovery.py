@@ -9,12 +9,13 @@ from rigs.books import Clock
 from rigs.money_table import play
 from rigs.teller import NEVER, NOT_YET, Teller, paid
 
+from gateway.core.agent import TokenKind
 from gateway.core.charge import Event, State
 from gateway.core.settlement import Settlement
 from gateway.core.settlement import State as SettlementState
 from gateway.flows.collecting import Collecting
 from gateway.flows.recovery import Recovery
-from gateway.store import charges, settlements
+from gateway.store import agents, charges, settlements, usage_keys
 from gateway.store.sqlite import SqliteDatabase
 
 CAPTURED = """
@@ -183,3 +184,20 @@ async def test_it_looks_at_once_when_a_neighbour_dies_and_often_at_first(db: Sql
     with pytest.raises(asyncio.CancelledError):
         await recovery.run()
     assert pauses == [0, 1, 3, 7, 15, 31, 61, 121, 181, 241, 301, 302, 304, 308, 316, 332]
+
+
+async def test_f121_once_a_day_dead_tokens_are_forgotten(db: SqliteDatabase, clock: Clock) -> None:
+    await books.agent(db, "ann")
+    watch = Watch(db, clock)
+
+    async def there() -> list[str]:
+        return [id for (id,) in await db.read(lambda tx: tx.execute("SELECT id FROM tokens ORDER BY id"))]
+
+    for number in (1, 2):
+        await db.write(agents.add_token, f"tok_{number}", "ann", TokenKind.ADMIN, bytes([number]) * 32, "")
+    await db.write(agents.end_tokens, "ann", None, 0)
+    await watch.recovery.once()
+    assert await there() == ["tok_1", "tok_2"]
+    clock.ms += usage_keys.KEPT_MS + 1
+    await watch.recovery.once()
+    assert await there() == []

@@ -1,7 +1,8 @@
 """HTTP/1.1 by hand: bytes out, bytes in, so that a test can say what no client library would."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -94,6 +95,24 @@ async def ask(url: str, method: str, target: str, *headers: tuple[str, str], bod
     async with await Wire.to(url) as wire:
         wire.send(request(method, target, *headers, body=body))
         return await wire.reply(head_only=method == "HEAD")
+
+
+@asynccontextmanager
+async def withheld(
+    url: str, method: str, target: str, *headers: tuple[str, str], body: bytes
+) -> AsyncIterator[Callable[[], Awaitable[Reply]]]:
+    """A request whose body is asked for and does not come: whatever is looked at before it was looked at. What this
+    yields sends it, and answers with what comes of it."""
+    async with await Wire.to(url) as wire:
+        length = ("Content-Length", str(len(body)))
+        wire.send(request(method, target, *headers, length, ("Expect", "100-continue")))
+        assert (await wire.reply(head_only=True)).status == 100
+
+        async def sent() -> Reply:
+            wire.send(body)
+            return await wire.reply()
+
+        yield sent
 
 
 async def flood(wire: Wire, number: int) -> None:

@@ -23,6 +23,7 @@ from rigs.newcomer import Newcomer, ask
 from rigs.payer import Payer, echoing
 from rigs.rpc import RpcProxy, error, refuse, stale
 from rigs.running import eventually, relayed
+from rigs.wire import withheld
 
 from gateway.core.deposit import State
 from gateway.core.money import format_usd
@@ -104,6 +105,20 @@ async def bank(home: Path, chain: Chain, *, toml: str = "", rpc: str | None = No
     own = f'\n[deposits]\naddress = "{address}"\n{toml}'
     async with Gate.open(home, base=configured.toml, toml=own, **more) as gate:
         yield Bank(gate, chain, address, configured.pay_to)
+
+
+async def test_f133_a_token_rotated_while_its_claim_comes_credits_nothing(tmp_path: Path, chain: Chain) -> None:
+    async with bank(tmp_path, chain) as at:
+        agent_id, token = await at.agent(HAL)
+        sent = at.send(HAL, 5 * USD)
+        bearer = {"Authorization": f"Bearer {token}"}
+        body = orjson.dumps({"tx_hash": sent, "chain_id": CHAIN_ID})
+        headers = [*bearer.items(), ("Content-Type", "application/json")]
+        async with withheld(at.gate.url, "POST", CLAIM, *headers, body=body) as comes:
+            rotated = await at.gate.send("POST", "/api/v1/agents/token/rotate", headers=bearer)
+            assert (await comes()).json()["code"] == "INVALID_TOKEN"
+        assert (await at.balance(agent_id)).available == 0
+        assert (await at.claim(rotated.json["token"], sent)).json["total_usd"] == "5.000"
 
 
 async def test_a_claim_is_credited_at_depth_and_once(tmp_path: Path, chain: Chain) -> None:

@@ -18,6 +18,7 @@ from gateway.core import ids
 from gateway.settings.tables import SANDBOX_PAY_TO
 from gateway.settlement.sandbox import Sandbox
 from gateway.store import agents
+from gateway.store.database import Tx
 
 ANN, BOB, CY = "203.0.113.7", "198.51.100.9", "192.0.2.3"
 ME, BALANCE, SECRET = "/api/v1/agents/me", "/api/v1/agents/balance", "/api/v1/agents/webhook-secret"
@@ -79,6 +80,80 @@ async def test_an_agent_asks_about_itself_only_so_often(tmp_path):
         assert (await get(gate, BALANCE, ann)).status == 200
 
 
+async def rotated(gate: Gate, token: str) -> str:
+    reply = await get(gate, "/api/v1/agents/token/rotate", token, method="POST")
+    assert reply.status == 200, reply.body
+    return str(reply.json["token"])
+
+
+async def test_f121_another_token_is_no_other_agent(tmp_path):
+    clock = Clock()
+    limits = behind_a_proxy(balance="4 per minute", polls="3 per minute")
+    async with Gate.open(tmp_path, toml=limits, monotonic=clock) as gate:
+        _, token = await gate.agent(1_000_000)
+        charge = (await gate.call("hello", token=token)).headers["X-Charge-Id"]
+        for _ in range(3):
+            assert (await get(gate, f"/api/v1/charges/{charge}", token)).status == 200
+            token = await rotated(gate, token)
+        assert (await get(gate, f"/api/v1/charges/{charge}", token)).status == 429
+        assert (await get(gate, ME, token)).status == 200
+        refused = await get(gate, "/api/v1/agents/token/rotate", token, method="POST")
+        assert (refused.status, refused.headers["RateLimit-Policy"]) == (429, '"balance";q=4;w=60')
+        clock.now += 60
+        assert (await get(gate, ME, await rotated(gate, token))).status == 200
+
+
+async def test_f121_a_usage_key_counts_for_itself_and_all_of_an_agent_together(tmp_path):
+    limits = behind_a_proxy(balance="4 per minute", network_times=2)
+    async with Gate.open(tmp_path, toml=limits) as gate:
+        _, token = await gate.agent()
+        _, other = await gate.agent()
+        keys = [await gate.usage_key(token, "balance:read") for _ in range(3)]  # three of the agent's own four
+        first = [(await get(gate, BALANCE, keys[0])).status for _ in range(5)]
+        assert first == [200] * 4 + [429]
+        assert (await get(gate, BALANCE, keys[1])).status == 200
+        refused = await get(gate, BALANCE, keys[2])
+        assert (refused.status, refused.headers["RateLimit-Policy"]) == (429, '"balance-agent";q=8;w=60')
+        assert (await get(gate, ME, token)).status == 429
+        assert (await get(gate, ME, other)).status == 200
+
+
+async def test_f121_an_agent_changes_only_so_much_and_can_always_revoke(tmp_path):
+    """However many tokens it has had, and whatever it changes; nothing of what is refused is written."""
+    clock = Clock()
+    async with Gate.open(tmp_path, toml=behind_a_proxy(changes="6 per hour"), monotonic=clock) as gate:
+        _, token = await gate.agent()
+        _, other = await gate.agent()
+        sent = {"scopes": ["jobs"]}
+        made = await get(gate, "/api/v1/agents/usage-keys", token, method="POST", body=orjson.dumps(sent))
+        key = f"/api/v1/agents/usage-keys/{made.json['key_id']}"
+        assert (await get(gate, key, token, method="PATCH", body=orjson.dumps(sent))).status == 200
+        assert (await get(gate, f"{key}/rotate", token, method="POST")).status == 200
+        assert (await get(gate, SECRET, token, method="POST")).status == 200
+        token = await rotated(gate, token)
+        newcomer = Newcomer(gate)
+        assert (await newcomer.link(token)).status == 200
+
+        def count(tx: Tx) -> list[int]:
+            return [tx.execute(f"SELECT count(*) FROM {t}")[0][0] for t in ("tokens", "usage_keys", "actions")]
+
+        before = await gate.gateway.db.read(count)
+        changes = [
+            ("/api/v1/agents/usage-keys", "POST", sent), (key, "PATCH", sent), (f"{key}/rotate", "POST", {}),
+            (SECRET, "POST", {}), ("/api/v1/agents/token/rotate", "POST", {}),
+            ("/api/v1/agents/wallet-link", "POST", {}),
+        ]  # fmt: skip
+        for path, method, body in changes:
+            refused = await get(gate, path, token, method=method, body=orjson.dumps(body))
+            assert (refused.status, refused.headers["RateLimit-Policy"]) == (429, '"changes";q=6;w=3600'), path
+        assert await gate.gateway.db.read(count) == before
+        assert (await get(gate, "/api/v1/agents/usage-keys", token)).status == 200
+        assert (await get(gate, key, token, method="DELETE")).json["status"] == "revoked"
+        await rotated(gate, other)
+        clock.now += 3600
+        await rotated(gate, token)
+
+
 async def test_polls_are_limited_by_the_token_that_asks(tmp_path):
     async with Gate.open(tmp_path, toml=behind_a_proxy(polls="4 per minute")) as gate:
         _, token = await gate.agent(10_000_000)
@@ -104,8 +179,35 @@ async def test_tokens_that_open_nothing_are_limited_by_address_and_then_not_look
         assert (await get(gate, BALANCE, unknown(), BOB)).status == 401
         assert (await get(gate, BALANCE, token)).status == 429, "the address has guessed too often"
         assert (await get(gate, BALANCE, token, BOB)).status == 200
+        assert (await get(gate, BALANCE, token)).status == 200, "what has opened lately is no guess"
+        assert (await get(gate, BALANCE, unknown())).status == 429
         paid = await gate.call("hello", token=token, headers={"X-Forwarded-For": ANN})
         assert paid.status == 200, "a call that is paid for is not a guess"
+
+
+async def test_f121_neighbours_with_bad_tokens_shut_out_nobody(tmp_path):
+    """A whole /24 that guesses, and the very address of somebody whose token is good; one that is good no more is
+    looked at as any other."""
+    async with Gate.open(tmp_path, toml=behind_a_proxy(bad_tokens="3 per minute")) as gate:
+        agent, token = await gate.agent(1_000_000)
+        _, buyer = await gate.agent(1_000_000)
+        _, stranger = await gate.agent()
+        paid = await gate.pay("hello")
+        shown = {"X-Forwarded-For": ANN, "X-Charge-Token": paid.headers["X-Charge-Token"]}
+        charge = f"/api/v1/charges/{paid.headers['X-Charge-Id']}"
+        assert (await get(gate, ME, token)).status == 200
+        assert (await gate.call("word", token=buyer)).status == 200
+        assert (await gate.send("GET", charge, headers=shown)).status == 200
+        for host in range(100, 140):
+            told = [(await get(gate, ME, unknown(), f"203.0.113.{host}")).status for _ in range(4)]
+            assert told == [401, 401, 401, 429]
+        assert (await get(gate, ME, stranger)).status == 200, "by its own address, and for the first time"
+        for _ in range(4):
+            await get(gate, ME, unknown())
+        assert [(await get(gate, ME, each)).status for each in (unknown(), token, buyer, stranger)] == [429] + [200] * 3
+        assert (await gate.send("GET", charge, headers=shown)).status == 200
+        await gate.gateway.db.write(agents.revoke, agent)
+        assert [(await get(gate, ME, token)).status for _ in range(2)] == [401, 429]
 
 
 # by wallet

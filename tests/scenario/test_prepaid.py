@@ -199,8 +199,16 @@ async def test_with_a_bearer_it_is_the_agents(tmp_path: Path) -> None:
         assert (await gate.call("word", token=token)).status == 200
         assert await available(gate, agent_id) == 0
         gate.upstream.script["fails"] = failure
+        # The answer is for whoever has the secret of the payment; whose account it was, for its agent (F-176).
+        _, others_token = await gate.agent()
+        told = await gate.call("hello", token=others_token, payment=payment)
+        assert told.json["billing"]["topup"]["account"] == {"kind": "agent"}
+        assert agent_id.encode() not in told.body
         second = await gate.sign()
         stopped = await gate.call("fails", token=token, payment=second)
+        others = await gate.call("fails", token=others_token, payment=second)
+        assert (others.status, others.json["details"]["topup"]["account"]) == (409, {"kind": "agent"})
+        assert agent_id.encode() not in others.body
         assert stopped.json["details"]["topup"]["account"]["available_usd"] == "0.330"
         assert "bearer token" in stopped.json["details"]["topup"]["use"]
         del gate.upstream.script["fails"]

@@ -20,6 +20,7 @@ from rigs.scripted import Scripted
 from gateway.core import ids
 from gateway.core.charge import Event, State
 from gateway.core.errors import Conflict
+from gateway.core.ticket import Category
 from gateway.core.upstream import Offering
 from gateway.settings.tables import SANDBOX_PAY_TO
 from gateway.settlement.protocol import Refused
@@ -75,7 +76,11 @@ async def test_one_is_filed_from_a_balance_and_read_with_its_answer(tmp_path: Pa
         filed = await file(gate, token=token)
         assert (filed.status, filed.json["billing"]["charged_usd"]) == (200, "0.010")
         told = filed.json["data"]
-        assert (told["status"], told["category"], told["bug_credit_usd"]) == ("open", "bug", "1.000")
+        assert told == {
+            "ticket_id": told["ticket_id"], "status": "open", "category": "bug", "subject": BUG["subject"],
+            "ticket_url": f"{PATH}/{told['ticket_id']}", "charged_usd": "0.010",
+            "bug_credit": {"eligible": True, "amount_usd": "1.000", "state": "pending_operator"},
+        }  # fmt: skip
         assert (await gate.balance(agent)).available == 1_000_000 - PRICE
         await gate.gateway.db.write(tickets.answer, told["ticket_id"], "Thank you; we do.")
         shown = (await read(gate, token, told["ticket_url"])).json
@@ -91,6 +96,7 @@ async def test_an_anonymous_payer_reads_his_with_its_charge_token(tmp_path: Path
         filed = await file(gate, payment=await gate.sign(operation="support/tickets"))
         assert filed.status == 200
         url, token = filed.json["data"]["ticket_url"], filed.headers["X-Charge-Token"]
+        assert filed.json["data"]["bug_credit"] == {"eligible": False, "amount_usd": "0.000", "state": "none"}
         for headers in ({"X-Charge-Token": token}, {"Authorization": f"Bearer {token}"}):
             shown = await gate.send("GET", url, headers=headers)
             assert (shown.status, shown.json["body"]) == (200, BUG["body"])
@@ -98,6 +104,24 @@ async def test_an_anonymous_payer_reads_his_with_its_charge_token(tmp_path: Path
         stranger = ids.new_token("411c_", bytes(32))
         for headers in ({"X-Charge-Token": stranger}, {"Authorization": f"Bearer {bearer}"}, {}):
             assert (await gate.send("GET", url, headers=headers)).status == 404
+
+
+@pytest.mark.parametrize("category", [each.value for each in Category])
+@pytest.mark.parametrize("paid_by", ["balance", "payment beside a bearer", "wallet"])
+async def test_what_a_ticket_is_told_to_earn_is_what_it_is_read_to_earn(
+    tmp_path: Path, category: str, paid_by: str
+) -> None:
+    async with gateway(tmp_path) as gate:
+        _, token = await gate.agent(1_000_000)
+        payment = None if paid_by == "balance" else await gate.sign(operation="support/tickets")
+        filed = await file(
+            gate, {**BUG, "category": category}, token=None if paid_by == "wallet" else token, payment=payment
+        )
+        told = filed.json["data"]
+        reader = filed.headers["X-Charge-Token"] if paid_by == "wallet" else token
+        assert (await read(gate, reader, told["ticket_url"])).json["bug_credit"] == told["bug_credit"]
+        assert told["bug_credit"]["eligible"] is (category == "bug" and paid_by != "wallet")
+        assert told["charged_usd"] == filed.json["billing"]["charged_usd"] == "0.010"
 
 
 async def test_f170_somebody_elses_ticket_is_a_404_and_on_nobody_elses_list(tmp_path: Path) -> None:

@@ -75,14 +75,29 @@ async def test_paid_it_is_credited_once(tmp_path: Path, method: str) -> None:
         assert reply.receipt["success"] is True
         assert {r.body for r in replies if r.status == 200} <= {reply.body}
         assert (await gate.balance(agent_id)).available == 5_000_000
-        other, other_token = await gate.agent()
-        stolen = await ask(gate, token=other_token, payment=payment)
-        assert stolen.status == 409 or "credited_usd" in stolen.json
-        assert (await gate.balance(other)).available == 0
         changed = await ask(gate, "6", token=token, payment=payment)
         assert changed.status in (402, 409)
         reply = await gate.call("hello", token=token)
         assert reply.json["billing"]["mode"] == "virtual_balance"
+
+
+@pytest.mark.parametrize("weather", [Weather.FAIR, Weather.STUCK])
+async def test_f176_another_agent_is_told_nothing_of_a_top_up(tmp_path: Path, weather: Weather) -> None:
+    """With the very payment, secrets and all, and whether it has come or not."""
+    async with Gate.open(tmp_path) as gate:
+        agent_id, token = await gate.agent()
+        other, others_token = await gate.agent()
+        payment = await sign(gate, token=token)
+        gate.sandbox.weather = weather
+        expected = 200 if weather is Weather.FAIR else 202
+        assert (await ask(gate, token=token, payment=payment)).status == expected
+        told = await ask(gate, token=others_token, payment=payment)
+        assert (told.status, told.json["code"]) == (409, "PAYMENT_ALREADY_USED")
+        for secret in (agent_id, "dep_", "chg_", Payer(KEYS[0]).address):
+            assert secret.lower().encode() not in told.body.lower()
+        assert not {"X-Charge-Id", "PAYMENT-RESPONSE"} & set(told.headers)
+        assert (await gate.balance(other)).available == 0
+        assert (await ask(gate, token=token, payment=payment)).status == expected
 
 
 async def test_whoever_guessed_too_often_may_still_bring_money(tmp_path: Path) -> None:

@@ -7,14 +7,19 @@ from typing import Any
 import orjson
 import pytest
 import structlog
-from rigs.gate import Gate, Reply
+from rigs.gate import Gate, Reply, header
+from rigs.newcomer import Newcomer
 from rigs.scripted import failure, miss, slow, taking
+from rigs.wire import withheld
+from scenario import test_tickets
+from scenario import test_topups as topups
 
 from gateway.core import ids
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.upstream import Context, Outcome
 from gateway.flows import jobs as flow
 from gateway.store import agents, charges, jobs, usage_keys
+from gateway.store.database import Tx
 
 PRICE = 330_000
 KEYS = "/api/v1/agents/usage-keys"
@@ -99,6 +104,80 @@ async def test_in_its_grace_a_token_buys_and_can_shut_out_nobody(tmp_path):
         assert (await gate.call("hello", token=told["token"])).status == 200
 
 
+async def kept(gate: Gate) -> Any:
+    """What a stolen token could leave behind."""
+    tables = ("usage_keys", "webhook_secrets", "wallets", "charges", "tickets", "jobs")
+
+    def read(tx: Tx) -> list[Any]:
+        tokens = tx.execute("SELECT id, key_id, revoked_ms, expires_ms FROM tokens")
+        return [sorted(tokens, key=str), *(tx.execute(f"SELECT * FROM {table}") for table in tables)]
+
+    return await gate.gateway.db.read(read)
+
+
+WRITES = {
+    "key made": ("POST", KEYS, {"scopes": ["jobs"]}),
+    "key changed": ("PATCH", KEYS + "/{key_id}", {"scopes": ["jobs"], "cap_usd": None}),
+    "key rotated": ("POST", KEYS + "/{key_id}/rotate", {"grace_seconds": 0}),
+    "rotated again": ("POST", ROTATE, {"grace_seconds": 5}),
+    "webhook secret": ("POST", "/api/v1/agents/webhook-secret", {"overlap_seconds": 0}),
+    "webhook secret of a job": ("POST", "/api/v1/enrich/jobs", {
+        "route": "test/metered", "payload": {"word": "x"}, "callback_url": "https://hooks.example.com/done",
+    }),
+    "nonce for a link": ("POST", "/api/v1/agents/wallet-nonce", {"address": "0x" + "a1" * 20, "purpose": "link"}),
+    "wallet linked": ("POST", "/api/v1/agents/wallet-link", "shown"),
+    "topped up": ("POST", topups.PATH, {"amount_usd": "5.00"}),
+    "called": ("POST", "/api/v1/test/alpha", {"word": "hello"}),
+    "ticket": ("POST", "/api/v1/support/tickets", test_tickets.BUG),
+}  # fmt: skip
+CALLS = ("called", "ticket")
+"""What a token may do in its grace."""
+
+
+@pytest.mark.parametrize("grace_s", [0, 300])
+@pytest.mark.parametrize("what", WRITES)
+async def test_f133_a_token_rotated_while_its_body_comes_writes_nothing(tmp_path, what, grace_s):
+    method, path, body = WRITES[what]
+    async with test_tickets.gateway(tmp_path) as gate:
+        _, token = await gate.agent(10_000_000)
+        key_id, _ = await key(gate, token)
+        if body == "shown":
+            newcomer = Newcomer(gate)
+            body = newcomer.shown(await newcomer.invite(token=token, purpose="link"))
+        sent = [("Authorization", f"Bearer {token}"), ("Content-Type", "application/json")]
+        if what == "topped up":
+            sent.append(("PAYMENT-SIGNATURE", header(await topups.sign(gate, token=token))))
+        path = path.format(key_id=key_id)
+        async with withheld(gate.url, method, path, *sent, body=orjson.dumps(body)) as comes:
+            assert (await ask(gate, "POST", ROTATE, token, {"grace_seconds": grace_s})).status == 200
+            before = await kept(gate)
+            reply = await comes()
+        if what in CALLS and grace_s:
+            assert reply.status == 200
+            return
+        expected = (403, "ADMIN_TOKEN_REQUIRED") if grace_s else (401, "INVALID_TOKEN")
+        assert (reply.status, reply.json()["code"]) == expected
+        assert await kept(gate) == before
+
+
+async def test_a_key_is_revoked_by_a_token_that_is_not_replaced(tmp_path):
+    """A DELETE has no body to wait for; its write looks again all the same."""
+    async with Gate.open(tmp_path) as gate:
+        _, token = await gate.agent()
+        key_id, usage = await key(gate, token)
+        agent = await gate.gateway.db.read(agents.authenticate, ids.token_hash(token))
+        made = agents.NewToken("tok_new", bytes(32), "")
+        await gate.gateway.db.write(agents.rotate, agent.agent_id, agent.token_id, made, 300_000)
+        jobs_of = flow.Jobs(
+            db=gate.gateway.db, purchase=gate.gateway.purchase, clock=Clock(), entropy=secrets.token_bytes,
+            token_prefix="411", result_ttl_ms=1,
+        )  # fmt: skip
+        with pytest.raises(Problem) as refused:
+            await jobs_of.revoke_key(agent, key_id)
+        assert refused.value.code is Code.ADMIN_TOKEN_REQUIRED
+        assert (await ask(gate, "GET", "/api/v1/agents/me", usage)).status == 200
+
+
 async def test_twenty_rotations_at_once_make_one_token(tmp_path):
     async with Gate.open(tmp_path) as gate:
         _, token = await gate.agent()
@@ -173,7 +252,8 @@ async def test_a_key_from_its_making_to_its_end(tmp_path):
         assert (ended.status, ended.json["status"], ended.json["jobs_cancelled"]) == (200, "revoked", [])
         assert (await gate.call("other", operation="test/beta", token=new)).status == 401
         assert (await ask(gate, "DELETE", f"{KEYS}/{told['key_id']}", admin)).json == ended.json
-        assert (await ask(gate, "GET", KEYS, admin)).json["usage_keys"] == []
+        listed = (await ask(gate, "GET", KEYS, admin)).json["usage_keys"]
+        assert [(each["key_id"], each["status"]) for each in listed] == [(told["key_id"], "revoked")]
         for method, path in (("PATCH", ""), ("POST", "/rotate")):
             assert (await ask(gate, method, f"{KEYS}/{told['key_id']}{path}", admin, {})).status == 404
 
@@ -542,7 +622,7 @@ async def test_an_idempotency_key_is_the_agents_and_opens_to_whoever_might_have_
 
 async def test_a_rate_is_of_a_key(tmp_path):
     clock = Clock()
-    async with Gate.open(tmp_path, clock=clock) as gate:
+    async with Gate.open(tmp_path, monotonic=clock) as gate:
         _, admin = await gate.agent(100 * PRICE)
         (_, slow_one), (_, quick) = await key(gate, admin, requests_per_min=3), await key(gate, admin)
         statuses = [(await gate.call("hello", token=slow_one)).status for _ in range(5)]

@@ -1,18 +1,21 @@
 """Usage keys: what they take of a balance, to the micro-dollar, and tokens that are replaced."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import apsw
 import pytest
 from rigs import books
 from rigs.books import DAY_MS, Clock
 
-from gateway.core.agent import Cap, KeyTerms, Period, TokenKind
+from gateway.core.agent import UNKNOWN_TOKEN, Cap, KeyTerms, Period, TokenKind
 from gateway.core.charge import Event
 from gateway.core.errors import Code, Problem
 from gateway.store import agents, charges, usage_keys
 from gateway.store.agents import NewToken
 from gateway.store.audit import audit
+from gateway.store.database import Row, Tx
 from gateway.store.sqlite import SqliteDatabase, read_migrations
 
 SCOPES = ("enrich:phone",)
@@ -148,7 +151,8 @@ async def test_expiry_scopes_and_revocation_are_looked_at_with_the_hold(db: Sqli
     clock.ms += 1
     with pytest.raises(Problem) as over:
         await hold(db, "c2", 1)
-    assert over.value.code is Code.INVALID_TOKEN
+    # As at the door, and as of a token that never was (F-162).
+    assert (over.value.code, over.value.message) == (Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     await key(db, None, number=2)
     work = books.work("ann", key_id="key_ann_2", bearer_id="tok_ann_2", scopes=("jobs", "enrich:phone"))
     with pytest.raises(Problem) as denied:
@@ -157,7 +161,7 @@ async def test_expiry_scopes_and_revocation_are_looked_at_with_the_hold(db: Sqli
     await db.write(usage_keys.revoke, "ann", "key_ann_2")
     with pytest.raises(Problem) as revoked:
         await hold(db, "c4", 1, "key_ann_2")
-    assert revoked.value.code is Code.INVALID_TOKEN
+    assert (revoked.value.code, revoked.value.message) == (Code.INVALID_TOKEN, UNKNOWN_TOKEN)
     with pytest.raises(apsw.ConstraintError, match="stays as it is"):
         await db.write(lambda tx: tx.execute("UPDATE usage_keys SET revoked_ms = NULL WHERE id = 'key_ann_2'"))
 
@@ -234,8 +238,121 @@ async def test_when_a_token_was_used_is_written_for_many_at_once_and_never_goes_
     await db.write(usage_keys.revoke, "ann", "key_ann_2")
     for at_ms in (MONDAY_MS + 5, MONDAY_MS + 3):
         await db.write(agents.note_used, {"tok_ann_1": at_ms, "tok_ann_2": at_ms, "tok_gone": at_ms})
-    found = await db.read(usage_keys.of_agent, "ann", revoked=True)
+    found = [*await db.read(usage_keys.of_agent, "ann"), *await db.read(usage_keys.revoked, "ann")]
     assert [each.last_used_ms for each in found] == [MONDAY_MS + 5, None]
+
+
+# what is over
+
+
+async def test_what_was_revoked_lately_is_listed_and_no_more_of_it_than_a_page(
+    db: SqliteDatabase, clock: Clock
+) -> None:
+    await books.agent(db, "ann")
+    for number in (1, 2, 3):
+        await key(db, None, number=number)
+        await db.write(usage_keys.revoke, "ann", f"key_ann_{number}")
+        clock.ms += DAY_MS
+    await key(db, None, number=4)
+    assert [each.id for each in await db.read(usage_keys.of_agent, "ann")] == ["key_ann_4"]
+    assert [each.id for each in await db.read(usage_keys.revoked, "ann")] == ["key_ann_3", "key_ann_2", "key_ann_1"]
+    assert [each.id for each in await db.read(usage_keys.revoked, "ann", limit=1)] == ["key_ann_3"]
+    assert await db.read(usage_keys.revoked, "bob") == []
+    clock.ms += 28 * DAY_MS
+    assert [each.id for each in await db.read(usage_keys.revoked, "ann")] == ["key_ann_3", "key_ann_2"]
+    assert len(await db.read(usage_keys.revoked, "ann", since_ms=0)) == 3
+
+
+async def test_f121_what_is_over_and_nothing_refers_to_is_forgotten_after_a_while(
+    db: SqliteDatabase, clock: Clock
+) -> None:
+    """Of tokens and keys that nobody needs any more: not one that has a charge, and none that opens still."""
+    await books.agent(db, "ann", own=5000)
+    await db.write(agents.add_token, "tok_0", "ann", TokenKind.ADMIN, b"0" * 32, "")
+    await db.write(agents.rotate, "ann", "tok_0", NewToken("tok_1", b"1" * 32, ""), 1000)
+    for number in (1, 2, 3):
+        await key(db, Cap(500, Period.DAY), number=number)
+    await hold(db, "c1", 300)
+    await db.write(charges.record, "c1", Event.MATCHED, 250)
+    await hold(db, "c2", 50, "key_ann_2")
+    await db.write(charges.record, "c2", Event.MISSED)
+    await db.write(usage_keys.rotate, "ann", "key_ann_3", NewToken("tok_r", b"r" * 32, "411k_...new"), 0)
+    clock.ms += 2000
+    await db.write(agents.rotate, "ann", "tok_1", NewToken("tok_2", b"2" * 32, ""), 1000)
+    for number in (1, 2):
+        await db.write(usage_keys.revoke, "ann", f"key_ann_{number}")
+    await key(db, None, number=4)
+    await db.write(usage_keys.revoke, "ann", "key_ann_4")
+
+    async def there() -> tuple[set[str], set[str]]:
+        return await db.read(
+            lambda tx: tuple({id for (id,) in tx.execute(f"SELECT id FROM {t}")} for t in ("tokens", "usage_keys"))  # type: ignore[return-value]
+        )
+
+    all_tokens, all_keys = await there()
+    clock.ms += usage_keys.KEPT_MS
+    assert not await db.write(usage_keys.forget)
+    assert await there() == (all_tokens - {"tok_ann_3"}, all_keys), "what ended two seconds earlier"
+    clock.ms += 1
+    assert not await db.write(usage_keys.forget)
+    assert await there() == ({"tok_1", "tok_2", "tok_r"}, {"key_ann_1", "key_ann_2", "key_ann_3"})
+    (kept, *_) = await db.read(usage_keys.revoked, "ann", since_ms=0)
+    assert (kept.status, kept.hint) == ("revoked", "")
+    (live,) = await db.read(usage_keys.of_agent, "ann")
+    assert (live.id, live.hint) == ("key_ann_3", "411k_...new")
+    assert await db.read(audit) == []
+
+
+async def test_f121_much_is_forgotten_in_small_parts(db: SqliteDatabase, clock: Clock) -> None:
+    await books.agent(db, "ann")
+
+    def many(tx: Tx) -> None:
+        for number in range(usage_keys.FORGOTTEN_AT_ONCE + 5):
+            hash = number.to_bytes(32, "big")
+            agents.add_token(tx, f"tok_{number}", "ann", TokenKind.ADMIN, hash, "")
+        agents.end_tokens(tx, "ann", None, 0)
+
+    await db.write(many)
+    clock.ms += usage_keys.KEPT_MS + 1
+    assert [await db.write(usage_keys.forget) for _ in range(2)] == [True, False]
+    assert await db.read(lambda tx: tx.execute("SELECT count(*) FROM tokens")) == [(0,)]
+
+
+async def test_f121_what_is_over_is_not_walked_through(db: SqliteDatabase) -> None:
+    """Neither by `me`, which counts keys, nor by making one, nor by a rotation."""
+    partial = await db.read(
+        lambda tx: [
+            name
+            for table in ("usage_keys", "tokens")
+            for _, name, _, _, is_partial in tx.execute(f"PRAGMA index_list({table})")
+            if is_partial and name.endswith("_of_agent")
+        ]
+    )
+    assert partial == ["usage_keys_of_agent", "tokens_of_agent"]
+    explained: list[str] = []
+
+    class Explaining:
+        def __init__(self, tx: Tx) -> None:
+            self._tx, self.now_ms = tx, tx.now_ms
+
+        def execute(self, sql: str, params: Mapping[str, object] = MappingProxyType({})) -> list[Row]:
+            if "agent_id = :agent_id" in sql and not sql.startswith("INSERT"):
+                explained.extend(step for *_, step in self._tx.execute("EXPLAIN QUERY PLAN " + sql, params))
+            return self._tx.execute(sql, params)
+
+    def run(tx: Tx) -> None:
+        explaining = Explaining(tx)
+        usage_keys.active(explaining, "ann")
+        usage_keys.of_agent(explaining, "ann")
+        usage_keys.create(explaining, "key_1", "ann", KeyTerms("", SCOPES), NewToken("tok_1", bytes(32), ""))
+        agents.end_tokens(explaining, "ann", None, 0)
+
+    await books.agent(db, "ann")
+    await db.write(run)
+    walks = [step for step in explained if step.startswith(("SCAN", "SEARCH k ", "SEARCH usage_keys", "SEARCH tokens"))]
+    assert len(walks) >= 4
+    assert all("usage_keys_of_agent" in step or "tokens_of_agent" in step or "PRIMARY KEY (id=?)" in step for step in
+               walks), walks  # fmt: skip
 
 
 # the audit, and what was there before
