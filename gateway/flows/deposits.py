@@ -32,7 +32,7 @@ FINAL_BLOCKS = 12
 CLAIMS_AT_ONCE = 4
 """Looks at the chain for claims; others wait for their turn."""
 FAILING_ROUNDS = 15
-"""After so many rounds in a row that have seen nothing the operator is told."""
+"""After so many rounds in a row that have not seen all there is the operator is told."""
 WATCHED_AT_ONCE = 50
 
 
@@ -166,17 +166,23 @@ class Deposits:
         return await self._search(chain, head - self.terms.confirmations + 1) or unsure
 
     async def _look_after(self, chain: Arrivals) -> Unknown | None:
-        """Whether what came is still there: gone, it is withdrawn; deep enough, it is final."""
+        """Whether what came is still there: gone, it is withdrawn; deep enough, it is final. What cannot be looked at
+        stays as it is, and keeps no other from being looked at."""
         watched = await self._db.read(deposits.watched, chain.network)
+        unsure: Unknown | None = None
         for start in range(0, len(watched), WATCHED_AT_ONCE):
             views = watched[start : start + WATCHED_AT_ONCE]
             seen = await chain.still([_arrival(view) for view in views])
             if isinstance(seen, Unknown):
-                return seen
+                unsure = seen
+                continue
             head, places = seen
             for view, now in zip(views, places, strict=True):
+                if isinstance(now, Unknown):
+                    log.info("deposit_not_seen", deposit=view.deposit.id, cause=now.message)
+                    unsure = now
                 await self._settle(view, now, head)
-        return None
+        return unsure
 
     async def _settle(self, view: DepositView, now: Arrival | Missing | Unknown, head: int) -> None:
         match now:

@@ -191,7 +191,8 @@ class Arrivals(Protocol):
 
     async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
         """(the latest block's number, where each is now): perhaps in another block. Missing only when the chain shows
-        another block in the place of its own, and two readers say so."""
+        another block in the place of its own, and two readers say so. One that nobody can say anything of is Unknown
+        alone; all of it is when the chain cannot be asked."""
         ...
 
 
