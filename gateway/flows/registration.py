@@ -3,8 +3,9 @@
     invite      a message to sign, and nothing is kept of it
     read        nonce, expiry and message, against what we would have written: no I/O but the nonces' key, read once
     recover     the signature, by hand: an account with a key is sure after this
-    look up     whether the nonce was used and the wallet is known
-    ask         the chain, now at last: a contract for its word, then the wallet's money and where it came from
+    look up     whether the nonce was used
+    ask         the chain, now at last: a contract for its word; then, of a wallet that is not known where it has proven
+                itself, its money and where that came from
     write       the nonce's mark, agent, token, wallet and grant in one transaction
 
 Until the last step nothing is consumed: whoever was refused, or found the chain out of reach, signs nothing anew but
@@ -137,11 +138,11 @@ class Registration:
         """An agent for a wallet that has none. Raises Problem SIGNATURE_INVALID, NONCE_EXPIRED, NONCE_USED,
         WALLET_BALANCE_TOO_LOW, BALANCE_CHECK_UNAVAILABLE."""
         invitation = await self._read(signed, Purpose.REGISTER)
-        standing = await self._db.read(registrations.standing, signed.address, signed.nonce)
+        standing = await self._db.read(registrations.standing, signed.nonce)
         if standing.used:
             raise _used()
         proof = await self._prove(signed, invitation)
-        if standing.agent_id is not None:
+        if await self._db.read(registrations.is_known, proof):
             registered = await self._db.write(registrations.sign_in, proof)
             token = None
         else:
@@ -160,7 +161,7 @@ class Registration:
         """Puts a further wallet beside those of the agent; False where it was there before. Raises Problem as
         `register`, and WALLET_TAKEN."""
         invitation = await self._read(signed, Purpose.LINK, agent.agent_id)
-        standing = await self._db.read(registrations.standing, signed.address, signed.nonce)
+        standing = await self._db.read(registrations.standing, signed.nonce)
         if standing.used:
             raise _used()
         proof = await self._prove(signed, invitation)

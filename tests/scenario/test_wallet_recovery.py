@@ -622,7 +622,7 @@ class Listening:
 
 
 def _standing(tx: Tx, /, address: str, heard: list[str]) -> None:
-    wallet_recoveries.standing(Listening(tx, heard), address, 0)  # type: ignore[arg-type]
+    wallet_recoveries.standing(Listening(tx, heard), address, "eip155:31337", 0)  # type: ignore[arg-type]
 
 
 async def test_a_frozen_agent_is_not_recovered(tmp_path: Path, chain: Chain) -> None:
