@@ -12,13 +12,10 @@ Until the last step nothing is consumed: whoever was refused, or found the chain
 shows the same signature again. A known wallet is told whose it is, and never gets a token: it may be somebody else who
 holds the key by now (F-127), and a token is shown once.
 
-Chains are asked for few at a time, and few more wait for that: a crowd of strangers is in its own way, not in that of
-those who pay.
+Chains are asked for few at a time (gateway/flows/turns.py).
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -31,6 +28,7 @@ from gateway.core.money import format_usd
 from gateway.core.networks import checksum_address
 from gateway.core.siwe import Invitation, Purpose, Site
 from gateway.core.x402.typed_data import recover
+from gateway.flows.turns import RETRY_S, Turns
 from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
 from gateway.store import registrations
 from gateway.store.database import Database
@@ -40,7 +38,6 @@ log = structlog.get_logger("registration")
 
 ASKING_MAX, WAITING_MAX = 16, 64
 """Wallets that a chain is asked about at once, and those that may wait for it."""
-RETRY_S = 5
 CLOCK_SKEW_S = 60
 ERC6492 = bytes.fromhex("6492" * 16)
 """How a signature ends whose wallet stands nowhere yet."""
@@ -108,9 +105,11 @@ class Registration:
         self._entropy = entropy
         self._signs = signs
         self._key: bytes | None = None
-        self._asking = asyncio.Semaphore(ASKING_MAX)
-        self._here = 0
-        """Wallets that are asked about or wait for it."""
+        self._turns = Turns(
+            ASKING_MAX,
+            WAITING_MAX,
+            "many wallets register just now; nothing was consumed, show the same signature again",
+        )
 
     async def invite(
         self, address: str, chain_id: int | None, allowance_micros: int, agent: Principal | None
@@ -146,7 +145,7 @@ class Registration:
             registered = await self._db.write(registrations.sign_in, proof)
             token = None
         else:
-            async with self._turn():
+            async with self._turns.turn():
                 funds = await self._funds(proof, standing.given_micros)
             token = ids.new_token(f"{self.terms.token_prefix}_", self._entropy(ids.ENTROPY_TOKEN_BYTES))
             newcomer = Newcomer(
@@ -218,7 +217,7 @@ class Registration:
     async def _ask_contract(self, network: str, address: str, texts: list[SignedText]) -> None:
         if any(text.signature.endswith(ERC6492) for text in texts):
             raise _invalid("signature", "a wallet that stands nowhere yet cannot be asked: deploy it first")
-        async with self._turn():
+        async with self._turns.turn():
             confirmed = await self._chain().confirms(network, address, texts)
         if isinstance(confirmed, Unknown):
             raise _unavailable(confirmed)
@@ -255,22 +254,6 @@ class Registration:
             log.warning("senders_unknown", network=proof.network, cause=found.message)
             return None
         return found
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """To ask a chain. Raises Problem OVERLOADED."""
-        if self._here >= ASKING_MAX + WAITING_MAX:
-            raise Problem(
-                Code.OVERLOADED,
-                "many wallets register just now; nothing was consumed, show the same signature again",
-                retry_after_s=RETRY_S,
-            )
-        self._here += 1
-        try:
-            async with self._asking:
-                yield
-        finally:
-            self._here -= 1
 
     # small things
 

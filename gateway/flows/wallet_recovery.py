@@ -124,7 +124,8 @@ class WalletRecovery:
     async def _transfer(self, challenge: Challenge, agent_id: str, transaction: str) -> DepositView:
         """The very transfer that was asked for, credited now or before. Raises Problem."""
         try:
-            views = await self._deposits.claim(agent_id, challenge.chain_id, transaction)
+            # Anybody may begin a recovery: those wait for each other, and not the agent for them.
+            views = await self._deposits.claim(agent_id, challenge.chain_id, transaction, asker=challenge.address)
         except Problem as problem:
             if problem.code is not Code.SENDER_NOT_LINKED:
                 raise
