@@ -29,7 +29,7 @@ from gateway.core.networks import checksum_address
 from gateway.core.siwe import Invitation, Purpose, Site
 from gateway.core.x402.typed_data import recover
 from gateway.flows.turns import RETRY_S, Turns
-from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
+from gateway.settlement.protocol import SignedText, Unknown, Wallets
 from gateway.store import registrations
 from gateway.store.database import Database
 from gateway.store.registrations import Funds, Newcomer, NotLinked, Proof, Registered
@@ -245,15 +245,13 @@ class Registration:
                 },
             )
         within = policy.grant_micros and given_micros + policy.grant_micros <= policy.budget_micros
-        senders = await self._senders(proof, holding) if within and policy.once_per_dollar else None
-        return Funds(holding.micros, senders)
-
-    async def _senders(self, proof: Proof, holding: Holding) -> Mapping[str, int] | None:
+        if not (within and policy.once_per_dollar):
+            return Funds(holding.micros, None)
         found = await self._chain().senders(proof.network, proof.address, holding)
         if isinstance(found, Unknown):
             log.warning("senders_unknown", network=proof.network, cause=found.message)
-            return None
-        return found
+            return Funds(holding.micros, None)
+        return Funds(holding.micros, found.most, found.others_micros)
 
     # small things
 

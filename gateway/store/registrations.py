@@ -64,6 +64,8 @@ class Funds:
     holds_micros: int
     senders: Mapping[str, int] | None
     """Micros that came lately, by the address they came from, in lower case; None where that is not known."""
+    others_micros: int = 0
+    """That came from further ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def register(tx: Tx, proof: Proof, newcomer: Newcomer, funds: Funds, policy: Pol
         given_micros=granted_lately(tx),
         holds_micros=funds.holds_micros,
         shared_micros=None if funds.senders is None else _shared(tx, proof, funds.senders),
+        unseen_micros=funds.others_micros,
     )
     granted = 0 if why_not else policy.grant_micros
     credit_id = f"mint:{proof.counts_on or '*'}/{proof.address}" if granted else None

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pytest
 from eth_account import Account
-from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, calldata
+from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, aggregate3, calldata
 from rigs.gate import Gate, Json, Reply, header
 from rigs.newcomer import Newcomer, ask
 from rigs.payer import Payer, echoing
@@ -257,14 +257,6 @@ async def test_f112_several_transfers_in_one_transaction_each_once(tmp_path: Pat
         again = await at.claim(ann_token, sent)
         assert [each["credited_usd"] for each in again.json["deposits"]] == ["2.000", "4.000"]
         assert len(await at.listed()) == 4
-
-
-def aggregate3(calls: list[tuple[str, bool, bytes]]) -> str:
-    from eth_abi import encode
-    from eth_utils import function_signature_to_4byte_selector
-
-    selector = function_signature_to_4byte_selector("aggregate3((address,bool,bytes)[])")
-    return "0x" + (selector + encode(["(address,bool,bytes)[]"], [calls])).hex()
 
 
 async def test_the_watcher_credits_by_itself(tmp_path: Path, chain: Chain) -> None:

@@ -78,6 +78,16 @@ async def test_the_budget_is_of_any_24_hours(db: SqliteDatabase, clock: books.Cl
     assert given == [None, None, Withheld.BUDGET, Withheld.BUDGET, None, None]
 
 
+async def test_f109_what_nobody_has_looked_at_is_no_ones_own(db: SqliteDatabase) -> None:
+    for place, (holds, why_not) in enumerate(((1_000_009, Withheld.UNKNOWN), (1_000_010, None))):
+        done = await db.write(
+            registrations.register, proof(f"n{place}", f"0x{place:040x}"), newcomer(f"agt_{place}"),
+            Funds(holds, {}, 10), POLICY,
+        )  # fmt: skip
+        assert done is not None
+        assert done.withheld is why_not
+
+
 async def test_a_wallet_is_linked_to_one_agent(db: SqliteDatabase) -> None:
     for name in ("ann", "bob"):
         await books.agent(db, name)
