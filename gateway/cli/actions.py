@@ -90,7 +90,12 @@ def _told(found: "Dossier") -> dict[str, object]:
         "bonus_held_usd": format_usd(balance.bonus_held),
         "debt_usd": format_usd(balance.debt),
         "wallets": [
-            {"address": checksum_address(wallet.address), "role": wallet.role.value, "since": iso(wallet.at_ms)}
+            {
+                "address": checksum_address(wallet.address),
+                "network": wallet.network or None,
+                "role": wallet.role.value,
+                "since": iso(wallet.at_ms),
+            }
             for wallet in found.wallets
         ],
         "tokens": [

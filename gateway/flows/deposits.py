@@ -18,6 +18,7 @@ from gateway.core.agent import Principal
 from gateway.core.deposit import Arrival, Match
 from gateway.core.errors import Code, Conflict, Problem
 from gateway.core.money import format_usd
+from gateway.flows.turns import Turns
 from gateway.settlement.protocol import Arrivals, Lock, Mined, Missing, Unknown
 from gateway.store import agents, deposits, wallets
 from gateway.store.database import Database, Tx
@@ -30,10 +31,12 @@ SPAN_BLOCKS = 2_000
 """How many blocks one look into the logs may span; halved where a node finds that too much."""
 FINAL_BLOCKS = 12
 """How much deeper than it is credited a transfer is looked after."""
-CLAIMS_AT_ONCE = 4
-"""Looks at the chain for claims; others wait for their turn."""
+CLAIMS_AT_ONCE, CLAIMS_WAITING = 4, 28
+"""Looks at the chain for claims, and how many more wait for their turn; CLAIMS_EACH of them may be of one agent, which
+has one at the chain at a time."""
+CLAIMS_EACH = 8
 FAILING_ROUNDS = 15
-"""After so many rounds in a row that have seen nothing the operator is told."""
+"""After so many rounds in a row that have not seen all there is the operator is told."""
 WATCHED_AT_ONCE = 50
 
 
@@ -69,7 +72,12 @@ class Deposits:
         self._locks = {chain.network: lock(str(chain.chain_id)) for chain in chains}
         self._spans = dict.fromkeys((chain.network for chain in chains), SPAN_BLOCKS)
         self._failed = dict.fromkeys((chain.network for chain in chains), 0)
-        self._looks = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        self._turns = Turns(
+            CLAIMS_AT_ONCE,
+            CLAIMS_WAITING,
+            "many deposits are claimed just now; nothing is lost, claim it again in a while",
+            each_max=CLAIMS_EACH,
+        )
         self._clock = clock
         self._entropy = entropy
         self._alarm = alarm
@@ -78,10 +86,17 @@ class Deposits:
     # claims
 
     async def claim(
-        self, agent_id: str, chain_id: int, transaction: str, by: Principal | None = None
+        self,
+        agent_id: str,
+        chain_id: int,
+        transaction: str,
+        *,
+        by: Principal | None = None,
+        asker: str | None = None,
     ) -> list[DepositView]:
         """What this agent was credited for this transaction (its hash in lower case), now or before. `by`: whose token
-        asks; None where the transfer itself is what proves it. Raises Problem."""
+        asks; None where the transfer itself is what proves it. `asker`: who waits for it, where that is not the agent.
+        Raises Problem."""
         chain = self._by_id.get(chain_id)
         if chain is None:
             raise Problem(
@@ -92,15 +107,18 @@ class Deposits:
         known = await self._db.read(_known, agent_id, chain.network, transaction)
         if known:
             return known
-        async with self._looks:
-            mined = await chain.transaction(transaction)
-        arrivals = self._deep(chain, _in_block(mined))
-        write = deposits.claimed if by is None else agents.by_admin(by, deposits.claimed)
-        return await self._db.write(write, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
+        async with self._turns.turn(asker or agent_id):
+            # Whoever has waited for himself has the answer by now.
+            known = await self._db.read(_known, agent_id, chain.network, transaction)
+            if known:
+                return known
+            arrivals = self._deep(chain, _in_block(await chain.transaction(transaction)))
+            write = deposits.claimed if by is None else agents.by_admin(by, deposits.claimed)
+            return await self._db.write(write, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
     async def height(self, chain_id: int) -> int:
-        """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE."""
-        async with self._looks:
+        """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE, OVERLOADED."""
+        async with self._turns.turn():
             head = await self._by_id[chain_id].head()
         if isinstance(head, Unknown):
             log.warning("height_unknown", cause=head.message)
@@ -171,17 +189,23 @@ class Deposits:
         return await self._search(chain, head - self.terms.confirmations + 1) or unsure
 
     async def _look_after(self, chain: Arrivals) -> Unknown | None:
-        """Whether what came is still there: gone, it is withdrawn; deep enough, it is final."""
+        """Whether what came is still there: gone, it is withdrawn; deep enough, it is final. What cannot be looked at
+        stays as it is, and keeps no other from being looked at."""
         watched = await self._db.read(deposits.watched, chain.network)
+        unsure: Unknown | None = None
         for start in range(0, len(watched), WATCHED_AT_ONCE):
             views = watched[start : start + WATCHED_AT_ONCE]
             seen = await chain.still([_arrival(view) for view in views])
             if isinstance(seen, Unknown):
-                return seen
+                unsure = seen
+                continue
             head, places = seen
             for view, now in zip(views, places, strict=True):
+                if isinstance(now, Unknown):
+                    log.info("deposit_not_seen", deposit=view.deposit.id, cause=now.message)
+                    unsure = now
                 await self._settle(view, now, head)
-        return None
+        return unsure
 
     async def _settle(self, view: DepositView, now: Arrival | Missing | Unknown, head: int) -> None:
         match now:

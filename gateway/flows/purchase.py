@@ -693,7 +693,9 @@ def _earlier(
     if call.prepays:
         agent = call.principal
         scopes = call.scopes if agent is not None and agent.key_id else ()
-        return prepaid.refuse(tx, verified.payer, agent, scopes, call.from_balance_micros)
+        return prepaid.refuse(
+            tx, verified.payer, verified.requirements.network, agent, scopes, call.from_balance_micros
+        )
     withheld = charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
     if withheld is None and verified.requirements.scheme == "upto":
         owed = charges.find_owed(tx, verified.payer)

@@ -3,21 +3,19 @@
     invite      a message to sign, and nothing is kept of it
     read        nonce, expiry and message, against what we would have written: no I/O but the nonces' key, read once
     recover     the signature, by hand: an account with a key is sure after this
-    look up     whether the nonce was used and the wallet is known
-    ask         the chain, now at last: a contract for its word, then the wallet's money and where it came from
+    look up     whether the nonce was used
+    ask         the chain, now at last: a contract for its word; then, of a wallet that is not known where it has proven
+                itself, its money and where that came from
     write       the nonce's mark, agent, token, wallet and grant in one transaction
 
 Until the last step nothing is consumed: whoever was refused, or found the chain out of reach, signs nothing anew but
 shows the same signature again. A known wallet is told whose it is, and never gets a token: it may be somebody else who
 holds the key by now (F-127), and a token is shown once.
 
-Chains are asked for few at a time, and few more wait for that: a crowd of strangers is in its own way, not in that of
-those who pay.
+Chains are asked for few at a time (gateway/flows/turns.py).
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,7 +28,8 @@ from gateway.core.money import format_usd
 from gateway.core.networks import checksum_address
 from gateway.core.siwe import Invitation, Purpose, Site
 from gateway.core.x402.typed_data import recover
-from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
+from gateway.flows.turns import RETRY_S, Turns
+from gateway.settlement.protocol import SignedText, Unknown, Wallets
 from gateway.store import agents, registrations
 from gateway.store.database import Database
 from gateway.store.registrations import Funds, Newcomer, NotLinked, Proof, Registered
@@ -39,7 +38,6 @@ log = structlog.get_logger("registration")
 
 ASKING_MAX, WAITING_MAX = 16, 64
 """Wallets that a chain is asked about at once, and those that may wait for it."""
-RETRY_S = 5
 CLOCK_SKEW_S = 60
 ERC6492 = bytes.fromhex("6492" * 16)
 """How a signature ends whose wallet stands nowhere yet."""
@@ -107,9 +105,11 @@ class Registration:
         self._entropy = entropy
         self._signs = signs
         self._key: bytes | None = None
-        self._asking = asyncio.Semaphore(ASKING_MAX)
-        self._here = 0
-        """Wallets that are asked about or wait for it."""
+        self._turns = Turns(
+            ASKING_MAX,
+            WAITING_MAX,
+            "many wallets register just now; nothing was consumed, show the same signature again",
+        )
 
     async def invite(
         self, address: str, chain_id: int | None, allowance_micros: int, agent: Principal | None
@@ -137,15 +137,15 @@ class Registration:
         """An agent for a wallet that has none. Raises Problem SIGNATURE_INVALID, NONCE_EXPIRED, NONCE_USED,
         WALLET_BALANCE_TOO_LOW, BALANCE_CHECK_UNAVAILABLE."""
         invitation = await self._read(signed, Purpose.REGISTER)
-        standing = await self._db.read(registrations.standing, signed.address, signed.nonce)
+        standing = await self._db.read(registrations.standing, signed.nonce)
         if standing.used:
             raise _used()
         proof = await self._prove(signed, invitation)
-        if standing.agent_id is not None:
+        if await self._db.read(registrations.is_known, proof):
             registered = await self._db.write(registrations.sign_in, proof)
             token = None
         else:
-            async with self._turn():
+            async with self._turns.turn():
                 funds = await self._funds(proof, standing.given_micros)
             token = ids.new_token(f"{self.terms.token_prefix}_", self._entropy(ids.ENTROPY_TOKEN_BYTES))
             newcomer = Newcomer(
@@ -160,7 +160,7 @@ class Registration:
         """Puts a further wallet beside those of the agent; False where it was there before. Raises Problem as
         `register`, and WALLET_TAKEN."""
         invitation = await self._read(signed, Purpose.LINK, agent.agent_id)
-        standing = await self._db.read(registrations.standing, signed.address, signed.nonce)
+        standing = await self._db.read(registrations.standing, signed.nonce)
         if standing.used:
             raise _used()
         proof = await self._prove(signed, invitation)
@@ -218,7 +218,7 @@ class Registration:
     async def _ask_contract(self, network: str, address: str, texts: list[SignedText]) -> None:
         if any(text.signature.endswith(ERC6492) for text in texts):
             raise _invalid("signature", "a wallet that stands nowhere yet cannot be asked: deploy it first")
-        async with self._turn():
+        async with self._turns.turn():
             confirmed = await self._chain().confirms(network, address, texts)
         if isinstance(confirmed, Unknown):
             raise _unavailable(confirmed)
@@ -246,31 +246,13 @@ class Registration:
                 },
             )
         within = policy.grant_micros and given_micros + policy.grant_micros <= policy.budget_micros
-        senders = await self._senders(proof, holding) if within and policy.once_per_dollar else None
-        return Funds(holding.micros, senders)
-
-    async def _senders(self, proof: Proof, holding: Holding) -> Mapping[str, int] | None:
+        if not (within and policy.once_per_dollar):
+            return Funds(holding.micros, None)
         found = await self._chain().senders(proof.network, proof.address, holding)
         if isinstance(found, Unknown):
             log.warning("senders_unknown", network=proof.network, cause=found.message)
-            return None
-        return found
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """To ask a chain. Raises Problem OVERLOADED."""
-        if self._here >= ASKING_MAX + WAITING_MAX:
-            raise Problem(
-                Code.OVERLOADED,
-                "many wallets register just now; nothing was consumed, show the same signature again",
-                retry_after_s=RETRY_S,
-            )
-        self._here += 1
-        try:
-            async with self._asking:
-                yield
-        finally:
-            self._here -= 1
+            return Funds(holding.micros, None)
+        return Funds(holding.micros, found.most, found.others_micros)
 
     # small things
 

@@ -80,12 +80,8 @@ class WalletRecovery:
         self._require_open()
         chain_id = next(iter(self.networks)) if chain_id is None else chain_id
         if chain_id not in self.networks:
-            raise Problem(
-                Code.CHAIN_NOT_ACCEPTED,
-                "the transfer of a recovery is not taken on this chain",
-                details={"chain_ids": sorted(self.networks)},
-            )
-        standing = await self._db.read(wallet_recoveries.standing, address, self._leads.id)
+            raise _not_taken(self.networks)
+        standing = await self._db.read(wallet_recoveries.standing, address, self.networks[chain_id], self._leads.id)
         if standing.agent_id is None:
             raise _not_eligible()
         self._require_unlocked(standing.locked_until_ms)
@@ -114,7 +110,10 @@ class WalletRecovery:
             raise Problem(Code.VALIDATION_ERROR, f"an answer has at least {lead.CHARS_MIN} letters or digits")
         if await self._db.read(wallet_recoveries.is_done, id_hash):
             raise wallet_recoveries.used()
-        standing = await self._db.read(wallet_recoveries.standing, challenge.address, self._leads.id)
+        network = self.networks.get(challenge.chain_id)
+        if network is None:
+            raise _not_taken(self.networks)
+        standing = await self._db.read(wallet_recoveries.standing, challenge.address, network, self._leads.id)
         if standing.agent_id is None:
             raise _not_eligible()
         self._require_unlocked(standing.locked_until_ms)
@@ -125,7 +124,8 @@ class WalletRecovery:
     async def _transfer(self, challenge: Challenge, agent_id: str, transaction: str) -> DepositView:
         """The very transfer that was asked for, credited now or before. Raises Problem."""
         try:
-            views = await self._deposits.claim(agent_id, challenge.chain_id, transaction)
+            # Anybody may begin a recovery: those wait for each other, and not the agent for them.
+            views = await self._deposits.claim(agent_id, challenge.chain_id, transaction, asker=challenge.address)
         except Problem as problem:
             if problem.code is not Code.SENDER_NOT_LINKED:
                 raise
@@ -175,6 +175,14 @@ class WalletRecovery:
 
     def _new_id(self, prefix: str) -> str:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
+
+
+def _not_taken(networks: Mapping[int, str]) -> Problem:
+    return Problem(
+        Code.CHAIN_NOT_ACCEPTED,
+        "the transfer of a recovery is not taken on this chain",
+        details={"chain_ids": sorted(networks)},
+    )
 
 
 def _not_eligible() -> Problem:

@@ -2,9 +2,16 @@
 
 Whatever a node answers is held against what was asked: the token, the receiver, the range. Only tokens that are
 configured count; a Transfer of anything else, of nothing, or of less than a micro-dollar is no arrival (F-116).
+
+A receipt is as long as whoever sent the transaction likes, so only the one that claims it has it read. Whether all the
+others stay is asked in a way that a stranger cannot make long: their blocks' logs of our tokens to our address, by
+number, since a node may keep the logs of a block that is no longer the chain's; then for each that is not there, alone,
+where its transaction is now. What cannot be had in one question is asked in two halves. One that nobody can say
+anything of is Unknown by itself, and keeps no other from being looked at.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from gateway.core.deposit import Arrival
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down
@@ -25,7 +32,11 @@ from gateway.settlement.rpc import (
     text,
 )
 
+ALONE_MAX = 8
+"""Deposits whose whereabouts are asked about at once, where they are not in their blocks."""
 _WORD_BYTES = 32
+_Log = tuple[str, int, str, str, int]
+"""An arrival, wherever it is: transaction, log index, sender, token, amount."""
 
 
 class ChainArrivals:
@@ -38,6 +49,7 @@ class ChainArrivals:
         self._rpc = rpc
         self._to = topic(address)
         self._decimals = {token.address.lower(): token.decimals for token in network.tokens}
+        self._alone = asyncio.Semaphore(ALONE_MAX)
 
     async def transaction(self, hash: str) -> Mined | Missing | Unknown:
         def understand(head: Block, answers: list[Answer]) -> Mined | Missing:
@@ -66,7 +78,88 @@ class ChainArrivals:
             return Unknown(f"the chain cannot be asked: {failure}")
 
     async def between(self, first: int, last: int) -> list[Arrival] | Unknown:
-        asked: Call = (
+        def understand(_: Block, answers: list[Answer]) -> list[Arrival]:
+            found = self._arrivals(answers[0], first, last)
+            return sorted(found, key=lambda arrival: (arrival.block, arrival.log_index))
+
+        try:
+            return await self._rpc.latest([self._logs(first, last)], understand)
+        except RpcUnavailable as failure:
+            return Unknown(f"the chain cannot be asked: {failure}")
+
+    # whether they stay
+
+    async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
+        head = await self.head()
+        if isinstance(head, Unknown):
+            return head
+        there = await self._there(sorted({each.block for each in known}))
+        return head, list(await asyncio.gather(*(self._now(each, there) for each in known)))
+
+    async def _there(self, blocks: Sequence[int]) -> dict[_Log, Arrival]:
+        """What the chain has in these blocks; nothing of those whose logs cannot be had even alone."""
+        try:
+            return await self._in_blocks(blocks)
+        except RpcUnavailable:
+            if len(blocks) < 2:
+                return {}
+            middle = len(blocks) // 2
+            one, other = await asyncio.gather(self._there(blocks[:middle]), self._there(blocks[middle:]))
+            return one | other
+
+    async def _in_blocks(self, blocks: Sequence[int]) -> dict[_Log, Arrival]:
+        def understand(head: Block, answers: list[Answer]) -> dict[_Log, Arrival]:
+            if blocks and head.number < blocks[-1]:
+                raise RpcUnavailable("it has not seen these blocks")
+            pairs = zip(blocks, answers, strict=True)
+            found = (each for number, answer in pairs for each in self._arrivals(answer, number, number))
+            return {_log(each): each for each in found}
+
+        return await self._rpc.latest([self._logs(number, number) for number in blocks], understand)
+
+    async def _now(self, known: Arrival, there: Mapping[_Log, Arrival]) -> Arrival | Missing | Unknown:
+        here = there.get(_log(known))
+        if here is not None:
+            return here
+        async with self._alone:
+            try:
+                one = await self._gone(known)
+                if isinstance(one, Missing) and not isinstance(await self._gone(known), Missing):
+                    return Unknown("two readers disagree")
+            except RpcUnavailable as failure:
+                return Unknown(f"the chain cannot be asked: {failure}")
+        return one
+
+    async def _gone(self, known: Arrival) -> Arrival | Missing | Unknown:
+        """Where it is if not in its block. Its transaction is of a bounded size, its receipt as long as its sender
+        likes. Raises RpcUnavailable."""
+
+        def understand(_: Block, answers: list[Answer]) -> tuple[int, str] | None:
+            told, place = answers
+            found = members(told) if told is not None else {}
+            if found and text(found.get("hash")).lower() != known.transaction:
+                raise RpcUnavailable("another transaction than was asked for")
+            if found.get("blockNumber") is not None:
+                return quantity(found["blockNumber"], bits=63), text(found.get("blockHash")).lower()
+            return None if place is None else (known.block, block(place).hash.lower())
+
+        asked: list[Call] = [
+            ("eth_getTransactionByHash", known.transaction),
+            ("eth_getBlockByNumber", hex(known.block), False),
+        ]
+        where = await self._rpc.latest(asked, understand)
+        if where is None:
+            return Unknown("there is no block in its place")
+        number, block_hash = where
+        here = (await self._in_blocks([number])).get(_log(known))
+        if here is None and block_hash == known.block_hash:
+            return Unknown("its block is there; the node lacks its log")
+        return here or Missing()
+
+    # reading
+
+    def _logs(self, first: int, last: int) -> Call:
+        return (
             "eth_getLogs",
             {
                 "address": list(self._decimals), "topics": [TRANSFER_TOPIC, None, self._to],
@@ -74,56 +167,12 @@ class ChainArrivals:
             },
         )  # fmt: skip
 
-        def understand(_: Block, answers: list[Answer]) -> list[Arrival]:
-            (answer,) = answers
-            if not isinstance(answer, list):
-                what = f"the node could not: {answer.code}" if isinstance(answer, RpcError) else "no logs"
-                raise RpcUnavailable(what)
-            arrivals = (self._logged(each, first, last) for each in answer)
-            found = [arrival for arrival in arrivals if arrival is not None]
-            return sorted(found, key=lambda arrival: (arrival.block, arrival.log_index))
-
-        try:
-            return await self._rpc.latest([asked], understand)
-        except RpcUnavailable as failure:
-            return Unknown(f"the chain cannot be asked: {failure}")
-
-    async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
-        try:
-            head, seen = await self._look(known)
-            if any(isinstance(each, Missing) for each in seen):
-                again, others = await self._look(known)
-                head = min(head, again)
-                seen = [
-                    one if type(one) is type(other) else Unknown("two readers disagree")
-                    for one, other in zip(seen, others, strict=True)
-                ]
-        except RpcUnavailable as failure:
-            return Unknown(f"the chain cannot be asked: {failure}")
-        return head, seen
-
-    async def _look(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]]:
-        calls: list[Call] = []
-        for each in known:
-            calls += [("eth_getTransactionReceipt", each.transaction), ("eth_getBlockByNumber", hex(each.block), False)]
-
-        def understand(head: Block, answers: list[Answer]) -> tuple[int, list[Arrival | Missing | Unknown]]:
-            pairs = zip(known, answers[::2], answers[1::2], strict=True)
-            return head.number, [self._now(each, told, place) for each, told, place in pairs]
-
-        return await self._rpc.latest(calls, understand)
-
-    def _now(self, known: Arrival, told: Answer, place: Answer) -> Arrival | Missing | Unknown:
-        found = receipt(told, known.transaction)
-        if found is not None:
-            here = next((each for each in self._in(found) if each.log_index == known.log_index), None)
-            same = here is not None and (here.sender, here.token, here.amount_atomic) == (
-                known.sender, known.token, known.amount_atomic
-            )  # fmt: skip
-            return here if here is not None and same else Missing()
-        if place is None or block(place).hash.lower() == known.block_hash:
-            return Unknown("its block is there, or none is; the node lacks its receipt")
-        return Missing()
+    def _arrivals(self, answer: Answer, first: int, last: int) -> list[Arrival]:
+        if not isinstance(answer, list):
+            what = f"the node could not: {answer.code}" if isinstance(answer, RpcError) else "no logs"
+            raise RpcUnavailable(what)
+        arrivals = (self._logged(each, first, last) for each in answer)
+        return [arrival for arrival in arrivals if arrival is not None]
 
     def _in(self, found: Receipt) -> list[Arrival]:
         if not found.succeeded:
@@ -149,3 +198,7 @@ class ChainArrivals:
             return None
         sender = "0x" + log.topics[1][-40:]
         return Arrival(self.network, log.address, sender, transaction, log.index, number, block_hash, log.value, micros)
+
+
+def _log(arrival: Arrival) -> _Log:
+    return arrival.transaction, arrival.log_index, arrival.sender, arrival.token, arrival.amount_atomic

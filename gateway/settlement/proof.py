@@ -9,6 +9,11 @@ input holds this very signature; the caller has looked at the input and at the n
 EIP-3009 accounts for is no Permit2 payment.
 
 A token may deliver less than it was asked for: then the lone Transfer from the payer to us is what came.
+
+A receipt is as long as its transaction's sender likes, and one answer has a limit. Those of our own transactions are
+read many at once: a payer's contract runs in them to confirm a signature only, in a static call, which writes no log.
+One of somebody else's, who has taken what was signed out of the pool, is read for that one payment alone, so that a
+long one hides that payment and no other.
 """
 
 from collections.abc import Mapping, Sequence

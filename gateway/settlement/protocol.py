@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from gateway.core.deposit import Arrival
+from gateway.core.money import atomic_to_micros_down
 from gateway.core.networks import Token
 from gateway.core.settlement import Attempt, Settled, Settlement
 from gateway.core.x402.messages import Requirements
@@ -191,7 +192,8 @@ class Arrivals(Protocol):
 
     async def still(self, known: Sequence[Arrival]) -> tuple[int, list[Arrival | Missing | Unknown]] | Unknown:
         """(the latest block's number, where each is now): perhaps in another block. Missing only when the chain shows
-        another block in the place of its own, and two readers say so."""
+        another block in the place of its own, and two readers say so. One that nobody can say anything of is Unknown
+        alone; all of it is when the chain cannot be asked."""
         ...
 
 
@@ -202,6 +204,28 @@ class Holding:
     token: Token
     micros: int
     block: int
+
+
+SENDERS_MAX = 100
+"""Of one wallet: so many are told one by one, whoever has sent most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Senders:
+    """Who has sent a wallet something lately, in micros; somebody who has sent nothing is none."""
+
+    most: Mapping[str, int]
+    """By address, in lower case."""
+    others_micros: int
+    """From everybody else together, who have sent less than any of those."""
+
+    @classmethod
+    def of(cls, came: Mapping[str, int], decimals: int) -> "Senders":
+        """`came`: atomic units by address."""
+        micros = [(atomic_to_micros_down(atomic, decimals)[0], sender) for sender, atomic in came.items() if atomic]
+        micros.sort(reverse=True)
+        most = {sender: amount for amount, sender in micros[:SENDERS_MAX]}
+        return cls(most, sum(amount for amount, _ in micros[SENDERS_MAX:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +248,6 @@ class Wallets(Protocol):
         """What it has now, whether or not it can be moved."""
         ...
 
-    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
-        """Micros of the token that came lately, by whom they came from (lower case), up to the block of `holding`."""
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Senders | Unknown:
+        """Whom the token came from lately, up to the block of `holding`."""
         ...

@@ -20,7 +20,7 @@ from gateway.core.x402.messages import Eip2612, Eip3009, Payment, Permit2, Requi
 from gateway.core.x402.typed_data import eip2612_digest, eip3009_digest, permit2_digest, recover
 from gateway.core.x402.verify import Verified
 from gateway.settlement import reasons
-from gateway.settlement.protocol import Admitted, Health, Holding, Refused, SignedText, Unknown
+from gateway.settlement.protocol import Admitted, Health, Holding, Refused, Senders, SignedText, Unknown
 
 FACILITATOR = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 """The first of the well-known development keys: `upto` names it."""
@@ -246,10 +246,9 @@ class Sandbox:
         ]
         return self._out_of_reach(network) or max(each, key=lambda holding: holding.micros)
 
-    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
-        came, decimals = self._came[holding.token.address.lower(), wallet.lower()], holding.token.decimals
-        micros = {sender: atomic_to_micros_down(amount, decimals)[0] for sender, amount in came.items()}
-        return self._out_of_reach(network) or micros
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Senders | Unknown:
+        came = self._came[holding.token.address.lower(), wallet.lower()]
+        return self._out_of_reach(network) or Senders.of(came, holding.token.decimals)
 
     def _out_of_reach(self, network: str) -> Unknown | None:
         if network not in self.networks or self.weather is Weather.UNREACHABLE:

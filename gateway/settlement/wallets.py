@@ -12,11 +12,9 @@ from gateway.core.money import atomic_to_micros_down
 from gateway.core.networks import Network
 from gateway.settlement import calldata
 from gateway.settlement.onchain import GAS_CONTRACT, LOG_BLOCKS_MAX, eth_call
-from gateway.settlement.protocol import Holding, SignedText, Unknown
+from gateway.settlement.protocol import Holding, Senders, SignedText, Unknown
 from gateway.settlement.rpc import Answer, Block, Rpc, RpcError, RpcUnavailable, data, members, word
 
-SENDERS_MAX = 100
-"""Of one wallet: who has more is not looked into."""
 _YES = "0x" + calldata.IS_VALID_SIGNATURE.hex() + "00" * 28
 
 
@@ -56,7 +54,7 @@ class ChainWallets:
         except (KeyError, RpcUnavailable) as failure:
             return Unknown(f"the chain cannot be asked: {failure}")
 
-    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Senders | Unknown:
         """Out of the token's Transfer logs of the last blocks."""
         question = {
             "address": holding.token.address,
@@ -65,7 +63,7 @@ class ChainWallets:
             "toBlock": hex(holding.block),
         }
 
-        def understand(answers: list[Answer]) -> Mapping[str, int] | Unknown:
+        def understand(answers: list[Answer]) -> Senders | Unknown:
             (logs,) = answers
             if isinstance(logs, RpcError):  # many nodes have limits of their own here
                 return Unknown(f"the node does not look so far back: {logs.code}")
@@ -75,10 +73,7 @@ class ChainWallets:
             for log in map(members, logs):
                 sender, amount = _transfer(log)
                 came[sender] = came.get(sender, 0) + amount
-            if len(came) > SENDERS_MAX:
-                return Unknown("too many have sent something")
-            decimals = holding.token.decimals
-            return {sender: atomic_to_micros_down(amount, decimals)[0] for sender, amount in came.items()}
+            return Senders.of(came, holding.token.decimals)
 
         try:
             _, rpc = self._chains[network]

@@ -408,8 +408,9 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE s.purpose <> 'topup' OR c.party <> d.party"),
     ("recovery", "and its deposit are not of one agent and its wallet",
      "SELECT d.id FROM wallet_recoveries r JOIN deposits d ON d.id = r.deposit_id"
-     " JOIN wallets w ON w.address = r.address WHERE d.party IS NOT r.agent_id OR d.sender <> r.address"
-     " OR d.source <> 'transfer' OR d.amount_micros < 1000000 OR w.agent_id <> r.agent_id OR w.role <> 'mint'"),
+     " WHERE d.party IS NOT r.agent_id OR d.sender <> r.address OR d.source <> 'transfer' OR d.amount_micros < 1000000"
+     " OR NOT EXISTS (SELECT 1 FROM wallets w WHERE w.address = r.address AND w.agent_id = r.agent_id"
+     " AND w.role = 'mint')"),
     ("recovery", "was done with a token that is none of its agent's",
      "SELECT t.id FROM wallet_recoveries r JOIN tokens t ON t.id = r.token_id"
      " WHERE t.agent_id <> r.agent_id OR t.kind <> 'admin' OR t.created_ms <> r.done_ms"),
@@ -449,31 +450,36 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      "SELECT c.id FROM charges c JOIN charges t ON t.id = c.topup_id WHERE t.topup = 0 OR t.state <> 'settled'"
      " OR t.operation <> c.operation OR t.request_hash <> c.request_hash OR t.agent_id IS NOT c.agent_id"
      " OR c.held_micros > t.captured_micros OR c.created_ms < t.created_ms OR c.source <> 'balance'"
-     " OR c.party NOT IN (t.party, coalesce((SELECT w.agent_id FROM wallets w WHERE w.address = t.party), t.party))"),
+     " OR (c.party <> t.party"
+     " AND NOT EXISTS (SELECT 1 FROM wallets w WHERE w.address = t.party AND w.agent_id = c.party))"),
     ("prepaid", "is the top-up of more than one call that has not failed",
      f"SELECT c.topup_id FROM charges c WHERE c.topup_id IS NOT NULL AND NOT ({_FAILED})"
      " GROUP BY c.topup_id HAVING count(*) > 1"),
     ("wallet", "has something, and belongs to an agent",
-     "SELECT w.address FROM wallets w JOIN accounts a ON a.name = w.address || ':available'"
-     " LEFT JOIN registrations r ON r.address = w.address WHERE a.balance_micros > 0"
+     "SELECT w.address FROM wallets w JOIN accounts a ON a.name = w.address || ':available' WHERE a.balance_micros > 0"
      # A contract's address may be another's on another chain: what was paid from there is not for this one.
-     " AND NOT (coalesce(r.contract, 0) = 1 AND EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address"
-     " AND c.asset NOT LIKE r.network || '/%'))"),
+     " AND (w.network = '' OR NOT EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address"
+     " AND c.asset NOT LIKE w.network || '/%'))"),
     ("wallet", "went on from what is no wallet of that agent, or not all of it",
      "SELECT t.seq FROM transfers t WHERE t.kind = 'joined' AND (t.debit_after_micros <> 0 OR NOT EXISTS"
      " (SELECT 1 FROM wallets w WHERE t.debit = w.address || ':available' AND t.credit = w.agent_id || ':available'))"),
     ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
-     "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address"
+     "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address AND w.network = r.counts_on"
      " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"
      " WHERE coalesce(k.amount_micros, 0) <> r.granted_micros OR (w.role = 'linked') <> (r.withheld IS 'linked')"
-     " OR (r.granted_micros > 0 AND r.credit_id <> 'mint:' || r.address)"),
+     " OR (r.granted_micros > 0 AND r.credit_id NOT IN ('mint:' || r.address,"
+     " 'mint:' || coalesce(nullif(r.counts_on, ''), '*') || '/' || r.address))"),
     ("grant", "was granted for a wallet that never registered",
      "SELECT k.id FROM credits k WHERE substr(k.id, 1, 5) = 'mint:'"
      " AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.credit_id = k.id)"),
     ("allowance", "is drawn by more or less than was signed for",
      "SELECT a.address FROM allowances a WHERE a.drawn_micros <> (SELECT coalesce(sum(CASE c.state"
      " WHEN 'held' THEN c.held_micros WHEN 'released' THEN 0 WHEN 'unpaid' THEN 0 ELSE c.captured_micros END), 0)"
-     " FROM charges c WHERE c.payer = a.address AND c.source = 'signature' AND c.created_ms > a.since_ms)"),
+     " FROM charges c WHERE c.payer = a.address AND c.source = 'signature' AND c.created_ms > a.since_ms"
+     " AND (a.network = '' OR c.asset LIKE a.network || '/%'))"),
+    ("allowance", "was stated for what is no agent's wallet there",
+     "SELECT a.address FROM allowances a WHERE NOT EXISTS"
+     " (SELECT 1 FROM wallets w WHERE w.address = a.address AND w.network IN ('', a.network))"),
     ("usage", "was made with another agent's key",
      "SELECT c.id FROM charges c JOIN usage_keys k ON k.id = c.key_id WHERE k.agent_id IS NOT c.agent_id"),
     ("usage", "was held after its key was revoked",

@@ -278,8 +278,8 @@ def _from_wallet(
     # A ceiling is collected when the work is done: time enough to pull the payment, again and again.
     if charge.metered and buys is None and (owed := find_owed(tx, claim.payer)) is not None:
         return Owing(owed)
-    allowance = allowances.find(tx, claim.payer)
-    if allowance is not None and not allowance.covers(charge.held_micros):
+    allowance = allowances.exceeded(tx, claim.payer, claim.network, charge.held_micros)
+    if allowance is not None:
         return BeyondAllowance(allowance)
     if claim.by_permit and payments.rests_on_permit(tx, claim.payer, charge.asset):
         return PermitInUse()
@@ -337,7 +337,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
         usage_keys.reserve(tx, work.key_id, charge.held_micros)
     if claim is not None:
         payments.claim(tx, claim, charge)
-        allowances.draw(tx, claim.payer, charge.held_micros)
+        allowances.draw(tx, claim.payer, claim.network, charge.held_micros)
     if key is not None:
         tx.execute(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, charge_id, at_ms)"

@@ -20,6 +20,10 @@ HAS_LOG = (
     "SELECT 1 FROM deposits d WHERE d.network = :network AND d.transaction_hash = :hash AND d.log_index = :log_index"
     " AND d.state IN ('seen', 'credited') AND d.source = 'transfer'"
 )
+_LINKED = (
+    "WHERE d.state = 'seen' AND EXISTS"
+    " (SELECT 1 FROM wallets w WHERE w.address = d.sender AND w.network IN ('', d.network)) ORDER BY d.sender"
+)
 _SELECT = """
 SELECT d.id, d.source, d.network, d.token, d.amount_micros, d.state, d.party, d.bonus_micros, d.sender,
   d.transaction_hash, d.log_index, d.block, d.block_hash, d.amount_atomic, d.settlement_id, d.seen_ms, d.credited_ms,
@@ -57,7 +61,7 @@ def arrived(tx: Tx, arrival: Arrival, deposit_id: str, match: Match | None) -> D
             return None
         _see(tx, arrival, deposit_id)
         view = _load(tx, deposit_id)
-    wallet = wallets.find(tx, arrival.sender)
+    wallet = wallets.find(tx, arrival.sender, arrival.network)
     if view.deposit.state is State.SEEN and wallet is not None:
         view = _credit(tx, view, wallet.agent_id, match)
     return view
@@ -73,8 +77,12 @@ def claimed(
     ((status,),) = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": agent_id})
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    own = {wallet.address for wallet in wallets.of_agent(tx, agent_id)}
-    mine = [pair for pair in zip(arrivals, deposit_ids, strict=True) if pair[0].sender in own]
+    own = {(wallet.address, wallet.network) for wallet in wallets.of_agent(tx, agent_id)}
+    mine = [
+        pair
+        for pair in zip(arrivals, deposit_ids, strict=True)
+        if not own.isdisjoint(((pair[0].sender, pair[0].network), (pair[0].sender, wallets.EVERYWHERE)))
+    ]
     if not mine:
         raise Problem(
             Code.SENDER_NOT_LINKED,
@@ -122,15 +130,14 @@ def news(tx: Tx, arrivals: Sequence[Arrival]) -> list[Arrival]:
 
 
 def any_linked_since(tx: Tx) -> bool:
-    return bool(tx.execute("SELECT 1 FROM deposits d JOIN wallets w ON w.address = d.sender WHERE d.state = 'seen'"))
+    return bool(_many(tx, _LINKED + " LIMIT 1", {}))
 
 
 def linked_since(tx: Tx, match: Match | None) -> list[DepositView]:
     """Credits what was nobody's, and whose sender's wallet has been linked since."""
-    found = _many(tx, "JOIN wallets w ON w.address = d.sender WHERE d.state = 'seen' ORDER BY d.sender", {})
     credited = []
-    for view in found:
-        wallet = wallets.find(tx, view.sender)
+    for view in _many(tx, _LINKED, {}):
+        wallet = wallets.find(tx, view.sender, view.network)
         assert wallet is not None, "it was joined"
         credited.append(_credit(tx, view, wallet.agent_id, match))
     return credited

@@ -45,10 +45,12 @@ class Prepaid:
         return is_wallet(self.party)
 
 
-def refuse(tx: Tx, payer: str, agent: Principal | None, scopes: tuple[str, ...], call_micros: int) -> Capped | None:
+def refuse(
+    tx: Tx, payer: str, network: str, agent: Principal | None, scopes: tuple[str, ...], call_micros: int
+) -> Capped | None:
     """Why the call could not be held once its top-up has come: asked before anything is taken. The hold asks again.
     Raises Problem AGENT_FROZEN, BALANCE_TOO_LOW for an account that owes, SCOPE_DENIED."""
-    party = agent.agent_id if agent is not None else holder(tx, payer)
+    party = agent.agent_id if agent is not None else holder(tx, payer, network)
     if agent is None and not is_wallet(party):
         ((status,),) = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": party})
         if status != Status.ACTIVE:
@@ -94,9 +96,10 @@ def hold(tx: Tx, charge: Charge, work: Work) -> Held | Short | Capped | NotCome 
     return outcome
 
 
-def holder(tx: Tx, party: str) -> str:
-    """On whose account the money of this party is: its own, or of a wallet its agent's."""
-    return (wallets.owner(tx, party) if is_wallet(party) else None) or party
+def holder(tx: Tx, party: str, network: str = wallets.EVERYWHERE) -> str:
+    """On whose account the money of this party is, once it has also paid on this network: its own, or of a wallet its
+    agent's."""
+    return (wallets.owner(tx, party, network) if is_wallet(party) else None) or party
 
 
 def look(tx: Tx, topup_id: str) -> Prepaid:

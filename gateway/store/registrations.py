@@ -13,7 +13,7 @@ from gateway.core.grant import Policy, Withheld, withheld
 from gateway.core.transfer import Kind
 from gateway.store import actions, agents, allowances, charges, ledger, wallets
 from gateway.store.database import Tx
-from gateway.store.wallets import Role
+from gateway.store.wallets import EVERYWHERE, Role
 
 DAY_MS = 86_400_000
 LATELY_MS = 30 * DAY_MS
@@ -40,6 +40,11 @@ class Proof:
     """Above 0 with the signature that states it."""
     allowance_signature: bytes = b""
 
+    @property
+    def counts_on(self) -> str:
+        """A network, or EVERYWHERE: see gateway/store/wallets.py."""
+        return self.network if self.contract else EVERYWHERE
+
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
@@ -59,6 +64,8 @@ class Funds:
     holds_micros: int
     senders: Mapping[str, int] | None
     """Micros that came lately, by the address they came from, in lower case; None where that is not known."""
+    others_micros: int = 0
+    """That came from further ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +88,6 @@ class Standing:
 
     used: bool
     """The nonce."""
-    agent_id: str | None
-    """Whose the wallet is."""
     given_micros: int
     """Grants of the last 24 hours."""
 
@@ -94,10 +99,14 @@ def nonce_key(tx: Tx, fresh: bytes) -> bytes:
     return bytes(key)
 
 
-def standing(tx: Tx, address: str, nonce: str) -> Standing:
+def standing(tx: Tx, nonce: str) -> Standing:
     used = bool(tx.execute("SELECT 1 FROM used_nonces WHERE nonce = :nonce", {"nonce": nonce}))
-    wallet = wallets.find(tx, address)
-    return Standing(used, wallet.agent_id if wallet else None, granted_lately(tx))
+    return Standing(used, granted_lately(tx))
+
+
+def is_known(tx: Tx, proof: Proof) -> bool:
+    """Whether the wallet belongs to an agent, where it has proven itself."""
+    return wallets.find(tx, proof.address, proof.counts_on) is not None
 
 
 def granted_lately(tx: Tx) -> int:
@@ -111,7 +120,7 @@ def granted_lately(tx: Tx) -> int:
 
 def sign_in(tx: Tx, proof: Proof) -> Registered | None:
     """For a known wallet: whose it is, and its allowance where it states one. None: the nonce was used before."""
-    wallet = wallets.find(tx, proof.address)
+    wallet = wallets.find(tx, proof.address, proof.counts_on)
     if wallet is None:
         raise AssertionError("wallets stay with their agent")
     if not _use(tx, proof):
@@ -123,7 +132,7 @@ def sign_in(tx: Tx, proof: Proof) -> Registered | None:
 def register(tx: Tx, proof: Proof, newcomer: Newcomer, funds: Funds, policy: Policy) -> Registered | None:
     """An agent for this wallet, with what it is granted and what was on the wallet's account; or, somebody was faster,
     as sign_in. None: the nonce was used before."""
-    if wallets.find(tx, proof.address) is not None:
+    if is_known(tx, proof):
         return sign_in(tx, proof)
     if not _use(tx, proof):
         return None
@@ -131,15 +140,16 @@ def register(tx: Tx, proof: Proof, newcomer: Newcomer, funds: Funds, policy: Pol
     agents.add_token(
         tx, newcomer.token_id, newcomer.agent_id, TokenKind.ADMIN, newcomer.token_hash, newcomer.token_hint
     )
-    wallets.add(tx, proof.address, newcomer.agent_id, Role.MINT)
+    wallets.add(tx, proof.address, newcomer.agent_id, Role.MINT, proof.counts_on)
     why_not = withheld(
         policy,
         given_micros=granted_lately(tx),
         holds_micros=funds.holds_micros,
-        shared_micros=None if funds.senders is None else _shared(tx, proof.address, funds.senders),
+        shared_micros=None if funds.senders is None else _shared(tx, proof, funds.senders),
+        unseen_micros=funds.others_micros,
     )
     granted = 0 if why_not else policy.grant_micros
-    credit_id = f"mint:{proof.address}" if granted else None
+    credit_id = f"mint:{proof.counts_on or '*'}/{proof.address}" if granted else None
     if credit_id:
         agents.credit(tx, newcomer.agent_id, granted, Kind.GRANT, "for registering a wallet", credit_id)
     _note(tx, proof, newcomer.agent_id, granted, credit_id, why_not)
@@ -152,7 +162,7 @@ def link(tx: Tx, proof: Proof, agent_id: str, bearer_id: str) -> bool | NotLinke
     """Puts the wallet beside the agent's others, and what was on its account on the agent's. True: just now; False: it
     was linked before; None: the nonce was used before. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     charges.require_standing(tx, agent_id, bearer_id)
-    wallet = wallets.find(tx, proof.address)
+    wallet = wallets.find(tx, proof.address, proof.counts_on)
     if wallet is not None and wallet.agent_id != agent_id:
         return NotLinked.TAKEN
     if wallet is None and len(wallets.of_agent(tx, agent_id)) >= WALLETS_MAX:
@@ -160,7 +170,7 @@ def link(tx: Tx, proof: Proof, agent_id: str, bearer_id: str) -> bool | NotLinke
     if not _use(tx, proof):
         return None
     if wallet is None:
-        wallets.add(tx, proof.address, agent_id, Role.LINKED)
+        wallets.add(tx, proof.address, agent_id, Role.LINKED, proof.counts_on)
         _note(tx, proof, agent_id, 0, None, Withheld.LINKED)
         ledger.pass_on(tx, proof.address)
     _state(tx, proof)
@@ -179,11 +189,11 @@ def _use(tx: Tx, proof: Proof) -> bool:
     )
 
 
-def _shared(tx: Tx, address: str, senders: Mapping[str, int]) -> int:
+def _shared(tx: Tx, proof: Proof, senders: Mapping[str, int]) -> int:
     """What came from wallets that were registered lately."""
     shared = 0
     for sender, micros in senders.items():
-        wallet = wallets.find(tx, sender) if sender != address else None
+        wallet = wallets.find(tx, sender, proof.network) if sender != proof.address else None
         if wallet is not None and wallet.at_ms > tx.now_ms - LATELY_MS:
             shared += micros
     return shared
@@ -191,11 +201,12 @@ def _shared(tx: Tx, address: str, senders: Mapping[str, int]) -> int:
 
 def _note(tx: Tx, proof: Proof, agent_id: str, granted: int, credit_id: str | None, why_not: Withheld | None) -> None:
     tx.execute(
-        "INSERT INTO registrations (address, network, contract, granted_micros, credit_id, withheld, at_ms)"
-        " VALUES (:address, :network, :contract, :granted, :credit_id, :withheld, :now_ms)",
+        "INSERT INTO registrations (address, network, contract, counts_on, granted_micros, credit_id, withheld, at_ms)"
+        " VALUES (:address, :network, :contract, :counts_on, :granted, :credit_id, :withheld, :now_ms)",
         {
-            "address": proof.address, "network": proof.network, "contract": int(proof.contract), "granted": granted,
-            "credit_id": credit_id, "withheld": why_not, "now_ms": tx.now_ms,
+            "address": proof.address, "network": proof.network, "contract": int(proof.contract),
+            "counts_on": proof.counts_on, "granted": granted, "credit_id": credit_id, "withheld": why_not,
+            "now_ms": tx.now_ms,
         },
     )  # fmt: skip
     what = "link_wallet" if why_not is Withheld.LINKED else "register_wallet"
@@ -204,7 +215,9 @@ def _note(tx: Tx, proof: Proof, agent_id: str, granted: int, credit_id: str | No
 
 def _state(tx: Tx, proof: Proof) -> None:
     if proof.allowance_micros:
-        allowances.state(tx, proof.address, proof.allowance_micros, proof.nonce, proof.allowance_signature)
+        allowances.state(
+            tx, proof.address, proof.counts_on, proof.allowance_micros, proof.nonce, proof.allowance_signature
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +234,15 @@ class Shown:
 
 def shown(tx: Tx, agent_id: str) -> list[Shown]:
     """The agent's wallets, the oldest first."""
-    networks: dict[str, str] = dict(
-        tx.execute(
-            "SELECT r.address, r.network FROM wallets w JOIN registrations r ON r.address = w.address"
-            " WHERE w.agent_id = :agent_id",
+    proven = {
+        (address, counts_on): str(network)
+        for address, counts_on, network in tx.execute(
+            "SELECT r.address, r.counts_on, r.network FROM wallets w"
+            " JOIN registrations r ON r.address = w.address AND r.counts_on = w.network WHERE w.agent_id = :agent_id",
             {"agent_id": agent_id},
         )
-    )
+    }
     return [
-        Shown(w.address, w.role, w.at_ms, networks.get(w.address), allowances.find(tx, w.address))
+        Shown(w.address, w.role, w.at_ms, proven.get((w.address, w.network)), allowances.find(tx, w.address, w.network))
         for w in wallets.of_agent(tx, agent_id)
     ]

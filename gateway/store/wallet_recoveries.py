@@ -38,9 +38,10 @@ class Recovered:
     """Those that still do."""
 
 
-def standing(tx: Tx, address: str, key_id: int) -> Standing:
-    """The same questions for every wallet, known or not. `key_id`: of the key that leads are hashed with."""
-    wallet = wallets.find(tx, address)
+def standing(tx: Tx, address: str, network: str, key_id: int) -> Standing:
+    """The same questions for every wallet, known or not. `network`: that the transfer is made on; `key_id`: of the key
+    that leads are hashed with."""
+    wallet = wallets.find(tx, address, network)
     agent_id = wallet.agent_id if wallet is not None else ""
     rows = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": agent_id})
     has_asked = leads.any_of(tx, agent_id, key_id)
@@ -64,9 +65,6 @@ def complete(
     ((status,),) = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": agent_id})
     if status != Status.ACTIVE:
         raise Problem(Code.AGENT_FROZEN, "this agent is frozen; ask the operator")
-    wallet = wallets.find(tx, address)
-    if wallet is None or wallet.agent_id != agent_id or wallet.role is not Role.MINT:
-        raise AssertionError("a wallet stays with its agent")
     if is_done(tx, id_hash):
         raise used()
     _prove(tx, id_hash, address, agent_id, deposit_id)
@@ -105,6 +103,9 @@ def _prove(tx: Tx, id_hash: bytes, address: str, agent_id: str, deposit_id: str)
         raise Problem(
             Code.TRANSACTION_NOT_FOUND, "the chain has taken this transaction back: wait for it", retry_after_s=5
         )
+    wallet = wallets.find(tx, address, deposit.network)
+    if wallet is None or wallet.agent_id != agent_id or wallet.role is not Role.MINT:
+        raise AssertionError("a wallet stays with its agent")
     rows = tx.execute(
         "SELECT id_hash FROM wallet_recoveries WHERE deposit_id = :deposit_id", {"deposit_id": deposit_id}
     )

@@ -26,3 +26,18 @@ def test_f109_who_is_given_something(
     policy: Policy, given: int, holds: int, shared: int | None, why_not: Withheld | None
 ) -> None:
     assert withheld(policy, given_micros=given, holds_micros=holds, shared_micros=shared) is why_not
+
+
+@pytest.mark.parametrize(
+    ("holds", "shared", "unseen", "why_not"),
+    [
+        (150, 0, 50, None),
+        (150, 0, 51, Withheld.UNKNOWN),
+        (150, 20, 31, Withheld.UNKNOWN),
+        (150, 20, 30, None),
+        (150, 51, 500, Withheld.SHARED),
+    ],
+)
+def test_f109_what_nobody_has_looked_at(holds: int, shared: int, unseen: int, why_not: Withheld | None) -> None:
+    told = withheld(POLICY, given_micros=0, holds_micros=holds, shared_micros=shared, unseen_micros=unseen)
+    assert told is why_not

@@ -95,6 +95,12 @@ def calldata(signature: str, *values: object) -> str:
     return "0x" + (selector + encode(types.split(",") if types else [], list(values))).hex()
 
 
+def aggregate3(calls: list[tuple[str, bool, bytes]]) -> str:
+    """Multicall3's: (contract, whether it may fail, calldata) each, in one transaction."""
+    selector = function_signature_to_4byte_selector("aggregate3((address,bool,bytes)[])")
+    return "0x" + (selector + encode(["(address,bool,bytes)[]"], [calls])).hex()
+
+
 class Chain:
     def __init__(self, process: subprocess.Popen[bytes] | None, port: int) -> None:
         self._process = process

@@ -17,17 +17,18 @@ from typing import Any
 import orjson
 import pytest
 from eth_account import Account
-from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, calldata
+from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, aggregate3, calldata
 from rigs.gate import Gate, Json, Reply, header
 from rigs.newcomer import Newcomer, ask
 from rigs.payer import Payer, echoing
-from rigs.rpc import RpcProxy, error, refuse, stale
+from rigs.rpc import Answers, Behaviour, Calls, RpcProxy, error, refuse, stale
 from rigs.running import eventually, relayed
 from rigs.wire import withheld
 
 from gateway.core.deposit import State
 from gateway.core.money import format_usd
 from gateway.settlement.protocol import Unknown
+from gateway.settlement.rpc import ANSWER_BYTES_MAX
 from gateway.store import agents, deposits, wallets
 from gateway.store.database import Tx
 from gateway.store.owners import FileLock
@@ -273,14 +274,6 @@ async def test_f112_several_transfers_in_one_transaction_each_once(tmp_path: Pat
         assert len(await at.listed()) == 4
 
 
-def aggregate3(calls: list[tuple[str, bool, bytes]]) -> str:
-    from eth_abi import encode
-    from eth_utils import function_signature_to_4byte_selector
-
-    selector = function_signature_to_4byte_selector("aggregate3((address,bool,bytes)[])")
-    return "0x" + (selector + encode(["(address,bool,bytes)[]"], [calls])).hex()
-
-
 async def test_the_watcher_credits_by_itself(tmp_path: Path, chain: Chain) -> None:
     """What linked wallets send, at depth; what nobody's does is the operator's affair until its wallet is linked."""
     async with bank(tmp_path, chain, toml="confirmations = 3\n") as at:
@@ -456,9 +449,10 @@ async def test_the_watcher_survives_its_node(tmp_path: Path, chain: Chain) -> No
             assert isinstance(await at.look(), Unknown)
             assert (await at.claim(token, sent)).json["code"] == "SETTLEMENT_UNAVAILABLE"
             rule.times = 0
-        proxy.on("eth_getLogs", error(-32005, "query returned more than 10000 results"), times=2)
+        rule = proxy.on("eth_getLogs", error(-32005, "query returned more than 10000 results"))
         for _ in range(2):
             assert isinstance(await at.look(), Unknown)
+        rule.times = 0
         proxy.on("*", stale(4), times=40)
         await at.look()
         proxy.heal()
@@ -499,6 +493,97 @@ async def test_f112_four_sources_at_once(tmp_path: Path, chain: Chain) -> None:
         await eventually(all_there)
         assert (await at.balance(ann)).available == (1 + 2 + 3 + 4 + 5 + 6 + 3 * 2) * USD
         assert len(await at.listed()) == 9
+
+
+LOGGING_CODE = "0x" + "6000355b801560155760006000a0600190036003565b00"
+"""A contract that writes as many empty logs as it is told by the word it is called with."""
+
+
+def send_loudly(at: Bank, payer: Payer, micros: int) -> str:
+    """A transfer in a transaction whose receipt no node's answer can hold."""
+    loud = "0x" + "10" * 20
+    at.chain.rpc("anvil_setCode", loud, LOGGING_CODE)
+    at.chain.do(payer.address, USDC, "approve(address,uint256)", MULTICALL3, 10**12)
+    transfer = bytes.fromhex(calldata(TRANSFER_FROM, payer.address, at.address, micros)[2:])
+    calls = [(loud, False, (26_000).to_bytes(32, "big")), (USDC, False, transfer)]
+    sent = at.chain.send(payer.address, MULTICALL3, aggregate3(calls), gas=hex(28_000_000))
+    receipt = at.chain.mined(sent)
+    assert receipt["status"] == "0x1"
+    assert len(orjson.dumps(receipt)) > ANSWER_BYTES_MAX
+    return sent
+
+
+async def test_f112_one_loud_transaction_ends_nobodys_look_after(tmp_path: Path, chain: Chain) -> None:
+    """F-112: a receipt beyond all measure, of a stranger's deposit: all of them are looked after, his as well."""
+    async with bank(tmp_path, chain) as at:
+        (eve, _), (hal, _) = await at.agent(IDA), await at.agent(HAL)
+        await at.look()
+        send_loudly(at, IDA, USD)
+        chain.mine(2)
+        at.send(HAL, 5 * USD)
+        assert await at.look() is None
+        assert ((await at.balance(eve)).available, (await at.balance(hal)).available) == (USD, 5 * USD)
+        assert await at.look() is None, "nothing of it is unknown"
+        chain.reorganise(9)
+        chain.mine(1)
+        assert await at.look() is None
+        assert ((await at.balance(eve)).available, (await at.balance(hal)).available) == (0, 0)
+        assert [view.deposit.state for view in await at.listed()] == [State.WITHDRAWN] * 2
+
+
+async def test_f112_what_cannot_be_looked_at_is_unknown_alone(tmp_path: Path, chain: Chain) -> None:
+    """F-112: neither the logs of its block nor its transaction can be had. The others are withdrawn all the same, and
+    it is as well as soon as somebody can see."""
+
+    def of_ida(method: str, sent: str, place: str) -> Behaviour:
+        async def behave(proxy: RpcProxy, calls: Calls) -> Answers:
+            def hidden(call: Json) -> bool:
+                in_logs = call["method"] == "eth_getLogs" and call["params"][0]["fromBlock"] == place
+                return in_logs or (call["method"] == method and call["params"][0] == sent)
+
+            return 500 if any(hidden(call) for call in calls) else await proxy.forward(calls)
+
+        return behave
+
+    async with RpcProxy(chain.url) as proxy, bank(tmp_path, chain, rpc=proxy.url) as at:
+        (ida, _), (hal, _) = await at.agent(IDA), await at.agent(HAL)
+        await at.look()
+        sent = at.send(IDA, USD, blocks=0)
+        place = hex(chain.height)
+        at.send(HAL, 5 * USD)
+        assert await at.look() is None
+        proxy.on("*", of_ida("eth_getTransactionByHash", sent, place))
+        unsure = await at.look()
+        assert isinstance(unsure, Unknown)
+        assert "HTTP 500" in unsure.message
+        chain.reorganise(7)
+        chain.mine(1)
+        assert isinstance(await at.look(), Unknown)
+        assert ((await at.balance(ida)).available, (await at.balance(hal)).available) == (USD, 0)
+        proxy.heal()
+        assert await at.look() is None
+        assert (await at.balance(ida)).available == 0
+
+
+async def test_f112_a_deposit_in_another_block_is_the_same(tmp_path: Path, chain: Chain) -> None:
+    """F-112: a reorganisation that puts the very transfer elsewhere takes nothing from anybody."""
+    async with bank(tmp_path, chain) as at:
+        hal, _ = await at.agent(HAL)
+        await at.look()
+        sent = at.send(HAL, 5 * USD, blocks=0)
+        was = chain.rpc("eth_getTransactionByHash", sent)
+        chain.mine(5)
+        assert await at.look() is None
+        (before,) = await at.listed()
+        chain.reorganise(6)
+        chain.mine(2)
+        the_same = {name: was[name] for name in ("nonce", "gas", "maxPriorityFeePerGas", "maxFeePerGas")}
+        assert chain.send(HAL.address, USDC, was["input"], **the_same) == sent
+        chain.mine(6)
+        assert await at.look() is None
+        (after,) = await at.listed()
+        assert (after.deposit.state, after.block == before.block) == (State.CREDITED, False)
+        assert (await at.balance(hal)).available == 5 * USD
 
 
 async def test_one_process_watches(tmp_path: Path, chain: Chain) -> None:

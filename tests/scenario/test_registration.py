@@ -4,7 +4,7 @@ import asyncio
 import io
 import time
 import tomllib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from gateway.edge import logs
 from gateway.edge.server import serving
 from gateway.flows.registration import ASKING_MAX, WAITING_MAX
 from gateway.settings import parse
-from gateway.settlement.protocol import Holding, SignedText, Unknown
+from gateway.settlement.protocol import SENDERS_MAX, Holding, Senders, SignedText, Unknown
 from gateway.settlement.sandbox import Sandbox, Weather
 from gateway.store import actions, agents, registrations
 
@@ -57,7 +57,7 @@ class Watched(Sandbox):
         self.asked.append("holding")
         return await super().holding(network, wallet)
 
-    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Senders | Unknown:
         self.asked.append("senders")
         return await super().senders(network, wallet, holding)
 
@@ -478,7 +478,7 @@ async def test_f121_a_crowd_waits_for_itself(tmp_path: Path, clock: Clock) -> No
 
 
 class Forgetful(Watched):
-    async def senders(self, network: str, wallet: str, holding: Holding) -> Mapping[str, int] | Unknown:
+    async def senders(self, network: str, wallet: str, holding: Holding) -> Senders | Unknown:
         return Unknown("the node keeps no logs")
 
 
@@ -585,6 +585,23 @@ async def test_f109_dust_takes_nothing_from_a_stranger(gate: Gate) -> None:
     gate.sandbox.send(griefer.address, victim.address, 1)
     gate.sandbox.send(griefer.address, sharer.address, 2)
     assert (await victim.register()).json["grant_withheld"] is None
+    assert (await sharer.register()).json["grant_withheld"]["reason"] == "shared_funds"
+
+
+async def test_f109_a_crowd_of_senders_takes_nothing_from_a_stranger(gate: Gate) -> None:
+    """Nothing at all or dust of a thousand, or money of his own beside that of many: those count who have sent most."""
+    holder = rich(gate, 500)
+    assert (await holder.register()).status == 201
+    victim, rich_one, sharer = rich(gate), rich(gate), rich(gate, 0.5)
+    for place in range(2 * SENDERS_MAX):
+        sender = f"0x{place + 1:040x}"
+        gate.sandbox.fund(sender, 2 * DOLLAR)
+        gate.sandbox.send(sender, victim.address, place % 2)
+        gate.sandbox.send(sender, rich_one.address, DOLLAR)
+        gate.sandbox.send(sender, sharer.address, 1)
+    gate.sandbox.send(holder.address, sharer.address, DOLLAR)
+    assert (await victim.register()).json["grant_withheld"] is None
+    assert (await rich_one.register()).json["grant_withheld"] is None
     assert (await sharer.register()).json["grant_withheld"]["reason"] == "shared_funds"
 
 

@@ -6,17 +6,17 @@ from typing import Any
 import aiohttp
 import pytest
 from eth_account import Account
-from rigs.chain import CHAIN_ID, PAYER_KEYS, USDC, Chain
+from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, aggregate3, calldata
 from rigs.payer import Payer
 from rigs.rpc import Calls, RpcProxy
 from rigs.till import NETWORK_HERE, PAY_TO
 
 from gateway.core.networks import SANDBOX
 from gateway.settlement.onchain import LOG_BLOCKS_MAX
-from gateway.settlement.protocol import Holding, SignedText, Unknown, Wallets
+from gateway.settlement.protocol import SENDERS_MAX, Holding, Senders, SignedText, Unknown, Wallets
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox, Weather
-from gateway.settlement.wallets import SENDERS_MAX, ChainWallets
+from gateway.settlement.wallets import ChainWallets
 
 DOLLAR = 1_000_000
 Send = Callable[[str, str, int], None]
@@ -41,7 +41,7 @@ async def the_same(wallets: Wallets, network: str, give: Callable[[str, int], No
     assert isinstance(holding, Holding)
     assert holding.micros == DOLLAR + 5
     senders = await wallets.senders(network, bob, holding)
-    assert senders == {ann.lower(): DOLLAR + 5}
+    assert senders == Senders({ann.lower(): DOLLAR + 5}, 0)
     empty = await wallets.holding(network, Account.create().address)
     assert isinstance(empty, Holding)
     assert empty.micros == 0
@@ -72,21 +72,40 @@ async def test_f109_what_came_long_ago_is_not_looked_at(wallets: ChainWallets, c
     chain.mine(LOG_BLOCKS_MAX - 1)
     holding = await wallets.holding(NETWORK_HERE.id, receiver)
     assert isinstance(holding, Holding)
-    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == {payer.lower(): DOLLAR}
+    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == Senders({payer.lower(): DOLLAR}, 0)
     chain.mine()
     holding = await wallets.holding(NETWORK_HERE.id, receiver)
     assert isinstance(holding, Holding)
-    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == {}
+    assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == Senders({}, 0)
 
 
-def _log(number: int) -> dict[str, str | list[str]]:
-    sender = "0x" + f"{number:064x}"
-    return {"topics": ["0x" + "00" * 32, sender, "0x" + "00" * 32], "data": "0x" + f"{1:064x}"}
+async def test_f109_a_transaction_without_money_takes_nothing_from_a_stranger(
+    wallets: ChainWallets, chain: Chain
+) -> None:
+    """F-109: anybody may move nothing from anybody to anybody. Those are no senders, however many."""
+    victim, griefer = Account.create().address, Account.create().address
+    chain.mint(victim, 5 * DOLLAR)
+    chain.gas_money(griefer, 10**20)
+    crowd = [f"0x{number:040x}" for number in range(1000, 1001 + SENDERS_MAX)]
+    moves = [calldata("transferFrom(address,address,uint256)", sender, victim, 0) for sender in crowd]
+    calls = [(USDC, False, bytes.fromhex(move[2:])) for move in moves]
+    assert chain.mined(chain.send(griefer, MULTICALL3, aggregate3(calls), gas=hex(20_000_000)))["status"] == "0x1"
+    holding = await wallets.holding(NETWORK_HERE.id, victim)
+    assert isinstance(holding, Holding)
+    found = await wallets.senders(NETWORK_HERE.id, victim, holding)
+    assert isinstance(found, Senders)
+    assert (sum(found.most.values()), found.others_micros) == (5 * DOLLAR, 0)
+    assert not found.most.keys() & set(crowd)
+
+
+def test_f109_of_a_crowd_those_are_told_who_have_sent_most() -> None:
+    came = {f"0x{amount:040x}": amount for amount in range(SENDERS_MAX + 4)}
+    assert Senders.of(came, 6) == Senders({f"0x{n:040x}": n for n in range(4, SENDERS_MAX + 4)}, 1 + 2 + 3)
 
 
 ODD: list[Any] = [
     None, "0x", {}, [1], [{}], [{"topics": [], "data": "0x"}], [{"topics": ["0x", "0x", "0x"], "data": "0x01"}],
-    [{"topics": ["0x", "zz", "0x"], "data": "0x" + "00" * 32}], [_log(number) for number in range(SENDERS_MAX + 1)],
+    [{"topics": ["0x", "zz", "0x"], "data": "0x" + "00" * 32}],
 ]  # fmt: skip
 
 

@@ -149,7 +149,7 @@ class Tree:
         migrate(self._connection, read_migrations(), 0)
         self.now_ms = 1_800_000_000_000
         self.execute("INSERT INTO agents VALUES ('ann', '', 'active', 1)")
-        self.execute(f"INSERT INTO wallets VALUES ('{WALLET}', 'ann', 'mint', 1)")
+        self.execute(f"INSERT INTO wallets VALUES ('{WALLET}', '', 'ann', 'mint', 1)")
         self._left: dict[Place, int] = {}
         self.places = self.steps = 0
 

@@ -114,12 +114,15 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "webhooks forgotten": outbox.forget,
     "webhook secret": lambda tx: outbox.rotate_secret(tx, "ann", "whsec_" + "A" * 43 + "=", 5),
     "webhook secrets": lambda tx: outbox.secrets_of(tx, "ann"),
-    "used nonce": lambda tx: registrations.standing(tx, books.WALLET, "n"),
+    "used nonce": lambda tx: registrations.standing(tx, "n"),
     "register": lambda tx: registrations.register(tx, PROOF, NEWCOMER, FUNDS, Policy(5, 50, 5, once_per_dollar=True)),
     "link": lambda tx: registrations.link(tx, PROOF, "ann", None),
     "wallets": lambda tx: registrations.shown(tx, "ann"),
-    "allowance": lambda tx: allowances.find(tx, books.WALLET),
-    "draw": lambda tx: allowances.draw(tx, books.WALLET, 5),
+    "allowance": lambda tx: (
+        allowances.find(tx, books.WALLET, ""),
+        allowances.exceeded(tx, books.WALLET, books.NETWORK, 5),
+    ),
+    "draw": lambda tx: allowances.draw(tx, books.WALLET, books.NETWORK, 5),
     "authenticate": lambda tx: agents.authenticate(tx, b"x"),
     "hold by a key": lambda tx: charges.hold(
         tx, books.charge("x4", "ann", 5), books.work("ann", bearer_id="tok_1", key_id="key_1"), None, None
@@ -155,7 +158,7 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "leads answered": lambda tx: (leads.any_of(tx, "ann", 1), leads.has(tx, "ann", [bytes(16)])),
     "leads forgotten": leads.forget,
     "leads thinned": lambda tx: leads.thin(tx, "ann"),
-    "recovery": lambda tx: wallet_recoveries.standing(tx, MINTED, 1),
+    "recovery": lambda tx: wallet_recoveries.standing(tx, MINTED, books.NETWORK, 1),
     "recovered": lambda tx: (
         leads.note(tx, "ann", 1, [bytes(16)]),
         wallet_recoveries.complete(

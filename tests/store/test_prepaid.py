@@ -182,7 +182,7 @@ async def own(db: SqliteDatabase, party: str) -> int:
 async def test_refused_before_anything_is_taken(db: SqliteDatabase) -> None:
     def refusal(tx: Tx) -> str:
         try:
-            return str(prepaid.refuse(tx, W, None, (), 300))
+            return str(prepaid.refuse(tx, W, books.NETWORK, None, (), 300))
         except Problem as problem:
             return problem.code.value
 

@@ -12,7 +12,7 @@ from gateway.store import agents, allowances, charges, registrations, settlement
 from gateway.store.database import Tx
 from gateway.store.registrations import Funds, Newcomer, NotLinked, Proof, Registered
 from gateway.store.sqlite import SqliteDatabase
-from gateway.store.wallets import Role
+from gateway.store.wallets import EVERYWHERE, Role
 
 POLICY = Policy(200_000, 500_000, 1_000_000, once_per_dollar=True)
 FUNDS = Funds(1_000_000, {})
@@ -61,7 +61,7 @@ async def test_f123_a_used_nonce_writes_nothing(db: SqliteDatabase) -> None:
 
 async def test_f111_the_ledger_itself_refuses_a_second_grant(db: SqliteDatabase) -> None:
     await db.write(registrations.register, proof(), newcomer(), FUNDS, POLICY)
-    await db.write(agents.credit, "agt_1", 200_000, Kind.GRANT, "again", f"mint:{WALLET}")
+    await db.write(agents.credit, "agt_1", 200_000, Kind.GRANT, "again", f"mint:*/{WALLET}")
     assert (await db.read(agents.balance, "agt_1")).bonus == 200_000
 
 
@@ -76,6 +76,16 @@ async def test_the_budget_is_of_any_24_hours(db: SqliteDatabase, clock: books.Cl
         given.append(done.withheld)
         clock.ms += registrations.DAY_MS // 4
     assert given == [None, None, Withheld.BUDGET, Withheld.BUDGET, None, None]
+
+
+async def test_f109_what_nobody_has_looked_at_is_no_ones_own(db: SqliteDatabase) -> None:
+    for place, (holds, why_not) in enumerate(((1_000_009, Withheld.UNKNOWN), (1_000_010, None))):
+        done = await db.write(
+            registrations.register, proof(f"n{place}", f"0x{place:040x}"), newcomer(f"agt_{place}"),
+            Funds(holds, {}, 10), POLICY,
+        )  # fmt: skip
+        assert done is not None
+        assert done.withheld is why_not
 
 
 async def test_a_wallet_is_linked_to_one_agent(db: SqliteDatabase) -> None:
@@ -102,14 +112,14 @@ async def test_what_an_allowance_counts(db: SqliteDatabase, clock: books.Clock) 
         return await db.write(charges.hold, books.signed(name, micros), books.work(), books.claim(name, micros), None)
 
     async def drawn() -> int:
-        found = await db.read(allowances.find, WALLET)
+        found = await db.read(allowances.find, WALLET, EVERYWHERE)
         assert found is not None
         return found.drawn_micros
 
     await books.agent(db, "ann")
     await db.write(wallets.add, WALLET, "ann", Role.LINKED)
     assert isinstance(await hold("before", 500), charges.Held)
-    await db.write(allowances.state, WALLET, 1000, "n1", b"\1")
+    await db.write(allowances.state, WALLET, EVERYWHERE, 1000, "n1", b"\1")
     clock.ms += 1
     await db.write(charges.record, "before", Event.FAILED)
     assert await drawn() == 0
@@ -128,6 +138,6 @@ async def test_what_an_allowance_counts(db: SqliteDatabase, clock: books.Clock) 
     await db.write(settlements.lost, "stl_2", "it expired")
     assert await drawn() == 100
     with pytest.raises(apsw.ConstraintError):
-        await db.write(allowances.draw, WALLET, 901)
-    await db.write(allowances.state, WALLET, 50, "n2", b"\2")
+        await db.write(allowances.draw, WALLET, books.NETWORK, 901)
+    await db.write(allowances.state, WALLET, EVERYWHERE, 50, "n2", b"\2")
     assert await drawn() == 0

@@ -86,7 +86,7 @@ async def test_wrong_answers_are_the_agents_for_a_day(lost: SqliteDatabase, cloc
     assert [await complete(lost, id, f"dep_000{n}") for n, id in enumerate((ONE, TWO, THREE), 1)] == [
         "RECOVERY_LOCKED"
     ] * 3
-    standing = await lost.read(wallet_recoveries.standing, HAL, KEY.id)
+    standing = await lost.read(wallet_recoveries.standing, HAL, books.NETWORK, KEY.id)
     assert (standing.agent_id, standing.tries_left, standing.locked_until_ms) == ("ann", 0, until)
     assert await lost.read(opening) == ["tok_90", "tok_91", "tok_92"]
     clock.ms = until
@@ -113,7 +113,7 @@ async def test_a_deposit_that_was_taken_back_proves_nothing(lost: SqliteDatabase
 
 async def test_a_frozen_agent_is_not_recovered(lost: SqliteDatabase) -> None:
     await lost.write(agents.set_status, "ann", Status.FROZEN)
-    assert (await lost.read(wallet_recoveries.standing, HAL, KEY.id)).agent_id is None
+    assert (await lost.read(wallet_recoveries.standing, HAL, books.NETWORK, KEY.id)).agent_id is None
     assert await complete(lost) == "AGENT_FROZEN"
     assert await lost.read(opening) == ["tok_90", "tok_91", "tok_92"]
 
@@ -122,7 +122,7 @@ async def test_whose_wallet_it_is(lost: SqliteDatabase) -> None:
     await lost.write(wallets.add, IDA, "ann", wallets.Role.LINKED)
 
     async def agent(address: str, key_id: int = KEY.id) -> str | None:
-        return (await lost.read(wallet_recoveries.standing, address, key_id)).agent_id
+        return (await lost.read(wallet_recoveries.standing, address, books.NETWORK, key_id)).agent_id
 
     assert [await agent(HAL), await agent(IDA), await agent(books.WALLET), await agent(HAL, 5)] == [
         "ann", None, None, None
