@@ -47,6 +47,12 @@ SETTLE = """\
 # "enrich/person" = "before"
 """
 
+PLUGINS = """\
+# What an installed plug-in is told stands in a table with its name, as [plugins.tides]: README.md, "An upstream in
+# forty lines".
+[plugins]
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -98,7 +104,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "settle": SETTLE, "http_upstreams": UPSTREAMS}[name])
+            parts.append({"prices": PRICES, "settle": SETTLE, "plugins": PLUGINS, "http_upstreams": UPSTREAMS}[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)
