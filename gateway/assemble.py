@@ -601,7 +601,8 @@ def chain_wallets(settings: Settings, session: aiohttp.ClientSession) -> ChainWa
             table.id: (table.network, Rpc(session, table.rpc_urls, chain_id=table.network.chain_id))
             for table in settings.networks
             if table.rpc_urls
-        }
+        },
+        looks_back_s=settings.registration.grant_looks_back_hours * 3600,
     )
 
 

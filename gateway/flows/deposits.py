@@ -112,7 +112,10 @@ class Deposits:
             known = await self._db.read(_known, agent_id, chain.network, transaction)
             if known:
                 return known
-            arrivals = self._deep(chain, _in_block(await chain.transaction(transaction)))
+            mined = _in_block(await chain.transaction(transaction))
+            if not mined.arrivals:
+                await self._db.read(_refuse_settlement, chain.network, transaction)
+            arrivals = self._deep(chain, mined)
             write = deposits.claimed if by is None else agents.by_admin(by, deposits.claimed)
             return await self._db.write(write, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
@@ -267,15 +270,20 @@ _NOTHING = {
 def _known(tx: Tx, /, agent_id: str, network: str, transaction: str) -> list[DepositView]:
     """What it was credited before. Raises Problem for what needs no look at the chain."""
     known = deposits.of_transaction(tx, agent_id, network, transaction)
-    if not known and deposits.is_settlement(tx, network, transaction):
-        raise Problem(
-            Code.DEPOSIT_IS_X402_SETTLEMENT, "this transaction has settled an x402 payment, which is credited by itself"
-        )
     if not known and not wallets.of_agent(tx, agent_id):
         raise Problem(
             Code.SENDER_NOT_LINKED, "no wallet is linked to this agent yet: link the one that has sent, then claim"
         )
     return known
+
+
+def _refuse_settlement(tx: Tx, /, network: str, transaction: str) -> None:
+    """Of a transaction with nothing in it for us but what it may have settled; beside that somebody may have sent a
+    deposit in the same one. Raises Problem."""
+    if deposits.is_settlement(tx, network, transaction):
+        raise Problem(
+            Code.DEPOSIT_IS_X402_SETTLEMENT, "this transaction has settled an x402 payment, which is credited by itself"
+        )
 
 
 def _all_arrived(

@@ -604,6 +604,9 @@ class RegistrationTable(Table):
     grant_once_per_dollar: bool = Field(
         True, description="true: no grant where the wallet's money has just come from one that was registered lately"
     )
+    grant_looks_back_hours: int = Field(
+        24, ge=1, le=168, description="hours of the token's transfers that are asked for that, up to 100,000 blocks"
+    )
 
 
 class Settings(Table):

@@ -78,7 +78,9 @@ class ChainArrivals:
             return Unknown(f"the chain cannot be asked: {failure}")
 
     async def between(self, first: int, last: int) -> list[Arrival] | Unknown:
-        def understand(_: Block, answers: list[Answer]) -> list[Arrival]:
+        def understand(head: Block, answers: list[Answer]) -> list[Arrival]:
+            if head.number < last:  # nobody will look at these blocks again
+                raise RpcUnavailable("it has not seen these blocks")
             found = self._arrivals(answers[0], first, last)
             return sorted(found, key=lambda arrival: (arrival.block, arrival.log_index))
 

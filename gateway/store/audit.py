@@ -360,6 +360,8 @@ def _usage(tx: Tx) -> Iterator[Finding]:
                 yield Finding("usage", key_id, f"took {micros} of {cap_micros} in the {cap_period} from day {day} on")
 
 
+_STANDS = """(NOT EXISTS (SELECT 1 FROM settlements s JOIN charges c ON c.id = s.subject
+  WHERE s.id = d.settlement_id AND c.operation <> 'balance/topup/x402'))"""
 _FAILED = "c.state = 'released' AND c.reason IN ('failed', 'expired')"
 _ALIVE = """attempt_settlements l WHERE NOT EXISTS (SELECT 1 FROM closed_nonces n
   WHERE n.network = l.network AND n.key = l.key AND n.nonce = l.nonce)"""
@@ -406,6 +408,14 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("deposit", "is of a settlement that is no top-up, or of another party",
      "SELECT d.id FROM deposits d JOIN settlements s ON s.id = d.settlement_id JOIN charges c ON c.id = s.subject"
      " WHERE s.purpose <> 'topup' OR c.party <> d.party"),
+    ("deposit", "do not add up to what is said of this party's",
+     "SELECT party FROM (SELECT party, standing, bonus_micros FROM deposit_sums UNION ALL"
+     f" SELECT d.party, -{_STANDS}, -d.bonus_micros FROM deposits d WHERE d.state = 'credited' UNION ALL"
+     f" SELECT '*', -{_STANDS}, -d.bonus_micros FROM deposits d WHERE d.state = 'credited')"
+     " GROUP BY party HAVING sum(standing) <> 0 OR sum(bonus_micros) <> 0"),
+    ("deposit", "is nobody's, and was sent by an agent's wallet that nobody will look at",
+     "SELECT d.id FROM deposits d JOIN wallets w ON w.address = d.sender AND w.network IN ('', d.network)"
+     " WHERE d.state = 'seen' AND NOT EXISTS (SELECT 1 FROM linked_senders l WHERE l.address = d.sender)"),
     ("recovery", "and its deposit are not of one agent and its wallet",
      "SELECT d.id FROM wallet_recoveries r JOIN deposits d ON d.id = r.deposit_id"
      " WHERE d.party IS NOT r.agent_id OR d.sender <> r.address OR d.source <> 'transfer' OR d.amount_micros < 1000000"

@@ -16,13 +16,11 @@ from gateway.core.transfer import Part, account
 from gateway.store import actions, ledger, wallets
 from gateway.store.database import Row, Tx
 
+ALL = "*"
+"""Every party together."""
 HAS_LOG = (
     "SELECT 1 FROM deposits d WHERE d.network = :network AND d.transaction_hash = :hash AND d.log_index = :log_index"
     " AND d.state IN ('seen', 'credited') AND d.source = 'transfer'"
-)
-_LINKED = (
-    "WHERE d.state = 'seen' AND EXISTS"
-    " (SELECT 1 FROM wallets w WHERE w.address = d.sender AND w.network IN ('', d.network)) ORDER BY d.sender"
 )
 _SELECT = """
 SELECT d.id, d.source, d.network, d.token, d.amount_micros, d.state, d.party, d.bonus_micros, d.sender,
@@ -100,12 +98,12 @@ def claimed(
 
 def of_transaction(tx: Tx, agent_id: str, network: str, transaction: str) -> list[DepositView]:
     """What this agent has been credited for this transaction, and still stands."""
-    return _many(
+    found = _many(
         tx,
-        "WHERE d.network = :network AND d.transaction_hash = :hash AND d.party = :agent_id"
-        " AND d.state = 'credited' ORDER BY d.log_index",
-        {"network": network, "hash": transaction, "agent_id": agent_id},
+        "WHERE d.network = :network AND d.transaction_hash = :hash AND d.state = 'credited' ORDER BY d.log_index",
+        {"network": network, "hash": transaction},
     )
+    return [view for view in found if view.deposit.party == agent_id]
 
 
 def is_settlement(tx: Tx, network: str, transaction: str, log_index: int | None = None) -> bool:
@@ -130,16 +128,30 @@ def news(tx: Tx, arrivals: Sequence[Arrival]) -> list[Arrival]:
 
 
 def any_linked_since(tx: Tx) -> bool:
-    return bool(_many(tx, _LINKED + " LIMIT 1", {}))
+    return bool(tx.execute("SELECT 1 FROM linked_senders LIMIT 1"))
 
 
-def linked_since(tx: Tx, match: Match | None) -> list[DepositView]:
-    """Credits what was nobody's, and whose sender's wallet has been linked since."""
-    credited = []
-    for view in _many(tx, _LINKED, {}):
-        wallet = wallets.find(tx, view.sender, view.network)
-        assert wallet is not None, "it was joined"
-        credited.append(_credit(tx, view, wallet.agent_id, match))
+def linked_since(tx: Tx, match: Match | None, limit: int = 200) -> list[DepositView]:
+    """Credits what was nobody's, and whose sender's wallet has been linked since; so many at once, the next ones next
+    time."""
+    credited: list[DepositView] = []
+    for address, network in tx.execute("SELECT address, network FROM linked_senders ORDER BY address LIMIT 50"):
+        left = limit - len(credited)
+        found = _many(
+            tx,
+            "WHERE d.sender = :sender AND d.state = 'seen' AND :network IN ('', d.network) ORDER BY d.id LIMIT :limit",
+            {"sender": address, "network": network, "limit": left},
+        )
+        for view in found:
+            wallet = wallets.find(tx, view.sender, view.network)
+            assert wallet is not None, "it was linked"
+            credited.append(_credit(tx, view, wallet.agent_id, match))
+        if len(found) == left:
+            break
+        tx.execute(
+            "DELETE FROM linked_senders WHERE address = :address AND network = :network",
+            {"address": address, "network": network},
+        )
     return credited
 
 
@@ -223,26 +235,16 @@ def of_settlement(tx: Tx, settlement_id: str) -> DepositView | None:
 # the match
 
 
-def matched_micros(tx: Tx, agent_id: str | None = None) -> int:
+def matched_micros(tx: Tx, party: str = ALL) -> int:
     """Bonus of deposits that still stand: of one agent, or of all."""
-    ((micros,),) = tx.execute(
-        "SELECT coalesce(sum(bonus_micros), 0) FROM deposits WHERE party = :agent_id AND state = 'credited'"
-        if agent_id is not None
-        else "SELECT coalesce(sum(bonus_micros), 0) FROM deposits WHERE state = 'credited' AND bonus_micros > 0",
-        {} if agent_id is None else {"agent_id": agent_id},
-    )
-    return int(micros)
+    rows = tx.execute("SELECT bonus_micros FROM deposit_sums WHERE party = :party", {"party": party})
+    return int(rows[0][0]) if rows else 0
 
 
 def standing(tx: Tx, agent_id: str) -> int:
     """How many deposits of this agent still stand; what was paid for a call is none."""
-    ((count,),) = tx.execute(
-        "SELECT count(*) FROM deposits d WHERE d.party = :agent_id AND d.state = 'credited' AND NOT EXISTS (SELECT 1"
-        " FROM settlements s JOIN charges c ON c.id = s.subject"
-        " WHERE s.id = d.settlement_id AND c.operation <> :topup)",
-        {"agent_id": agent_id, "topup": core.TOPUP},
-    )
-    return int(count)
+    rows = tx.execute("SELECT standing FROM deposit_sums WHERE party = :party", {"party": agent_id})
+    return int(rows[0][0]) if rows else 0
 
 
 def _bonus(tx: Tx, view: DepositView, agent_id: str, match: Match | None) -> int:
@@ -259,15 +261,13 @@ def _bonus(tx: Tx, view: DepositView, agent_id: str, match: Match | None) -> int
 
 def _first_credited_ms(tx: Tx, view: DepositView, agent_id: str) -> int:
     """Of the very payment: one that a reorganisation took and that came again is as old as it was."""
-    ((at_ms,),) = tx.execute(
-        "SELECT min(d.credited_ms) FROM deposits d WHERE d.party = :agent_id AND (d.settlement_id = :settlement_id"
-        " OR (d.network = :network AND d.transaction_hash = :hash))",
-        {
-            "agent_id": agent_id, "settlement_id": view.settlement_id, "network": view.network,
-            "hash": view.transaction,
-        },
-    )  # fmt: skip
-    return tx.now_ms if at_ms is None else int(at_ms)
+    rows = tx.execute(
+        "SELECT party, credited_ms FROM deposits WHERE settlement_id = :settlement_id"
+        if view.settlement_id is not None
+        else "SELECT party, credited_ms FROM deposits WHERE network = :network AND transaction_hash = :hash",
+        {"settlement_id": view.settlement_id, "network": view.network, "hash": view.transaction},
+    )
+    return min((int(at_ms) for party, at_ms in rows if party == agent_id), default=tx.now_ms)
 
 
 # looking

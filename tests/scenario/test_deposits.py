@@ -236,14 +236,66 @@ async def test_an_x402_settlement_is_no_deposit(tmp_path: Path, chain: Chain) ->
         assert (await at.balance(agent_id)).available == 2 * USD
 
 
-async def top_up(at: Bank, token: str, payer: Payer, amount: str = "2.00") -> Reply:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    body = orjson.dumps({"amount_usd": amount})
-    path = "/api/v1/balance/topup/x402"
-    required = (await at.gate.send("POST", path, headers=headers, body=body)).offer
+async def test_f112_a_deposit_beside_a_settlement_is_one(tmp_path: Path, chain: Chain) -> None:
+    """F-112: one transaction that settles a payment by x402 and brings a deposit too: each log is one thing."""
+    async with bank(tmp_path, chain) as at:
+        ann, token = await at.agent(HAL)
+        payment = await signed(at, token, HAL)
+        terms = payment["payload"]["authorization"]
+        settle = calldata(
+            "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+            terms["from"], terms["to"], int(terms["value"]), int(terms["validAfter"]), int(terms["validBefore"]),
+            bytes.fromhex(terms["nonce"][2:]), bytes.fromhex(payment["payload"]["signature"][2:]),
+        )  # fmt: skip
+        chain.do(HAL.address, USDC, "approve(address,uint256)", MULTICALL3, 10**12)
+        deposit = calldata(TRANSFER_FROM, HAL.address, at.address, 5 * USD)
+        calls = [(USDC, False, bytes.fromhex(each[2:])) for each in (settle, deposit)]
+
+        async def ready() -> bool:
+            return (await at.gate.send("GET", "/readyz")).status == 200
+
+        await eventually(ready)
+        chain.automine(False)
+        topping_up = asyncio.create_task(hand_in(at, token, payment))
+
+        async def sent_by_us() -> bool:
+            return bool(chain.pool())
+
+        await eventually(sent_by_us)
+        chain.drop_all()
+        sent = chain.send(HAL.address, MULTICALL3, aggregate3(calls))
+        chain.automine(True)
+        chain.mine(6)
+        assert chain.mined(sent)["status"] == "0x1"
+        reply = await topping_up
+        assert (reply.status, reply.json["settlement"]["transaction"]) == (200, sent), reply.body
+        claimed = await at.claim(token, sent)
+        assert (claimed.status, claimed.json["total_usd"]) == (200, "5.000"), claimed.body
+        assert (await at.balance(ann)).available == 7 * USD
+
+
+TOP_UP = "/api/v1/balance/topup/x402"
+TWO_DOLLARS = orjson.dumps({"amount_usd": "2.00"})
+
+
+async def top_up(at: Bank, token: str, payer: Payer) -> Reply:
+    return await hand_in(at, token, await signed(at, token, payer))
+
+
+async def signed(at: Bank, token: str, payer: Payer) -> Json:
+    """A payment of two dollars for the agent's balance."""
+    required = (await at.gate.send("POST", TOP_UP, headers=bearing(token), body=TWO_DOLLARS)).offer
     wanted = next(offer for offer in required["accepts"] if "assetTransferMethod" not in offer["extra"])
-    headers["PAYMENT-SIGNATURE"] = header(echoing(payer.pay(wanted), required))
-    return await at.gate.send("POST", path, headers=headers, body=body)
+    return echoing(payer.pay(wanted), required)
+
+
+async def hand_in(at: Bank, token: str, payment: Json) -> Reply:
+    headers = bearing(token) | {"PAYMENT-SIGNATURE": header(payment)}
+    return await at.gate.send("POST", TOP_UP, headers=headers, body=TWO_DOLLARS)
+
+
+def bearing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
 
 async def test_f112_several_transfers_in_one_transaction_each_once(tmp_path: Path, chain: Chain) -> None:

@@ -1,6 +1,7 @@
 """What a chain says of a wallet that registers: the sandbox and a real chain are asked the same."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -12,24 +13,31 @@ from rigs.rpc import Calls, RpcProxy
 from rigs.till import NETWORK_HERE, PAY_TO
 
 from gateway.core.networks import SANDBOX
-from gateway.settlement.onchain import LOG_BLOCKS_MAX
+from gateway.settlement.onchain import LOG_BLOCKS_MAX, LOG_LOOKS_MAX
 from gateway.settlement.protocol import SENDERS_MAX, Holding, Senders, SignedText, Unknown, Wallets
 from gateway.settlement.rpc import Rpc
 from gateway.settlement.sandbox import Sandbox, Weather
 from gateway.settlement.wallets import ChainWallets
 
 DOLLAR = 1_000_000
+SPAN_BLOCKS = LOG_BLOCKS_MAX + 100
+"""So many are looked back at: a range, and a part of another one."""
 Send = Callable[[str, str, int], None]
 
 
 @pytest.fixture
 def wallets(chain: Chain, http: aiohttp.ClientSession) -> ChainWallets:
-    return ChainWallets({NETWORK_HERE.id: (NETWORK_HERE, Rpc(http, [chain.url], chain_id=CHAIN_ID))})
+    return looking_back(SPAN_BLOCKS, http, chain.url)
 
 
 def through(proxy: RpcProxy, http: aiohttp.ClientSession) -> ChainWallets:
-    rpc = Rpc(http, [proxy.url], chain_id=CHAIN_ID, timeout_s=1)
-    return ChainWallets({NETWORK_HERE.id: (NETWORK_HERE, rpc)})
+    return looking_back(SPAN_BLOCKS, http, proxy.url, timeout_s=1)
+
+
+def looking_back(blocks: int, http: aiohttp.ClientSession, url: str, timeout_s: float = 5) -> ChainWallets:
+    rpc = Rpc(http, [url], chain_id=CHAIN_ID, timeout_s=timeout_s)
+    network = replace(NETWORK_HERE, block_time_s=2.0)
+    return ChainWallets({network.id: (network, rpc)}, looks_back_s=2 * blocks)
 
 
 async def the_same(wallets: Wallets, network: str, give: Callable[[str, int], None], send: Send) -> None:
@@ -69,7 +77,7 @@ async def test_in_the_sandbox() -> None:
 async def test_f109_what_came_long_ago_is_not_looked_at(wallets: ChainWallets, chain: Chain) -> None:
     payer, receiver = Payer(PAYER_KEYS[0]).address, Account.create().address
     chain.do(payer, USDC, "transfer(address,uint256)", receiver, DOLLAR)
-    chain.mine(LOG_BLOCKS_MAX - 1)
+    chain.mine(SPAN_BLOCKS - 1)
     holding = await wallets.holding(NETWORK_HERE.id, receiver)
     assert isinstance(holding, Holding)
     assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == Senders({payer.lower(): DOLLAR}, 0)
@@ -77,6 +85,45 @@ async def test_f109_what_came_long_ago_is_not_looked_at(wallets: ChainWallets, c
     holding = await wallets.holding(NETWORK_HERE.id, receiver)
     assert isinstance(holding, Holding)
     assert await wallets.senders(NETWORK_HERE.id, receiver, holding) == Senders({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "ranges"),
+    [(5, [5]), (LOG_BLOCKS_MAX + 3, [LOG_BLOCKS_MAX, 3]), (10**9, [LOG_BLOCKS_MAX] * LOG_LOOKS_MAX)],
+)
+async def test_f109_what_looking_back_costs_is_bounded(
+    rpcx: RpcProxy, http: aiohttp.ClientSession, blocks: int, ranges: list[int]
+) -> None:
+    """One batch, of ranges that follow on each other and end with the block of the balance, however long a day is."""
+    block = 10**6
+    asked: list[tuple[int, int]] = []
+
+    async def answer(proxy: RpcProxy, calls: Calls) -> Any:
+        of_block = {"number": hex(block), "hash": "0x" + "11" * 32, "timestamp": "0x1"}
+        told = {"eth_chainId": hex(CHAIN_ID), "eth_getBlockByNumber": of_block, "eth_getLogs": []}
+        spans = [call["params"][0] for call in calls if call["method"] == "eth_getLogs"]
+        asked.extend((int(span["fromBlock"], 16), int(span["toBlock"], 16)) for span in spans)
+        return [{"jsonrpc": "2.0", "id": call["id"], "result": told[call["method"]]} for call in calls]
+
+    rpcx.on("*", answer)
+    holding = Holding(NETWORK_HERE.tokens[0], DOLLAR, block)
+    found = await looking_back(blocks, http, rpcx.url).senders(NETWORK_HERE.id, PAY_TO, holding)
+    assert found == Senders({}, 0)
+    assert [last - first + 1 for first, last in asked] == ranges
+    assert [first for first, _ in asked] == [block - sum(ranges) + 1 + sum(ranges[:n]) for n in range(len(ranges))]
+    assert rpcx.requests == 1
+
+
+async def test_a_node_that_has_not_seen_what_came_last_is_not_believed(
+    rpcx: RpcProxy, http: aiohttp.ClientSession, chain: Chain
+) -> None:
+    wallets = through(rpcx, http)
+    holding = await wallets.holding(NETWORK_HERE.id, PAY_TO)
+    assert isinstance(holding, Holding)
+    later = replace(holding, block=holding.block + 1)
+    assert isinstance(await wallets.senders(NETWORK_HERE.id, PAY_TO, later), Unknown)
+    chain.mine()
+    assert isinstance(await wallets.senders(NETWORK_HERE.id, PAY_TO, later), Senders)
 
 
 async def test_f109_a_transaction_without_money_takes_nothing_from_a_stranger(

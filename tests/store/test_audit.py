@@ -137,6 +137,14 @@ BREAKAGES = [
     ("account", "agt_1:available", "UPDATE transfers SET kind = 'credit' WHERE kind = 'joined'"),
     ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
     ("allowance", books.WALLET, "UPDATE wallets SET network = 'eip155:1'"),
+    ("deposit", "ann", "UPDATE deposit_sums SET bonus_micros = 1 WHERE party = 'ann'"),
+    ("deposit", "ann", "DELETE FROM deposit_sums WHERE party = 'ann'"),
+    ("deposit", "*", "UPDATE deposit_sums SET standing = standing - 1 WHERE party = '*'"),
+    ("deposit", "dep_9", "INSERT INTO deposits (id, source, state, network, token, sender, amount_atomic,"
+     " amount_micros, bonus_micros, transaction_hash, log_index, block, block_hash, final, seen_ms)"
+     " SELECT 'dep_9', source, 'seen', network, token, sender, amount_atomic, amount_micros, 0, '0xd9', 0, block,"
+     " block_hash, 0, seen_ms FROM deposits"
+     " WHERE id = 'dep_0001'"),
     ("recovery", "dep_0001", f"UPDATE wallet_recoveries SET address = '{books.WALLET}'"),
     ("recovery", "dep_0001", f"UPDATE deposits SET sender = '{books.WALLET}'"),
     ("recovery", "dep_0001", "UPDATE deposits SET party = 'agt_1'"),

@@ -15,7 +15,7 @@ from gateway.core.errors import Conflict, Problem
 from gateway.core.transfer import Kind
 from gateway.store import deposits, wallets
 from gateway.store.audit import audit
-from gateway.store.sqlite import SqliteDatabase
+from gateway.store.sqlite import SqliteDatabase, read_migrations
 
 HAL, EVE = "0x" + "a1" * 20, "0x" + "e5" * 20
 
@@ -95,6 +95,32 @@ async def test_what_was_nobodys_is_credited_when_its_wallet_is_linked(db: Sqlite
     (view,) = await db.write(deposits.linked_since, match_of("50,1,1000,1000"))
     assert (view.deposit.party, view.deposit.bonus_micros) == ("ann", 250)
     assert await db.write(deposits.linked_since, None) == []
+    assert not await db.read(deposits.any_linked_since)
+
+
+async def test_of_many_that_were_nobodys_so_many_are_credited_at_once(db: SqliteDatabase) -> None:
+    for number in range(7):
+        await play(db, f"arrive t{number}:0 {HAL if number < 5 else EVE} 10 -> seen")
+    await play(db, "arrive t9:0 0x" + "33" * 20 + " 9 -> seen")
+    assert not await db.read(deposits.any_linked_since)
+    await play(db, f"link {HAL} agent=ann -> yes\nlink {EVE} agent=eve -> yes")
+    told = []
+    while await db.read(deposits.any_linked_since):
+        told.append([view.deposit.party for view in await db.write(deposits.linked_since, None, 3)])
+    assert told == [["ann"] * 3, ["ann"] * 2 + ["eve"], ["eve"]]
+
+
+async def test_what_was_nobodys_and_is_gone_is_nobodys_for_good(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        f"""
+        arrive t1:0 {HAL} 500 -> seen
+        link {HAL} agent=ann  -> yes
+        vanish t1:0           -> gone
+        """,
+    )
+    assert await db.write(deposits.linked_since, None) == []
+    assert not await db.read(deposits.any_linked_since)
 
 
 async def test_f112_what_is_taken_back_is_withdrawn_once_and_the_rest_is_owed(db: SqliteDatabase) -> None:
@@ -404,3 +430,30 @@ async def test_the_cursor_goes_forward(db: SqliteDatabase) -> None:
         await db.write(deposits.move_cursor, "eip155:1", "0xa", block)
         assert await db.read(deposits.cursor, "eip155:1", "0xa") == now
     assert await db.read(deposits.cursor, "eip155:1", "0xb") is None
+
+
+async def test_deposits_of_the_version_before_are_summed_up(tmp_path: Path) -> None:
+    """And a wallet that was linked when what it had sent was nobody's gets it still."""
+    before = [migration for migration in read_migrations() if migration.number < 21]
+    async with books.books(tmp_path / "new.db") as db:
+        await play(
+            db,
+            f"""
+            arrive t1:0 {EVE} 70                                -> seen
+            link   {HAL} agent=ann                              -> yes
+            link   {EVE} agent=eve                              -> yes
+            arrive t2:0 {HAL} 100 match=50,1,100,100            -> credited 50  | ann 100, ann.bonus 50, treasury -100, grants -50
+            arrive t3:0 {HAL} 100 match=50,1,100,100            -> credited 50  | ann 200, ann.bonus 100, treasury -200, grants -100
+            vanish t3:0                                         -> withdrawn 50 | ann 100, ann.bonus 50, treasury -100, grants -50
+            sign   p1 {HAL} 30 topup=call agent=ann             -> held         | ann.authorized 30, due -30
+            match  p1 30                                        -> captured
+            prove  p1 30 log=0x5:1                              -> proven       | ann.authorized 0, ann 130, due 0, treasury -130
+            """,  # noqa: E501 a table
+        )
+        rows = await db.read(books.contents)
+    async with books.books(tmp_path / "old.db", migrations=before, clean=False) as db:
+        await db.write(books.fill, rows)
+    async with books.books(tmp_path / "old.db") as db:
+        assert (await db.read(deposits.standing, "ann"), await db.read(deposits.matched_micros, "ann")) == (1, 50)
+        assert await db.read(deposits.matched_micros) == 50
+        assert [view.deposit.party for view in await db.write(deposits.linked_since, None)] == ["eve"]

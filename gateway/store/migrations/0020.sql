@@ -95,3 +95,50 @@ BEGIN
     WHERE address = NEW.payer AND network IN ('', substr(NEW.asset, 1, instr(NEW.asset, '/') - 1))
       AND since_ms < NEW.created_ms;
 END;
+
+-- What deposits come to, told without walking through them: how many stand (what was paid for a call is none), and their
+-- bonus. Of each party, and of all together under '*'. Moved with each deposit, in its own statement.
+CREATE TABLE deposit_sums (
+  party TEXT PRIMARY KEY,
+  standing INTEGER NOT NULL CHECK (standing >= 0),
+  bonus_micros INTEGER NOT NULL CHECK (bonus_micros >= 0)
+) STRICT, WITHOUT ROWID;
+INSERT INTO deposit_sums (party, standing, bonus_micros)
+SELECT d.party, sum(NOT EXISTS (SELECT 1 FROM settlements s JOIN charges c ON c.id = s.subject
+    WHERE s.id = d.settlement_id AND c.operation <> 'balance/topup/x402')), sum(d.bonus_micros)
+FROM deposits d WHERE d.state = 'credited' GROUP BY d.party;
+INSERT INTO deposit_sums (party, standing, bonus_micros)
+SELECT '*', coalesce(sum(standing), 0), coalesce(sum(bonus_micros), 0) FROM deposit_sums;
+
+CREATE TRIGGER deposits_stand AFTER UPDATE OF state ON deposits WHEN OLD.state = 'seen' AND NEW.state = 'credited'
+BEGIN
+  INSERT INTO deposit_sums (party, standing, bonus_micros) VALUES (NEW.party, 0, 0) ON CONFLICT (party) DO NOTHING;
+  UPDATE deposit_sums SET bonus_micros = bonus_micros + NEW.bonus_micros,
+    standing = standing + NOT EXISTS (SELECT 1 FROM settlements s JOIN charges c ON c.id = s.subject
+      WHERE s.id = NEW.settlement_id AND c.operation <> 'balance/topup/x402')
+  WHERE party IN (NEW.party, '*');
+END;
+CREATE TRIGGER deposits_fall AFTER UPDATE OF state ON deposits WHEN OLD.state = 'credited' AND NEW.state = 'withdrawn'
+BEGIN
+  UPDATE deposit_sums SET bonus_micros = bonus_micros - NEW.bonus_micros,
+    standing = standing - NOT EXISTS (SELECT 1 FROM settlements s JOIN charges c ON c.id = s.subject
+      WHERE s.id = NEW.settlement_id AND c.operation <> 'balance/topup/x402')
+  WHERE party IN (NEW.party, '*');
+END;
+DROP INDEX deposits_matched;
+
+-- Wallets that came to an agent while deposits from their address were nobody's: the watcher credits those, and takes
+-- the wallet off. Nobody else's deposits are walked through for it.
+CREATE TABLE linked_senders (
+  address TEXT NOT NULL,
+  network TEXT NOT NULL, -- that the wallet counts on
+  PRIMARY KEY (address, network),
+  FOREIGN KEY (address, network) REFERENCES wallets (address, network)
+) STRICT, WITHOUT ROWID;
+INSERT INTO linked_senders (address, network)
+SELECT w.address, w.network FROM wallets w
+WHERE EXISTS (SELECT 1 FROM deposits d WHERE d.sender = w.address AND d.state = 'seen');
+
+CREATE TRIGGER wallets_have_sent AFTER INSERT ON wallets
+WHEN EXISTS (SELECT 1 FROM deposits d WHERE d.sender = NEW.address AND d.state = 'seen')
+BEGIN INSERT INTO linked_senders (address, network) VALUES (NEW.address, NEW.network); END;
