@@ -8,6 +8,7 @@ Tests call the same function and give what is fake by name: the clock, the entro
 """
 
 import asyncio
+import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -204,7 +205,7 @@ async def assemble(
             alarm=alarms.tell,
         )
         recoverable = recovery_tokens(settings)
-        secret = kept_key(key_file(settings), entropy(KEY_BYTES)) if recoverable else b""
+        secret = kept_key(key_file(settings), entropy(KEY_BYTES))
         fulfilling = Fulfilling(
             offerings=offerings,
             http=http,
@@ -236,6 +237,7 @@ async def assemble(
                 settle_wait_s=settings.settlement.wait_s,
                 result_ttl_ms=settings.store.result_ttl_hours * 3_600_000,
                 token_prefix=settings.service.token_prefix,
+                request_key=hmac.digest(secret, b"requests", "sha256"),
                 anonymous=settings.service.anonymous == "all",
                 concurrent_calls=settings.limits.concurrent_calls,
             ),

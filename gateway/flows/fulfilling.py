@@ -6,9 +6,10 @@ whose answer is stored is never made twice.
 
 import asyncio
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from pydantic import BaseModel
@@ -69,14 +70,17 @@ class Call:
     """That it buys balance, by one of these offers."""
     charge_token: str | None = None
     """Of a call with the same payment before: it proves what a payment that is public proves no more."""
+    request_key: bytes = field(default=b"", repr=False)
+    """What requests are hashed with; flows/purchase.py says it."""
 
     @property
     def request_hash(self) -> bytes:
         """The canonical request: the operation and its validated input, whatever the client's spelling was. What it may
-        cost and whom to tell does not make it another one: the work is the same."""
-        return hashlib.sha256(
-            f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}".encode()
-        ).digest()
+        cost and whom to tell does not make it another one: the work is the same. Charges keep it for good, so it is
+        keyed, by a key that is not in the database: there are only ten billion phone numbers. With another key nothing
+        is a repeat, and what would have been one is refused and never charged."""
+        request = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
+        return hmac.digest(self.request_key, request.encode(), "sha256")
 
     @property
     def fingerprint(self) -> bytes:

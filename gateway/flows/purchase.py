@@ -18,7 +18,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -97,6 +97,8 @@ class Terms:
     settle_wait_s: float = 15.0
     result_ttl_ms: int = 86_400_000
     token_prefix: str = "411"
+    request_key: bytes = field(default=b"", repr=False)
+    """What requests are hashed with: the same in every process of a ledger, and not in it."""
     anonymous: bool = True
     concurrent_calls: int = 1024
     """Calls worked on at once; more are turned away before anything is claimed."""
@@ -139,11 +141,16 @@ class Purchase:
     async def buy(self, call: Call, rider: Rider | None = None) -> Answer:
         """The whole call, with what is to be written beside its hold. Raises Problem; whenever it does, this call was
         charged nothing."""
+        call = self._keyed(call)
         return await self._counted(lambda: self._whole(call, rider))
 
     async def hand_over(self, call: Call, rider: Rider) -> Held | Answer:
         """`authorize` alone: the work is somebody else's. Counts as a call for as long as it takes."""
+        call = self._keyed(call)
         return await self._counted(lambda: self.authorize(call, rider))
+
+    def _keyed(self, call: Call) -> Call:
+        return replace(call, request_key=self._terms.request_key)
 
     async def _counted(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
         """Goes on to its end when its client has gone. Raises Problem OVERLOADED."""

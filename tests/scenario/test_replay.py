@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import hashlib
+import hmac
 import itertools
 import json
 import time
@@ -46,6 +48,59 @@ async def test_f001_the_same_payment_again_and_after_a_restart(tmp_path):
         assert after.body == first.body
         assert upstream.runs("hello") == 1
         assert gate.sandbox.balance(PAYER) == PREFUNDED_ATOMIC - PRICE
+
+
+async def test_a_stolen_ledger_does_not_tell_what_was_asked_for(tmp_path):
+    """No hash in it is of a request alone: else all phone numbers could be tried against it."""
+    async with Gate.open(tmp_path, toml="[deposits]\nenabled = false\n") as gate:
+        _, token = await gate.agent(10 * PRICE)
+        await gate.call("hello", token=token, headers={"Idempotency-Key": "k"})
+        await gate.pay("hello")
+        hashes = await gate.gateway.db.read(
+            lambda tx: {*tx.execute("SELECT request_hash FROM charges"),
+                        *tx.execute("SELECT fingerprint FROM idempotency_keys")}
+        )  # fmt: skip
+    assert len(hashes) == 1, "they are of one request"
+    request = b'test/alpha\n{"word":"hello"}'
+    secret = bytes.fromhex((tmp_path / "gate.db.leads-key").read_text())
+    key = hmac.digest(secret, b"requests", "sha256")
+    assert hashes == {(hmac.digest(key, request, "sha256"),)}, "this is what it is a hash of"
+    assert not {(hashlib.sha256(request).digest(),), (hmac.digest(b"", request, "sha256"),)} & hashes
+    ledger = b"".join(path.read_bytes() for path in tmp_path.glob("gate.db*") if path.suffix in (".db", ".db-wal"))
+    assert not any(each in ledger for each in (secret, key, secret.hex().encode()))
+
+
+@pytest.mark.parametrize("by", ["idempotency key", "payment", "payment beside a bearer"])
+async def test_without_its_key_a_ledger_knows_no_repeat_and_charges_none(tmp_path, by):
+    """As after a restore of the ledger alone; with the key it is as it was."""
+
+    async def call(gate: Gate, word: str = "hello"):
+        bearer = token if by != "payment" else None
+        if by == "idempotency key":
+            return await gate.call(word, token=bearer, headers={"Idempotency-Key": "k"})
+        return await gate.call(word, token=bearer, payment=payment)
+
+    async with Gate.open(tmp_path) as gate:
+        agent, token = await gate.agent(10 * PRICE)
+        payment = await gate.sign()
+        first = await call(gate)
+        assert first.status == 200
+        upstream = gate.upstream
+    key = tmp_path / "gate.db.leads-key"
+    kept = key.read_bytes()
+    key.unlink()
+    async with Gate.open(tmp_path, upstream=upstream) as gate:
+        refused = await call(gate)
+        assert (refused.status, refused.json["code"]) == (
+            409, "IDEMPOTENCY_CONFLICT" if by == "idempotency key" else "PAYMENT_ALREADY_USED",
+        )  # fmt: skip
+        assert (upstream.runs("hello"), len(await gate.charges())) == (1, 1)
+        assert (await gate.balance(agent)).available == (9 if by == "idempotency key" else 10) * PRICE
+    key.write_bytes(kept)
+    async with Gate.open(tmp_path, upstream=upstream) as gate:
+        again = await call(gate)
+        assert (again.status, again.body) == (200, first.body)
+        assert (upstream.runs("hello"), len(await gate.charges())) == (1, 1)
 
 
 async def test_f001_the_same_payment_again_when_its_signature_has_ended(tmp_path):

@@ -69,6 +69,8 @@ PREFLIGHT = "eth_getCode"
 async def test_what_check_has_just_seen_is_not_asked_again(
     open_till, rpcx: RpcProxy, chain: Chain, payers: list[Payer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("FRESH_S", "FRESH_BLOCKS", "TIP_EVERY_S"):  # however long this machine takes
+        monkeypatch.setattr(f"gateway.settlement.lane.{name}", 3600.0)
     till = await open_till(urls=[rpcx.url])
     assert isinstance(await till.settle(till.pay(payers[0])), Settled)  # the price of gas is known from here on
 

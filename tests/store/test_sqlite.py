@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -342,12 +343,20 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "l.db").read_bytes() == before
 
 
-async def test_a_first_start_waits_for_another_one(tmp_path: Path) -> None:
+async def test_a_first_start_waits_for_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file's journal is changed to a WAL once in its life, which nobody else may be in the way of."""
+    refused = threading.Event()
+
+    def pause(seconds: float) -> None:
+        refused.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr("gateway.store.sqlite.time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
     other = apsw.Connection(str(tmp_path / "l.db"))
+    other.set_busy_timeout(5000)  # it waits as well: whoever is refused has read for a moment, and a COMMIT meets that
     other.execute("BEGIN IMMEDIATE; CREATE TABLE theirs (x)")
     opening = asyncio.create_task(SqliteDatabase(tmp_path / "l.db", clock_ms=Clock()).open())
-    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(refused.wait, 30)
     other.execute("COMMIT")
     db = await opening
     assert await db.read(lambda tx: tx.execute("SELECT * FROM theirs")) == []
