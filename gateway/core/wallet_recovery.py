@@ -11,12 +11,17 @@ them has filled no disk, and an id of a wallet that is nobody's here cannot be m
 The odd micro-dollars bind a transfer to its challenge. Anybody may ask for a challenge for somebody's wallet, and sees
 on chain what the wallet sends. If any transfer would do, he could take its owner's next deposit for his proof, and
 guess at the answer, or burn the tries of its owner's own recovery. As it is he needs the wallet to send the very amount
-that his challenge names, in a block after it was made. There are 999,900 of those, and whoever
-hopes for a challenge that happens to name what the owner is about to send needs a million of them within the hour, for
-two chances in three. As many as a network may ask for (`recoveries`: 30 an hour, 8 times that of all of a /24 or /48, by
-each process) that is some 4,000 networks at it for an hour. A wallet's challenges are not counted: else whoever asks for
-many would keep its owner from his own (F-124). A transfer proves the one recovery that comes with it first, and takes no
-try of any other.
+that his challenge names, in a block after it was made. There are 999,900 of those, and whoever hopes for a challenge
+that happens to name what the owner is about to send needs a million of them within the hour, for two chances in three.
+As many as a network may ask for (`recoveries`: 30 an hour, 8 times that of all of a /24 or /48, by each process) that
+is some 4,000 networks at it for an hour. A wallet's challenges are not counted: else whoever asks for many would keep
+its owner from his own (F-124). A transfer proves the one recovery that comes with it first, and takes no try of any
+other.
+
+The wallet has to make the transfer by itself, in a transaction of its own (gateway/settlement/movers.py says when it
+is). A log names as sender whoever has signed an authorization, or approved somebody: else a stranger asks the owner's
+client for that very amount at a shop of his own, to our address, and takes what it signs to the chain for his proof.
+What stays is that somebody makes the owner himself send that amount to that address; he has to know the answer still.
 
 Tries are counted of the agent, not of the challenge, and only of whoever has proven a transfer.
 """

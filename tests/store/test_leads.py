@@ -71,7 +71,9 @@ async def test_an_agent_has_so_many_and_a_flood_makes_room_for_itself(db: Sqlite
         await db.write(leads.note, "ann", KEY.id, flood)
         await db.write(leads.thin, "ann", 20)
         clock.ms += DAY_MS
-    counts = await db.read(lambda tx: tx.execute("SELECT count(*) FROM leads WHERE agent_id = 'ann' GROUP BY asked_day"))
+    counts = await db.read(
+        lambda tx: tx.execute("SELECT count(*) FROM leads WHERE agent_id = 'ann' GROUP BY asked_day")
+    )
     assert sum(count for (count,) in counts) == 20
     assert max(count for (count,) in counts) - min(count for (count,) in counts[3:]) <= 1
     assert all([await db.read(leads.has, "ann", each) for each in owners[:5]])
