@@ -111,7 +111,8 @@ class Deposits:
         """The accounts, in lower case, whose own doing this transfer is. Always looks at the chain. Raises Problem
         TRANSACTION_NOT_FOUND, SETTLEMENT_UNAVAILABLE, OVERLOADED."""
         chain = next(each for each in self.chains if each.network == view.network)
-        assert view.transaction is not None and view.log_index is not None, "it is a transfer"
+        assert view.transaction is not None
+        assert view.log_index is not None, "it is a transfer"
         async with self._turns.turn(asker):
             mined = _in_block(await chain.transaction(view.transaction))
         if view.log_index not in mined.movers:

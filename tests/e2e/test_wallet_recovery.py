@@ -17,6 +17,8 @@ from rigs.newcomer import Newcomer, ask
 from rigs.program import Program
 from rigs.running import GONE, Configuration, Running, relayed, running
 
+from gateway.flows.deposits import CLAIMS_EACH
+
 pytestmark = pytest.mark.chain
 
 PHONE = "+12065550110"
@@ -162,15 +164,17 @@ async def test_f130_two_processes_and_one_recovery(
     chain: Chain, program: Program, directory: Path, tmp_path: Path
 ) -> None:
     """They share the key that recoveries are sealed with, as they share the ledger: a challenge of one is completed at
-    the other, and of twenty tries at both one is done."""
+    the other, and of as many tries as may wait for the chain at each of both one is done."""
     async with (
         loser(tmp_path, chain, program, directory) as who,
         running(tmp_path, program, who.gate.settings, name="second") as second,
     ):
         challenge = await who.challenge()
         sent = who.sends(challenge)
-        replies = await asyncio.gather(*(who.complete(challenge, sent, gate) for gate in (who.gate, second) * 10))
-        assert sorted(reply.status for reply in replies) == [200] + [409] * 19
+        replies = await asyncio.gather(
+            *(who.complete(challenge, sent, gate) for gate in (who.gate, second) * CLAIMS_EACH)
+        )
+        assert sorted(reply.status for reply in replies) == [200] + [409] * (2 * CLAIMS_EACH - 1)
         (token,) = [reply.json["token"] for reply in replies if reply.status == 200]
         assert await who.opens(token)
         assert not await who.opens(who.token)
