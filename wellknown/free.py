@@ -295,7 +295,7 @@ ROUTES: tuple[Free, ...] = (
     Free(
         "recovery_challenge",
         "/api/v1/agents/wallet-recover/challenge",
-        "For who has lost the token of an agent, and has its wallet: what to send from it, and a question to answer",
+        "For who has lost the token of an agent, and has its wallet: one dollar to two to send from it, and a question",
         _object(
             recovery_id=_TEXT,
             pay_to=_TEXT,

@@ -1,7 +1,7 @@
 """Recovering an agent by the wallet it was registered with, when its token is lost.
 
     challenge   an amount to be sent from that wallet, and a question; nothing is written down
-    transfer    one dollar and some odd micro-dollars, from the wallet to the address for deposits; they are credited
+    transfer    a dollar to two, to the micro-dollar, from the wallet to the address for deposits; they are credited
     answer      one lead that the agent has asked about; three tries, then a day's rest
     recovered   every token the agent had is dead, and a new one is shown, in one transaction
 
@@ -11,7 +11,17 @@ them has filled no disk, and an id of a wallet that is nobody's here cannot be m
 The odd micro-dollars bind a transfer to its challenge. Anybody may ask for a challenge for somebody's wallet, and sees
 on chain what the wallet sends. If any transfer would do, he could take its owner's next deposit for his proof, and
 guess at the answer, or burn the tries of its owner's own recovery. As it is he needs the wallet to send the very amount
-that his challenge names, in a block after it was made.
+that his challenge names, in a block after it was made. There are 999,900 of those, and whoever hopes for a challenge
+that happens to name what the owner is about to send needs a million of them within the hour, for two chances in three.
+As many as a network may ask for (`recoveries`: 30 an hour, 8 times that of all of a /24 or /48, by each process) that
+is some 4,000 networks at it for an hour. A wallet's challenges are not counted: else whoever asks for many would keep
+its owner from his own (F-124). A transfer proves the one recovery that comes with it first, and takes no try of any
+other.
+
+The wallet has to make the transfer by itself, in a transaction of its own (gateway/settlement/movers.py says when it
+is). A log names as sender whoever has signed an authorization, or approved somebody: else a stranger asks the owner's
+client for that very amount at a shop of his own, to our address, and takes what it signs to the chain for his proof.
+What stays is that somebody makes the owner himself send that amount to that address; he has to know the answer still.
 
 Tries are counted of the agent, not of the challenge, and only of whoever has proven a transfer.
 """
@@ -26,8 +36,10 @@ VALID_S = 3600
 TRIES_MAX = 3
 LOCK_MS = 86_400_000
 LEAST_MICROS = 1_000_000
-ODD_MICROS = 9_999
-"""The most that is asked for beyond the least; less than a cent."""
+ODD_MICROS = 999_999
+"""The most that is asked for beyond the least; less than a dollar."""
+AMOUNTS = 999_900
+"""So many may be asked for: all but those of whole cents."""
 SALT_BYTES = 8
 PROMPT = (
     "Give one phone number, email address, name of a person or business, or contact_id that you asked about in the "
@@ -67,8 +79,10 @@ def seal_key(secret: bytes) -> bytes:
 
 
 def amount_micros(least_micros: int, entropy: bytes) -> int:
-    """What a challenge asks for: at least a dollar, and what is a deposit; never round."""
-    return max(least_micros, LEAST_MICROS) + 1 + int.from_bytes(entropy) % ODD_MICROS
+    """What a challenge asks for: at least a dollar, and what is a deposit; beyond that never a whole cent, as what
+    people send by themselves is."""
+    cents, odd = divmod(int.from_bytes(entropy) % AMOUNTS, 9_999)
+    return max(least_micros, LEAST_MICROS) + 10_000 * cents + odd + 1
 
 
 def recovery_id(challenge: Challenge, key: bytes) -> str:

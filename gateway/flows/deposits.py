@@ -119,6 +119,18 @@ class Deposits:
             write = deposits.claimed if by is None else agents.by_admin(by, deposits.claimed)
             return await self._db.write(write, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
+    async def movers(self, view: DepositView, *, asker: str) -> frozenset[str]:
+        """The accounts, in lower case, whose own doing this transfer is. Always looks at the chain. Raises Problem
+        TRANSACTION_NOT_FOUND, SETTLEMENT_UNAVAILABLE, OVERLOADED."""
+        chain = next(each for each in self.chains if each.network == view.network)
+        assert view.transaction is not None
+        assert view.log_index is not None, "it is a transfer"
+        async with self._turns.turn(asker):
+            mined = _in_block(await chain.transaction(view.transaction))
+        if view.log_index not in mined.movers:
+            raise _not_there()  # it is in another block by now, in another place
+        return mined.movers[view.log_index]
+
     async def height(self, chain_id: int) -> int:
         """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE, OVERLOADED."""
         async with self._turns.turn():
@@ -301,9 +313,7 @@ def _in_block(mined: Mined | Missing | Unknown) -> Mined:
         case Mined():
             return mined
         case Missing():
-            raise Problem(
-                Code.TRANSACTION_NOT_FOUND, "the chain does not have this transaction, or not yet", retry_after_s=5
-            )
+            raise _not_there()
         case Unknown(message):
             log.warning("claim_unknown", cause=message)
             raise Problem(
@@ -311,6 +321,10 @@ def _in_block(mined: Mined | Missing | Unknown) -> Mined:
                 "the chain cannot be asked just now; nothing is lost, claim it again in a while",
                 retry_after_s=5,
             )
+
+
+def _not_there() -> Problem:
+    return Problem(Code.TRANSACTION_NOT_FOUND, "the chain does not have this transaction, or not yet", retry_after_s=5)
 
 
 def _arrival(view: DepositView) -> Arrival:

@@ -2,7 +2,8 @@
 
     challenge   may this wallet's agent be recovered? where is the chain? Nothing is written.
     complete    the id and its time, no I/O; what is known of it; then the transfer, by the ordinary way of deposits,
-                which credits it whatever becomes of the answer; the answer last, in the transaction that acts on it
+                which credits it whatever becomes of the answer; who made it, by one look at its receipt, until it has
+                proven this recovery once; the answer last, in the transaction that acts on it
 
 The answer is looked at only of whoever has proven the transfer: nobody else can learn anything by it, or burn a try.
 """
@@ -118,6 +119,7 @@ class WalletRecovery:
             raise _not_eligible()
         self._require_unlocked(standing.locked_until_ms)
         deposit = await self._transfer(challenge, standing.agent_id, transaction)
+        await self._require_made(challenge, id_hash, deposit)
         self._proves(challenge.address)
         return await self._answer(challenge, id_hash, standing.agent_id, deposit, spellings)
 
@@ -141,6 +143,16 @@ class WalletRecovery:
             if difference is None:
                 return view
         raise _wrong_transfer(next(each for each in differences if each is not None))
+
+    async def _require_made(self, challenge: Challenge, id_hash: bytes, deposit: DepositView) -> None:
+        """That the wallet has made this transfer itself, which no log says. Raises Problem."""
+        if await self._db.read(wallet_recoveries.is_proven, id_hash, deposit.deposit.id):
+            return
+        if challenge.address not in await self._deposits.movers(deposit, asker=challenge.address):
+            raise _wrong_transfer(
+                "sender",
+                "this transfer was not made by the wallet itself: others may have taken what it signed or approved",
+            )
 
     async def _answer(
         self, challenge: Challenge, id_hash: bytes, agent_id: str, deposit: DepositView, spellings: tuple[str, ...]
@@ -201,9 +213,9 @@ _DIFFERENCES = {
 }
 
 
-def _wrong_transfer(difference: str) -> Problem:
+def _wrong_transfer(difference: str, message: str | None = None) -> Problem:
     return Problem(
         Code.RECOVERY_TRANSFER_WRONG,
-        f"{_DIFFERENCES[difference]}; a deposit of a linked wallet it is all the same",
+        f"{message or _DIFFERENCES[difference]}; a deposit of a linked wallet it is all the same",
         details={"reason": difference},
     )

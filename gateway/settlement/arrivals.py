@@ -17,6 +17,7 @@ from gateway.core.deposit import Arrival
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down
 from gateway.core.networks import Network
 from gateway.settlement.calldata import TRANSFER_TOPIC, topic
+from gateway.settlement.movers import movers
 from gateway.settlement.proof import Log, Receipt, read_log, receipt
 from gateway.settlement.protocol import Mined, Missing, Unknown
 from gateway.settlement.rpc import (
@@ -58,12 +59,15 @@ class ChainArrivals:
                 return Missing()
             moved = [log for log in found.logs if len(log.topics) == 3 and log.topics[0] == TRANSFER_TOPIC]
             ours = [log for log in moved if log.topics[2] == self._to]
+            arrivals = tuple(self._in(found))
+            came = {arrival.log_index for arrival in arrivals}
             return Mined(
                 depth=max(head.number - found.block + 1, 0),
                 succeeded=found.succeeded,
-                arrivals=tuple(self._in(found)) if found.succeeded else (),
+                arrivals=arrivals,
                 elsewhere=any(log.address in self._decimals for log in moved if log not in ours),
                 other_tokens=any(log.address not in self._decimals for log in ours),
+                movers={log.index: movers(found, log) for log in ours if log.index in came},
             )
 
         try:

@@ -44,6 +44,10 @@ class Receipt:
     succeeded: bool
     logs: tuple[Log, ...]
     block_hash: str = ""
+    sender: str = ""
+    """Who has signed the transaction, lower case."""
+    to: str = ""
+    """What it calls, lower case; "" where it makes a contract."""
     _of: "dict[str, _Told]" = field(default_factory=dict, repr=False, compare=False)
 
     def told_by(self, token: str) -> "_Told":
@@ -90,6 +94,8 @@ def receipt(answer: Answer, transaction: str) -> Receipt | None:
         succeeded=quantity(found.get("status")) == 1,
         logs=tuple(read_log(each) for each in logs),
         block_hash=text(found.get("blockHash", "")).lower(),
+        sender=text(found.get("from", "")).lower(),
+        to=text(found.get("to") or "").lower(),
     )
 
 

@@ -159,6 +159,8 @@ class Mined:
     """It moves such a token, to other addresses."""
     other_tokens: bool
     """It moves tokens we do not take to the address for deposits."""
+    movers: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Of each arrival, by its log's index: the accounts, in lower case, whose own doing it is."""
 
 
 @dataclass(frozen=True, slots=True)

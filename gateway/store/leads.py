@@ -8,7 +8,8 @@ from gateway.core.lead import KEPT_DAYS
 from gateway.store.database import Tx
 
 LEADS_MAX = 20_000
-"""Kept of one agent; the oldest go first."""
+"""Kept of one agent: in equal shares of the days. Misses cost nothing, so whoever has stolen a token may ask about as
+many as he likes; what was asked about on the days before him is not what makes room for it."""
 
 NOTE = """
 INSERT INTO leads (agent_id, digest, key_id, asked_day) VALUES (:agent_id, :digest, :key_id, :day)
@@ -60,10 +61,12 @@ def crowded(tx: Tx, leads_max: int = LEADS_MAX) -> list[str]:
 
 
 def thin(tx: Tx, agent_id: str, leads_max: int = LEADS_MAX) -> None:
-    """Leaves this agent its newest."""
+    """Leaves this agent so many, of each day the same share: all of a day that has less than that, and of the others
+    whichever, since digests are in no order that anybody could choose."""
     tx.execute(
-        "DELETE FROM leads WHERE agent_id = :agent_id AND digest IN (SELECT digest FROM leads"
-        " WHERE agent_id = :agent_id ORDER BY asked_day DESC, digest LIMIT 1000000000 OFFSET :max)",
+        "DELETE FROM leads WHERE agent_id = :agent_id AND digest IN (SELECT digest FROM"
+        " (SELECT digest, asked_day, row_number() OVER (PARTITION BY asked_day ORDER BY digest) AS place FROM leads"
+        " WHERE agent_id = :agent_id) ORDER BY place, asked_day LIMIT 1000000000 OFFSET :max)",
         {"agent_id": agent_id, "max": leads_max},
     )
 

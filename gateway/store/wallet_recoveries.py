@@ -57,6 +57,16 @@ def is_done(tx: Tx, id_hash: bytes) -> bool:
     )
 
 
+def is_proven(tx: Tx, id_hash: bytes, deposit_id: str) -> bool:
+    """Whether this deposit has proven this recovery before."""
+    return bool(
+        tx.execute(
+            "SELECT 1 FROM wallet_recoveries WHERE id_hash = :hash AND deposit_id = :deposit_id",
+            {"hash": id_hash, "deposit_id": deposit_id},
+        )
+    )
+
+
 def complete(
     tx: Tx, id_hash: bytes, address: str, agent_id: str, deposit_id: str, digests: Sequence[bytes], token: NewToken
 ) -> Recovered | Wrong:

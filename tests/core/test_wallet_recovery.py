@@ -48,11 +48,14 @@ def test_an_hour() -> None:
 def test_an_amount_is_never_round(entropy: bytes, least: int) -> None:
     odd = core.amount_micros(least, entropy) - max(least, 1_000_000)
     assert 1 <= odd <= core.ODD_MICROS
+    assert odd % 10_000
 
 
 def test_amounts_differ() -> None:
-    amounts = {core.amount_micros(0, number.to_bytes(8)) for number in range(20_000)}
-    assert len(amounts) == core.ODD_MICROS
+    amounts = {core.amount_micros(0, number.to_bytes(8)) for number in range(core.AMOUNTS + 9)}
+    assert len(amounts) == core.AMOUNTS > 999_000
+    assert min(amounts) == 1_000_001
+    assert max(amounts) == 1_000_000 + core.ODD_MICROS
 
 
 FITS = {

@@ -164,7 +164,7 @@ async def test_f130_two_processes_and_one_recovery(
     chain: Chain, program: Program, directory: Path, tmp_path: Path
 ) -> None:
     """They share the key that recoveries are sealed with, as they share the ledger: a challenge of one is completed at
-    the other, and of as many tries at both as may wait there one is done."""
+    the other, and of as many tries as may wait for the chain at each of both one is done."""
     async with (
         loser(tmp_path, chain, program, directory) as who,
         running(tmp_path, program, who.gate.settings, name="second") as second,

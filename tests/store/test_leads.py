@@ -57,16 +57,34 @@ async def test_after_ninety_days_it_is_no_answer_and_then_gone(db: SqliteDatabas
     assert await db.read(rows) == []
 
 
-async def test_an_agent_has_so_many_and_keeps_the_newest(db: SqliteDatabase, clock: Clock) -> None:
+async def test_an_agent_has_so_many_and_a_flood_makes_room_for_itself(db: SqliteDatabase, clock: Clock) -> None:
+    """Whoever asks about a hundred a day pushes out his own, on whatever day he does."""
     for name in ("ann", "bob"):
         await books.agent(db, name)
     await db.write(leads.note, "bob", KEY.id, digests("bob", "lead 1"))
-    for number in range(9):
-        await db.write(leads.note, "ann", KEY.id, digests("ann", f"lead {number}"))
+    owners = [digests("ann", f"lead {number}") for number in range(6)]
+    for day, count in enumerate((2, 1, 3)):
+        await db.write(leads.note, "ann", KEY.id, [one for each in owners[day : day + count] for one in each])
         clock.ms += DAY_MS
+    for day in range(4):
+        flood = digests("ann", *(f"flood {day} {number}" for number in range(100)))
+        await db.write(leads.note, "ann", KEY.id, flood)
+        await db.write(leads.thin, "ann", 20)
+        clock.ms += DAY_MS
+    counts = await db.read(
+        lambda tx: tx.execute("SELECT count(*) FROM leads WHERE agent_id = 'ann' GROUP BY asked_day")
+    )
+    assert sum(count for (count,) in counts) == 20
+    assert max(count for (count,) in counts) - min(count for (count,) in counts[3:]) <= 1
+    assert await db.read(leads.has, "bob", digests("bob", "lead 1"))
+
+
+async def test_whose_number_is_counted(db: SqliteDatabase) -> None:
+    await books.agent(db, "ann")
+    await db.write(leads.note, "ann", KEY.id, digests("ann", *(f"lead {number}" for number in range(9))))
     assert await db.read(leads.crowded, 9) == []
     assert await db.read(leads.crowded, 8) == ["ann"]
-    await db.write(leads.thin, "ann", 4)
-    left = [await db.read(leads.has, "ann", digests("ann", f"lead {number}")) for number in range(9)]
-    assert left == [False] * 5 + [True] * 4
-    assert await db.read(leads.has, "bob", digests("bob", "lead 1"))
+    await db.write(leads.thin, "ann", 9)
+    assert len(await db.read(rows)) == 9
+    await db.write(leads.thin, "ann", 8)
+    assert len(await db.read(rows)) == 8
