@@ -19,7 +19,9 @@ from typing import Final
 import structlog
 
 from gateway.core import answer, crash, webhook
+from gateway.core.agent import Principal
 from gateway.core.charge import Disclosure, disclosure
+from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient, HttpFailure
 from gateway.core.job import Job
 from gateway.core.job import State as JobState
@@ -54,6 +56,17 @@ SECRET_OF_JOB_MS: Final = outbox.KEPT_MS + 4 * 86_400_000
 a replay after them."""
 
 GONE: Final = 410
+
+
+def require_secret(tx: Tx, agent: Principal | None) -> None:
+    """A callback that a usage key asks for is signed with its agent's secret, which is shown once, when it is made: to
+    the agent. Raises Problem ADMIN_TOKEN_REQUIRED."""
+    if agent is not None and not agent.is_admin and not outbox.secrets_of(tx, agent.agent_id):
+        raise Problem(
+            Code.ADMIN_TOKEN_REQUIRED,
+            "there is no webhook secret yet, and a usage key cannot have one made: call POST "
+            "/api/v1/agents/webhook-secret with the agent's own token first",
+        )
 
 
 def first_secret(tx: Tx, owner: str, entropy: bytes) -> tuple[str, bool]:
