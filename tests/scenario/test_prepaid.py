@@ -671,7 +671,7 @@ async def test_what_had_joined_an_agent_is_withdrawn_from_it(tmp_path: Path) -> 
         await take_back(gate, (await topups(gate))[0])
         assert (await available(gate, agent["agent_id"]), await debt(gate, agent["agent_id"])) == (0, 0)
         assert (await gate.call("free", token=agent["token"])).status == 402
-        assert await kinds(gate, agent["agent_id"]) == [("joined", PRICE), ("joined", -PRICE)]
+        assert await kinds(gate, agent["agent_id"]) == [("grant", 200_000), ("joined", PRICE), ("joined", -PRICE)]
         assert sum(micros for _, micros in await kinds(gate, WALLET)) == 0
         assert (await gate.call("more", payment=await gate.sign())).status == 200
         assert await available(gate, agent["agent_id"]) == PRICE

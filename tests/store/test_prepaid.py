@@ -159,27 +159,27 @@ async def test_a_wallets_debt_goes_on_to_the_agent_that_it_is_linked_to(db: Sqli
     )
 
 
-async def test_what_took_nothing_elsewhere_keeps_nothing_from_a_contracts_agent(db: SqliteDatabase) -> None:
-    """And what did, the operator moves."""
+async def test_the_operator_says_whose_a_wallets_account_is_that_two_may_have_paid_from(db: SqliteDatabase) -> None:
     await play(
         db,
         f"""
+        credit ann 1                -> ok        | ann 1, operator -1
+        credit bea 1                -> ok        | bea 1, operator -2
         sign  p1 {W} 300 topup=call -> held      | {W}.authorized 300, due -300
         match p1 300                -> captured
         prove p1 300 log=0x5:1      -> proven    | {W}.authorized 0, {W} 300, due 0, treasury -300
-        sign  s1 {W} 50             -> held      | {W}.authorized 50, due -50
         """,
     )
     for agent_id in ("ann", "bea"):
         await token(db, agent_id)
     assert await db.write(registrations.link, registered(True, "eip155:8453"), "ann", "tok_ann") is True
-    assert (await own(db, "ann"), await own(db, W)) == (0, 300)
+    assert (await own(db, "ann"), await own(db, W)) == (1, 300)
     with pytest.raises(Conflict):
         await db.write(deposits.join, W, "bea")
     assert await db.write(deposits.join, W, "ann") == 300
-    assert (await own(db, "ann"), await own(db, W)) == (300, 0)
+    assert (await own(db, "ann"), await own(db, W)) == (301, 0)
     assert await db.write(deposits.join, W, "ann") == 0
-    (done,) = await db.read(actions.listing)
+    done = (await db.read(actions.listing))[0]
     assert (done.action, done.subject, done.detail) == ("join", "ann", f"300 micros of {W}")
 
 
@@ -187,6 +187,7 @@ async def test_a_released_charge_elsewhere_counts_for_nothing(db: SqliteDatabase
     await play(
         db,
         f"""
+        credit ann 1                -> ok        | ann 1, operator -1
         sign  s1 {W} 50             -> held      | {W}.authorized 50, due -50
         miss  s1                    -> released  | {W}.authorized 0, due 0
         """,
