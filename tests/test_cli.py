@@ -775,6 +775,9 @@ def test_deposits_are_listed_and_orphans_credited(faregate: Run, tmp_path: Path)
     done = faregate("deposits", "credit-orphan", "dep_1", agent_id[0])
     assert (done.status, "$2.000 and $1.000 bonus" in done.out) == (0, True)
     assert faregate("deposits", "credit-orphan", "dep_1", agent_id[0]).status == 0
+    assert faregate("deposits", "join", "0x" + "9" * 40, "agt_nobody").status == 2
+    refused = faregate("deposits", "join", "0x" + "9" * 40, agent_id[0])
+    assert (refused.status, "is no wallet of" in refused.err) == (4, True)
     other = re.search(r"agt_\w+", faregate("agents", "create", "other").out)
     assert other is not None
     assert faregate("deposits", "credit-orphan", "dep_1", other[0]).status == 4

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gateway.store.database import Database, Tx
     from gateway.store.deposits import DepositView
 
-app = typer.Typer(no_args_is_help=True, help="Deposits: list, credit-orphan.")
+app = typer.Typer(no_args_is_help=True, help="Deposits: list, credit-orphan, join.")
 
 
 @app.command("list")
@@ -72,6 +72,31 @@ def credit_orphan(
         terminal.fail(f"{conflict}: only what is seen can be credited; nothing was changed", 4)
     bonus = f" and ${format_usd(view.deposit.bonus_micros)} bonus" if view.deposit.bonus_micros else ""
     terminal.say(f"{agent_id} was credited ${format_usd(view.deposit.amount_micros)}{bonus}")
+
+
+@app.command("join")
+def join(
+    address: Annotated[str, typer.Argument(metavar="WALLET")],
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT")],
+    config: terminal.Config = None,
+) -> None:
+    """Move what is on a wallet's account, or is owed there, to the agent whose wallet it is on some network."""
+    from gateway.core.errors import Conflict
+    from gateway.core.money import format_usd
+    from gateway.store import deposits
+
+    async def work(settings: "Settings", db: "Database") -> int:
+        def write(tx: "Tx") -> int:
+            require_agent(tx, agent_id)
+            return deposits.join(tx, address.lower(), agent_id)
+
+        return await db.write(write)
+
+    try:
+        micros = with_database(config, work)
+    except Conflict as conflict:
+        terminal.fail(f"{conflict}, on no network; nothing was changed", 4)
+    terminal.say(f"{agent_id} was {'given' if micros >= 0 else 'charged a debt of'} ${format_usd(abs(micros))}")
 
 
 def _row(view: "DepositView") -> dict[str, object]:

@@ -336,6 +336,8 @@ class JobDoor:
             "Retry-After": str(POLL_S),
             "X-Charge-Id": view.charge.charge.id,
         }
+        if submitted.charge_token is not None:
+            headers["X-Charge-Token"] = submitted.charge_token
         if submitted.repeated:
             headers["Idempotent-Replay"] = "true"
         return private(told, 202, headers)

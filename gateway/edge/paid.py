@@ -268,7 +268,7 @@ def kept(stopped: Kept, call: Call) -> Response:
     stopped.details |= {
         "charge_id": bought.view.charge.id,
         "charged_usd": format_usd(0),
-        "topup": topup_told(prepaid, call.principal, again=True),
+        "topup": topup_told(prepaid, call.principal, again=True, by_token=not call.may_be_repeated),
     }
     response = problems.response(stopped, call.request_id)
     response.headers.update(_marks(bought.view, bought.token))

@@ -14,16 +14,20 @@ CLAIM = {
 """How what is on a wallet's account becomes an agent's."""
 
 
-def topup_told(prepaid: Prepaid, principal: Principal | None, *, again: bool = False) -> dict[str, object]:
+def topup_told(
+    prepaid: Prepaid, principal: Principal | None, *, again: bool = False, by_token: bool = False
+) -> dict[str, object]:
     """{charge_id, amount_usd, settlement, account: {kind, id?, available_usd?}, use, claim?}: what a prepaid call has
-    brought, and how it is used. What is on an agent's account, the agent is told. `again`: the call may be repeated."""
+    brought, and how it is used. What is on an agent's account, the agent is told. `again`: the call may be repeated,
+    `by_token`: with its charge token only."""
     topup = prepaid.topup
     told: dict[str, object] = {
         "charge_id": topup.charge.id,
         "amount_usd": format_usd(topup.charge.captured_micros),
         "settlement": settlement_status(topup.settlement, topup.transaction),
     }
-    repeat = "repeat this very call with the same payment, and it is made again from there; or " if again else ""
+    means = "the same payment and the charge token in X-Charge-Token" if by_token else "the same payment"
+    repeat = f"repeat this very call with {means}, and it is made again from there; or " if again else ""
     if prepaid.of_wallet:
         told["account"] = {
             "kind": "wallet",

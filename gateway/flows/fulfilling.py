@@ -104,8 +104,9 @@ class Call:
 
     @property
     def wants_token(self) -> bool:
-        """Whether its payer has nothing else to fetch the result with: no agent's bearer, no poll bearer."""
-        return self.principal is None and self.handover is None
+        """Whether its payer has nothing else to fetch the result with: no agent's bearer, no poll bearer. Or to go on
+        with after a failure, of what is paid before the work: the payment is public by then."""
+        return self.principal is None and (self.handover is None or self.prepays)
 
     @property
     def prepays(self) -> bool:

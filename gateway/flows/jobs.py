@@ -23,7 +23,7 @@ from gateway.core.money import format_usd
 from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call, job_fingerprint
 from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase, capped
-from gateway.flows.webhooks import first_secret
+from gateway.flows.webhooks import first_secret, require_secret
 from gateway.store import agents, charges, jobs, outbox, prepaid, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
@@ -87,6 +87,8 @@ class Submitted:
     repeated: bool
     webhook_secret: str | None = None
     """What its callback is signed with, where nobody knows it yet."""
+    charge_token: str | None = None
+    """Of what was paid before the work without an agent: it lets its payer go on after a failure."""
 
 
 class Jobs:
@@ -139,7 +141,7 @@ class Jobs:
         def rider(tx: Tx, charge: Charge, withheld: ChargeView | None) -> None:
             secret, new = None, False
             if handover.callback_url is not None:
-                _require_secret(tx, call.principal)
+                require_secret(tx, call.principal)
                 secret, new = first_secret(tx, agent_id or job_id, secret_entropy)
             job = Job(
                 id=job_id,
@@ -165,7 +167,7 @@ class Jobs:
             return await self._again(ticket.view.charge.id, bearer)
         self._queued()
         (submitted,) = made
-        return submitted
+        return replace(submitted, charge_token=ticket.token)
 
     async def _again(self, charge_id: str, bearer: str) -> Submitted:
         """The job of an earlier submission, with a new bearer: only hashes are kept, and its answer may be lost. So may
@@ -321,20 +323,6 @@ def revoke_key(
     for job_id in queued:
         stop(tx, job_id, result_ttl_ms, told)
     return key, queued
-
-
-def _require_secret(tx: Tx, agent: Principal | None) -> None:
-    """A callback of an agent's is signed with its secret, which is shown once, when it is made: to the agent, by its
-    own token. Raises Problem ADMIN_TOKEN_REQUIRED."""
-    if agent is None or outbox.secrets_of(tx, agent.agent_id):
-        return
-    if not agent.is_admin:
-        raise Problem(
-            Code.ADMIN_TOKEN_REQUIRED,
-            "there is no webhook secret yet, and a usage key cannot have one made: call POST "
-            "/api/v1/agents/webhook-secret with the agent's own token first",
-        )
-    agents.require_admin(tx, agent.agent_id, agent.token_id)
 
 
 @dataclass(frozen=True, slots=True)

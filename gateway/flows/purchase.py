@@ -36,6 +36,7 @@ from gateway.core.x402.verdict import Reason
 from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
+from gateway.flows.webhooks import require_secret
 from gateway.settlement import protocol
 from gateway.store import charges, prepaid
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
@@ -273,7 +274,7 @@ class Purchase:
             self._require_open(call, party)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
-        token = self._new_token() if call.wants_token or (call.prepays and agent_id is None) else None
+        token = self._new_token() if call.wants_token else None
         metered = verified.requirements.scheme == "upto"
         price_micros = call.ceiling_micros if metered or call.prepays else call.operation.price.base_micros
         claim = self._claim(verified, admitted, price_micros)
@@ -402,7 +403,7 @@ class Purchase:
         by_owner = call.principal is not None and call.principal.agent_id == view.agent_id
         if call.charge_token is not None and not by_owner:
             token_hash = ids.token_hash(call.charge_token)
-            by_owner = await self._db.read(charges.token_matches, view.charge.id, token_hash)
+            by_owner = await self._db.read(charges.token_matches, view.charge.id, token_hash, of_its_call=True)
         return Repeat(
             same_payment=known.same_payment,
             same_request=known.same_request,
@@ -699,6 +700,8 @@ def _earlier(
         return known_key
     if call.prepays:
         agent = call.principal
+        if call.handover is not None and call.handover.callback_url is not None:
+            require_secret(tx, agent)
         scopes = call.scopes if agent is not None and agent.key_id else ()
         return prepaid.refuse(
             tx, verified.payer, verified.requirements.network, agent, scopes, call.from_balance_micros

@@ -19,11 +19,13 @@ from typing import Final
 import structlog
 
 from gateway.core import answer, crash, webhook
+from gateway.core.agent import Principal
 from gateway.core.charge import Disclosure, disclosure
+from gateway.core.errors import Code, Problem
 from gateway.core.http import HttpClient, HttpFailure
 from gateway.core.job import Job
 from gateway.core.job import State as JobState
-from gateway.store import charges, jobs, outbox
+from gateway.store import agents, charges, jobs, outbox
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 from gateway.store.outbox import Due
@@ -54,6 +56,20 @@ SECRET_OF_JOB_MS: Final = outbox.KEPT_MS + 4 * 86_400_000
 a replay after them."""
 
 GONE: Final = 410
+
+
+def require_secret(tx: Tx, agent: Principal | None) -> None:
+    """A callback of an agent's is signed with its secret, which is shown once, when it is made: to the agent, by its
+    own token. Raises Problem ADMIN_TOKEN_REQUIRED."""
+    if agent is None or outbox.secrets_of(tx, agent.agent_id):
+        return
+    if not agent.is_admin:
+        raise Problem(
+            Code.ADMIN_TOKEN_REQUIRED,
+            "there is no webhook secret yet, and a usage key cannot have one made: call POST "
+            "/api/v1/agents/webhook-secret with the agent's own token first",
+        )
+    agents.require_admin(tx, agent.agent_id, agent.token_id)
 
 
 def first_secret(tx: Tx, owner: str, entropy: bytes) -> tuple[str, bool]:

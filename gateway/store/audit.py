@@ -237,8 +237,8 @@ def _accounts(tx: Tx) -> Iterator[Finding]:
     for debit, credit, micros in tx.execute(
         "SELECT debit, credit, sum(amount_micros) FROM transfers WHERE kind = 'joined' GROUP BY 1, 2"
     ):
-        accounts[debit] -= micros
-        accounts[credit] += micros
+        accounts[_own(debit)] -= micros
+        accounts[_own(credit)] += micros
     for name in [name for name, micros in accounts.items() if micros < 0]:
         debt = _DEBTS.get(name.partition(":")[2])
         if debt is not None:
@@ -261,6 +261,12 @@ def _given(tx: Tx) -> Counter[str]:
 
 _DEBTS = {"available": "debt", "bonus": "bonus:debt"}
 _OWN = {debt: own for own, debt in _DEBTS.items()}
+
+
+def _own(name: str) -> str:
+    """What is owed counts as if it were taken of this account."""
+    party, _, part = name.partition(":")
+    return f"{party}:{_OWN.get(part, part)}"
 
 
 def _deposits(tx: Tx, accounts: Counter[str]) -> Iterator[Finding]:
@@ -465,14 +471,19 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("prepaid", "is the top-up of more than one call that has not failed",
      f"SELECT c.topup_id FROM charges c WHERE c.topup_id IS NOT NULL AND NOT ({_FAILED})"
      " GROUP BY c.topup_id HAVING count(*) > 1"),
-    ("wallet", "has something, and belongs to an agent",
-     "SELECT w.address FROM wallets w JOIN accounts a ON a.name = w.address || ':available' WHERE a.balance_micros > 0"
+    ("wallet", "has or owes something, and belongs to an agent",
+     "SELECT w.address FROM wallets w JOIN accounts a ON a.name IN (w.address || ':available', w.address || ':debt')"
+     " WHERE a.balance_micros <> 0"
      # A contract's address may be another's on another chain: what was paid from there is not for this one.
      " AND (w.network = '' OR NOT EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address"
-     " AND c.asset NOT LIKE w.network || '/%'))"),
+     " AND c.captured_micros > 0 AND c.asset NOT LIKE w.network || '/%'))"),
     ("wallet", "went on from what is no wallet of that agent, or not all of it",
-     "SELECT t.seq FROM transfers t WHERE t.kind = 'joined' AND (t.debit_after_micros <> 0 OR NOT EXISTS"
-     " (SELECT 1 FROM wallets w WHERE t.debit = w.address || ':available' AND t.credit = w.agent_id || ':available'))"),
+     "SELECT t.seq FROM transfers t WHERE t.kind = 'joined' AND NOT (t.debit_after_micros = 0 AND EXISTS"
+     " (SELECT 1 FROM wallets w WHERE t.debit = w.address || ':available' AND t.credit = w.agent_id || ':available'))"
+     # A debt: of what the agent has, the rest as its own.
+     " AND NOT ((t.credit_after_micros = 0 OR (t.debit_after_micros = 0 AND t.debit LIKE '%:available')) AND EXISTS"
+     " (SELECT 1 FROM wallets w WHERE t.credit = w.address || ':debt'"
+     " AND t.debit IN (w.agent_id || ':available', w.agent_id || ':debt')))"),
     ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
      "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address AND w.network = r.counts_on"
      " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"

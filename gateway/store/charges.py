@@ -618,13 +618,14 @@ def add_token(tx: Tx, charge_id: str, token_hash: bytes) -> None:
     )
 
 
-def token_matches(tx: Tx, charge_id: str, token_hash: bytes) -> bool:
-    """Whether this is a token of this charge. Looked up by its hash, which gives nothing of the token away."""
-    return bool(
-        tx.execute(
-            "SELECT 1 FROM charge_tokens WHERE hash = :hash AND charge_id = :id", {"hash": token_hash, "id": charge_id}
-        )
+def token_matches(tx: Tx, charge_id: str, token_hash: bytes, *, of_its_call: bool = False) -> bool:
+    """Whether this is a token of this charge; with `of_its_call` also of a call that this top-up was made for, failed
+    or not. Looked up by its hash, which gives nothing of the token away."""
+    rows = tx.execute(
+        "SELECT c.id, c.topup_id FROM charge_tokens t JOIN charges c ON c.id = t.charge_id WHERE t.hash = :hash",
+        {"hash": token_hash},
     )
+    return any(id == charge_id or (of_its_call and topup_id == charge_id) for id, topup_id in rows)
 
 
 def expire_results(tx: Tx) -> int:

@@ -169,6 +169,18 @@ def credit_orphan(tx: Tx, deposit_id: str, agent_id: str, match: Match | None) -
     return _credit(tx, view, agent_id, match)
 
 
+def join(tx: Tx, address: str, agent_id: str) -> int:
+    """The operator says whose a wallet's account is that two chains' contracts may have paid from: it goes on to this
+    agent, what it has and what it owes. Micros that went, below zero of a debt. Raises Conflict where it is no wallet
+    of this agent on any network."""
+    if not any(wallet.address == address for wallet in wallets.of_agent(tx, agent_id)):
+        raise Conflict(f"{address} is no wallet of {agent_id}")
+    micros = ledger.pass_on(tx, address, agent_id)
+    if micros:
+        actions.note(tx, "join", agent_id, f"{micros} micros of {address}")
+    return micros
+
+
 def taken_back(tx: Tx, deposit_id: str) -> bool:
     """A reorganisation took its transfer back: what is there is withdrawn, the rest is owed. Once: False, and nothing
     changes, when that was done before. Raises Conflict when it is final."""

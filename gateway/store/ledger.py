@@ -6,13 +6,15 @@ looked at before.
 
 A debt is paid first: whatever comes to a party's available money or bonus goes on to what it owes, in the same
 transaction, so that who owes has nothing to spend. And what a wallet has left then goes on to the agent it belongs to,
-so that what is on a wallet's account is nobody's else.
+so that what is on a wallet's account is nobody's else. What such a wallet owes, since a payment that
+had gone on was taken back, goes the same way: it is the agent's debt.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.transfer import Kind, Part, Transfer, account, is_wallet
+from gateway.core.transfer import transfers as legs
 from gateway.store import wallets
 from gateway.store.database import Tx
 
@@ -82,17 +84,28 @@ def post(
     for name in dict.fromkeys(transfer.credit for transfer in transfers):
         if owing:
             _repay(tx, name)
-        party, _, part = name.partition(":")
-        if part == Part.AVAILABLE and is_wallet(party):
+    came = [transfer.credit for transfer in transfers if transfer.credit.endswith(f":{Part.AVAILABLE}")]
+    owed = [transfer.debit for transfer in transfers if transfer.debit.endswith(f":{Part.DEBT}")]
+    for party in dict.fromkeys(name.partition(":")[0] for name in came + owed):
+        if is_wallet(party):
             pass_on(tx, party)
 
 
-def pass_on(tx: Tx, wallet: str) -> None:
-    """What is on this wallet's account goes to the agent that it belongs to, if it does."""
-    owner = wallets.owner(tx, wallet)
-    has = account(wallet, Part.AVAILABLE)
-    if owner is not None and (micros := balance(tx, has)) > 0:
-        post(tx, [Transfer(Kind.JOINED, has, account(owner, Part.AVAILABLE), micros)])
+def pass_on(tx: Tx, wallet: str, agent_id: str | None = None) -> int:
+    """What is on this wallet's account goes to the agent that it belongs to, if it does, or that is named; and so does
+    what it owes, which is taken of what the agent has, the rest being the agent's debt. Micros that went, below zero
+    of a debt."""
+    owner = agent_id or wallets.owner(tx, wallet)
+    has, owes = account(wallet, Part.AVAILABLE), account(wallet, Part.DEBT)
+    if owner is None:
+        return 0
+    own, debt = account(owner, Part.AVAILABLE), account(owner, Part.DEBT)
+    if (micros := balance(tx, has)) > 0:
+        post(tx, [Transfer(Kind.JOINED, has, own, micros)])
+    if (owed := -balance(tx, owes)) > 0:
+        there = min(owed, balance(tx, own))
+        post(tx, legs((Kind.JOINED, own, owes, there), (Kind.JOINED, debt, owes, owed - there)))
+    return micros - owed
 
 
 def _repay(tx: Tx, name: str) -> None:

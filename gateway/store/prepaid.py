@@ -10,7 +10,7 @@ is held from there: never more than its top-up has brought, and only by whoever 
 
 from dataclasses import dataclass, replace
 
-from gateway.core.agent import Principal, Status
+from gateway.core.agent import BALANCE, Principal, Status
 from gateway.core.charge import Charge
 from gateway.core.errors import Code, IllegalMove, Problem
 from gateway.core.money import format_usd
@@ -55,17 +55,23 @@ def refuse(
         ((status,),) = tx.execute("SELECT status FROM agents WHERE id = :id", {"id": party})
         if status != Status.ACTIVE:
             raise Problem(Code.AGENT_FROZEN, "the agent that this wallet belongs to is frozen; ask the operator")
-    for owing in {party, payer} if agent is None else {party}:
+    for owing in (party, payer) if agent is None else (party,):
         if (debt := -ledger.balance(tx, account(owing, Part.DEBT))) > 0:
-            raise Problem(
-                Code.BALANCE_TOO_LOW,
-                f"{format_usd(debt)} USD are owed on this account, since a deposit was taken back: a payment would go "
-                "there first. Nothing was taken; top the balance up, then call again",
-                details={"debt_usd": format_usd(debt)},
-            )
+            raise _owing(owing, debt, seen=agent.may(BALANCE) if agent is not None else is_wallet(owing))
     if agent is not None and agent.key_id is not None:
         return usage_keys.covers(tx, agent.key_id, scopes, call_micros)
     return None
+
+
+def _owing(party: str, debt_micros: int, *, seen: bool) -> Problem:
+    """How much it is hears who may see the balance."""
+    means = "register the wallet and top its agent up" if is_wallet(party) else "top the agent's balance up"
+    return Problem(
+        Code.BALANCE_TOO_LOW,
+        f"{f'{format_usd(debt_micros)} USD are' if seen else 'something is'} owed on this account, since a deposit was "
+        f"taken back: a payment would go there first. Nothing was taken; {means}, then call again",
+        details={"debt_usd": format_usd(debt_micros)} if seen else {},
+    )
 
 
 def find(tx: Tx, topup_id: str) -> ChargeView | None:

@@ -9,7 +9,8 @@ another chain's owner from his; where an account with a key has a contract's cod
 on a network goes before it there.
 
 The account of whoever pays without an agent has the name of his address, and no network (OWNER): it is an agent's only
-if nothing was ever paid from that address where the agent's wallet does not count.
+if nothing was ever taken from that address where the agent's wallet does not count (the operator may say whose it is
+then, gateway/store/deposits.py).
 
 An address has one spelling here, lower case, and on its network one agent for ever.
 """
@@ -22,7 +23,7 @@ from gateway.store.database import Row, Tx
 EVERYWHERE = ""
 OWNER = """
 SELECT w.agent_id FROM wallets w WHERE w.address = :address AND (w.network = '' OR (:network IN ('', w.network)
-  AND NOT EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address
+  AND NOT EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address AND c.captured_micros > 0
     AND substr(c.asset, 1, length(w.network) + 1) <> w.network || '/')))
 ORDER BY w.network DESC LIMIT 1
 """

@@ -17,9 +17,10 @@ from gateway.core.agent import Status
 from gateway.core.charge import Event, State
 from gateway.core.errors import Conflict
 from gateway.core.networks import checksum_address
+from gateway.core.transfer import Kind
 from gateway.flows.jobs import Retry, retry
 from gateway.settlement.sandbox import Weather
-from gateway.store import agents, deposits, settlements, statements
+from gateway.store import agents, deposits, ledger, settlements, statements
 from gateway.store.charges import ChargeView
 from gateway.store.database import Tx
 
@@ -332,13 +333,18 @@ async def test_a_price_range_is_paid_in_full_and_the_rest_stays(tmp_path: Path) 
 # jobs
 
 
-async def hand_in(gate: Gate, payment: Any = None, *, token: str | None = None, up_to: str = "1.50") -> Reply:
+async def hand_in(
+    gate: Gate, payment: Any = None, *, token: str | None = None, up_to: str = "1.50", charge_token: str | None = None,
+    **more: str,
+) -> Reply:  # fmt: skip
     headers = {"Content-Type": "application/json"}
     if payment is not None:
         headers["PAYMENT-SIGNATURE"] = header(payment)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    body = {"route": "test/metered", "payload": {"word": "hello"}, "bill_up_to_usd": up_to}
+    if charge_token is not None:
+        headers["X-Charge-Token"] = charge_token
+    body = {"route": "test/metered", "payload": {"word": "hello"}, "bill_up_to_usd": up_to, **more}
     return await gate.send("POST", "/api/v1/enrich/jobs", headers=headers, body=orjson.dumps(body))
 
 
@@ -606,3 +612,102 @@ async def test_an_upstream_that_rests_is_told_before_anything_is_taken(tmp_path:
         kept = await gate.call("hello", payment=payment)
         assert kept.json["details"]["topup"]["account"]["available_usd"] == "0.330"
         assert gate.upstream.runs("hello") == 1
+
+
+async def test_f031_without_a_secret_a_failed_call_is_made_again_by_the_token_of_its_answer(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        payment = await gate.sign(echo=False)
+        failed = await gate.call("hello", payment=payment)
+        assert (failed.status, "X-Charge-Token" in failed.json["details"]["topup"]["use"]) == (502, True)
+        token = {"X-Charge-Token": failed.headers["X-Charge-Token"]}
+        again = await gate.call("hello", payment=payment, headers=token)
+        assert (again.status, gate.upstream.runs("hello")) == (502, 2)
+        del gate.upstream.script["hello"]
+        assert (await gate.call("hello", payment=payment)).json["code"] == "PAYMENT_ALREADY_USED"
+        other = await gate.sign(echo=False)
+        strange = {"X-Charge-Token": (await gate.call("x", payment=other)).headers["X-Charge-Token"]}
+        assert (await gate.call("hello", payment=payment, headers=strange)).status == 409
+        paid = await gate.call("hello", payment=payment, headers={"X-Charge-Token": again.headers["X-Charge-Token"]})
+        assert (paid.status, paid.json["billing"]["charged_usd"], await available(gate)) == (200, "0.330", 0)
+        told = await gate.call("hello", payment=payment, headers={"X-Charge-Token": paid.headers["X-Charge-Token"]})
+        assert (told.status, told.body, len(await topups(gate))) == (200, paid.body, 2)
+
+
+async def test_f031_without_a_secret_a_failed_job_is_handed_in_again_by_its_token(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script["hello"] = failure
+        required = (await hand_in(gate)).offer
+        payment = PAYER.pay(required["accepts"][0])
+        accepted = await hand_in(gate, payment)
+        assert (await poll(gate, accepted)).json["status"] == "failed"
+        gate.upstream.script["hello"] = miss
+        assert (await hand_in(gate, payment)).status == 409
+        again = await hand_in(gate, payment, charge_token=accepted.headers["X-Charge-Token"])
+        assert (await poll(gate, again)).json["status"] == "completed"
+        assert len(await topups(gate)) == 1
+
+
+async def test_a_callback_that_a_key_may_not_have_is_refused_before_anything_is_taken(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        agent_id, token = await gate.agent()
+        key = await gate.usage_key(token, "test:metered", "jobs")
+        refused = await hand_in(gate, await sign_job(gate), token=key, callback_url="https://example.com/cb")
+        assert (refused.status, refused.json["code"]) == (403, "ADMIN_TOKEN_REQUIRED")
+        assert (await topups(gate), await available(gate, agent_id)) == ([], 0)
+
+
+async def take_back(gate: Gate, topup: ChargeView) -> None:
+    """Its settlement is undone by a reorganisation, and never comes."""
+    assert topup.settlement is not None
+    await gate.gateway.db.write(_not_final)
+    gate.sandbox.weather = Weather.UNREACHABLE
+    await gate.gateway.db.write(settlements.taken_back, topup.settlement.id)
+    await gate.gateway.db.write(settlements.lost, topup.settlement.id, "expired")
+    gate.sandbox.weather = Weather.FAIR
+
+
+async def debt(gate: Gate, party: str) -> int:
+    return -await gate.gateway.db.read(ledger.balance, f"{party}:debt")
+
+
+async def test_what_had_joined_an_agent_is_withdrawn_from_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        gate.upstream.script |= {"hello": miss, "more": miss}
+        assert (await gate.call("hello", payment=await gate.sign())).status == 200
+        agent = (await Newcomer(gate, KEYS[0]).register()).json
+        await take_back(gate, (await topups(gate))[0])
+        assert (await available(gate, agent["agent_id"]), await debt(gate, agent["agent_id"])) == (0, 0)
+        assert (await gate.call("free", token=agent["token"])).status == 402
+        assert await kinds(gate, agent["agent_id"]) == [("grant", 200_000), ("joined", PRICE), ("joined", -PRICE)]
+        assert sum(micros for _, micros in await kinds(gate, WALLET)) == 0
+        assert (await gate.call("more", payment=await gate.sign())).status == 200
+        assert await available(gate, agent["agent_id"]) == PRICE
+
+
+async def test_a_wallets_debt_is_paid_by_the_agent_that_it_registers(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        assert (await gate.call("hello", payment=await gate.sign())).status == 200
+        await take_back(gate, (await topups(gate))[0])
+        refused = await gate.call("anon", payment=await gate.sign())
+        assert (refused.json["code"], refused.json["details"]["debt_usd"]) == ("BALANCE_TOO_LOW", "0.330")
+        assert "register the wallet" in refused.json["error"]
+        agent_id = (await Newcomer(gate, KEYS[0]).register()).json["agent_id"]
+        assert (await debt(gate, WALLET), await debt(gate, agent_id)) == (0, PRICE)
+        refused = await gate.call("anon", payment=await gate.sign())
+        assert "debt_usd" not in refused.json.get("details", {}), "what an agent owes is no anonymous payer's business"
+        await gate.gateway.db.write(agents.credit, agent_id, 1_000_000, Kind.CREDIT, "t", "crd_1")
+        assert (await gate.call("anon", payment=await gate.sign())).status == 200
+        assert (await debt(gate, agent_id), await available(gate, agent_id)) == (0, 1_000_000 - PRICE)
+
+
+async def test_a_key_that_may_not_see_the_balance_is_not_told_the_debt(tmp_path: Path) -> None:
+    async with opened(tmp_path) as gate:
+        _, token = await gate.agent()
+        assert (await gate.call("hello", token=token, payment=await gate.sign())).status == 200
+        await take_back(gate, (await topups(gate))[0])
+        key = await gate.usage_key(token, "test:alpha")
+        refused = await gate.call("x", token=key, payment=await gate.sign())
+        assert (refused.json["code"], b"0.33" in refused.body) == ("BALANCE_TOO_LOW", False)
+        refused = await gate.call("x", token=token, payment=await gate.sign())
+        assert refused.json["details"]["debt_usd"] == "0.330"

@@ -9,8 +9,8 @@ from rigs.money_table import play
 
 from gateway.core.agent import Status, TokenKind
 from gateway.core.charge import Event
-from gateway.core.errors import IllegalMove, Problem
-from gateway.store import agents, charges, ledger, prepaid, registrations, statements, wallets
+from gateway.core.errors import Conflict, IllegalMove, Problem
+from gateway.store import actions, agents, charges, deposits, ledger, prepaid, registrations, statements, wallets
 from gateway.store.audit import audit
 from gateway.store.database import Tx
 from gateway.store.sqlite import SqliteDatabase, read_migrations
@@ -124,7 +124,7 @@ async def test_what_comes_to_an_agents_wallet_goes_on(db: SqliteDatabase) -> Non
     assert page[0].balance_micros == 0
 
 
-async def test_a_wallet_pays_its_debt_before_its_money_goes_on(db: SqliteDatabase) -> None:
+async def test_what_is_taken_back_of_an_agents_wallet_is_taken_of_the_agent(db: SqliteDatabase) -> None:
     await play(
         db,
         f"""
@@ -132,10 +132,69 @@ async def test_a_wallet_pays_its_debt_before_its_money_goes_on(db: SqliteDatabas
         match p1 300                -> captured
         prove p1 300 log=0x5:1      -> proven    | {W}.authorized 0, {W} 300, due 0, treasury -300
         link  {W} agent=ann         -> yes       | {W} 0, ann 300
-        back  p1                    -> queued    | {W}.debt -300, {W}.authorized 300, due -300, treasury 0
-        prove p1 300 log=0x6:1      -> proven    | {W}.authorized 0, {W}.debt 0, due 0, treasury -300
+        hold  c1 ann 250            -> held      | ann 50, ann.held 250
+        back  p1                    -> queued    | ann 0, ann.debt -250, {W}.authorized 300, due -300, treasury 0
+        miss  c1                    -> released  | ann.held 0, ann.debt 0
+        prove p1 300 log=0x6:1      -> proven    | {W}.authorized 0, ann 300, due 0, treasury -300
         """,
     )
+    page = await db.read(statements.page, "ann", 20)
+    assert [movement.amount_micros for movement in page] == [300, -250, -50, 300]
+    assert sum(movement.amount_micros for movement in await db.read(statements.page, W, 20)) == 0
+
+
+async def test_a_wallets_debt_goes_on_to_the_agent_that_it_is_linked_to(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        f"""
+        credit ann 100              -> ok        | ann 100, operator -100
+        sign  p1 {W} 300 topup=call -> held      | {W}.authorized 300, due -300
+        match p1 300                -> captured
+        prove p1 300 log=0x5:1      -> proven    | {W}.authorized 0, {W} 300, due 0, treasury -300
+        spend c1 p1 300             -> held      | {W} 0, {W}.held 300
+        match c1 300                -> captured  | {W}.held 0, revenue 300
+        back  p1                    -> queued    | {W}.debt -300, {W}.authorized 300, due -300, treasury 0
+        link  {W} agent=ann         -> yes       | {W}.debt 0, ann 0, ann.debt -200
+        """,
+    )
+
+
+async def test_the_operator_says_whose_a_wallets_account_is_that_two_may_have_paid_from(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        f"""
+        credit ann 1                -> ok        | ann 1, operator -1
+        credit bea 1                -> ok        | bea 1, operator -2
+        sign  p1 {W} 300 topup=call -> held      | {W}.authorized 300, due -300
+        match p1 300                -> captured
+        prove p1 300 log=0x5:1      -> proven    | {W}.authorized 0, {W} 300, due 0, treasury -300
+        """,
+    )
+    for agent_id in ("ann", "bea"):
+        await token(db, agent_id)
+    assert await db.write(registrations.link, registered(True, "eip155:8453"), "ann", "tok_ann") is True
+    assert (await own(db, "ann"), await own(db, W)) == (1, 300)
+    with pytest.raises(Conflict):
+        await db.write(deposits.join, W, "bea")
+    assert await db.write(deposits.join, W, "ann") == 300
+    assert (await own(db, "ann"), await own(db, W)) == (301, 0)
+    assert await db.write(deposits.join, W, "ann") == 0
+    done = (await db.read(actions.listing))[0]
+    assert (done.action, done.subject, done.detail) == ("join", "ann", f"300 micros of {W}")
+
+
+async def test_a_released_charge_elsewhere_counts_for_nothing(db: SqliteDatabase) -> None:
+    await play(
+        db,
+        f"""
+        credit ann 1                -> ok        | ann 1, operator -1
+        sign  s1 {W} 50             -> held      | {W}.authorized 50, due -50
+        miss  s1                    -> released  | {W}.authorized 0, due 0
+        """,
+    )
+    await token(db, "ann")
+    assert await db.write(registrations.link, registered(True, "eip155:8453"), "ann", "tok_ann") is True
+    assert await db.read(wallets.owner, W) == "ann"
 
 
 def registered(contract: bool, network: str) -> registrations.Proof:
