@@ -66,7 +66,7 @@ def show(
         return
     for name, value in told.items():
         if not isinstance(value, list):
-            terminal.say(f"{name:<14}{terminal.plain(str(value))}")
+            terminal.say(f"{name:<15}{terminal.plain(str(value))}")
     for name, value in told.items():
         if isinstance(value, list) and value:
             terminal.say(f"\n{name}")

@@ -32,6 +32,11 @@ def parse_usd(text: object) -> int:
     return int(whole) * MICROS_PER_USD + int((fraction or "").ljust(6, "0"))
 
 
+def parse_json_usd(value: object) -> int:
+    """The same of a JSON value: of a number with a fraction its shortest digits count."""
+    return parse_usd(str(value) if isinstance(value, float) else value)
+
+
 def format_usd(micros: int) -> str:
     """Micros -> decimal string with at least three decimals and no more than needed: 330000 -> "0.330"."""
     sign = "-" if micros < 0 else ""

@@ -27,7 +27,7 @@ from gateway.core.catalogue import Operation, Price
 from gateway.core.charge import Charge, Disclosure
 from gateway.core.deposit import TOPUP
 from gateway.core.errors import Code, Problem
-from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.money import MoneyError, format_usd, parse_json_usd
 from gateway.core.networks import Network, chain_id, checksum_address
 from gateway.core.settlement import State
 from gateway.core.x402.challenge import Challenge
@@ -57,7 +57,7 @@ OffersOf = Callable[[Operation], tuple[Requirements, ...]]
 
 def _usd(value: object) -> int:
     try:
-        return parse_usd(str(value) if isinstance(value, float) else value)
+        return parse_json_usd(value)
     except MoneyError as error:
         raise ValueError(str(error)) from None
 

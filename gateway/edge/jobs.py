@@ -28,7 +28,7 @@ from gateway.core.agent import JOBS, Principal, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
-from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_usd
+from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_json_usd
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
@@ -75,7 +75,7 @@ OffersFor = Callable[[Wanted], tuple[Requirements, ...]]
 
 def _usd(value: object) -> int:
     try:
-        return parse_usd(str(value) if isinstance(value, float) else value)
+        return parse_json_usd(value)
     except MoneyError as error:
         raise PydanticCustomError("VALIDATION_ERROR", f"bill_up_to_usd: {error}") from None
 

@@ -24,7 +24,7 @@ from gateway.core.agent import LABEL_MAX, REQUESTS_PER_MIN_MAX, Cap, KeyTerms, P
 from gateway.core.answer import iso
 from gateway.core.catalogue import Catalogue
 from gateway.core.errors import Code, Problem
-from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.money import MoneyError, format_usd, parse_json_usd
 from gateway.edge.bodies import Limits, read_json, read_optional_json
 from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
@@ -48,7 +48,7 @@ def _usd(value: object) -> object:
     if value is None:
         return None
     try:
-        micros = parse_usd(str(value) if isinstance(value, float) else value)
+        micros = parse_json_usd(value)
     except MoneyError as error:
         raise ValueError(str(error)) from None
     if micros == 0:

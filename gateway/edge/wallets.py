@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import siwe
+from gateway.core.agent import LABEL_MAX
 from gateway.core.answer import iso
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MICROS_MAX, MoneyError, format_usd, parse_usd
@@ -31,7 +32,6 @@ M = TypeVar("M", bound=BaseModel)
 SIGNATURE_BYTES_MAX = 4096
 """Of a contract with many owners. A key's has 65."""
 MESSAGE_CHARS_MAX = 2048
-LABEL_CHARS_MAX = 100
 RECOVER = "recover the agent by this wallet: POST /api/v1/agents/wallet-recover/challenge"
 ASK = "ask the operator for another one"
 
@@ -84,7 +84,7 @@ class LinkAsked(_Asked):
 
 
 class RegisterAsked(LinkAsked):
-    label: Annotated[str, Field(max_length=LABEL_CHARS_MAX), AfterValidator(_one_line)] | None = None
+    label: Annotated[str, Field(max_length=LABEL_MAX), AfterValidator(_one_line)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ looked at before.
 
 A debt is paid first: whatever comes to a party's available money or bonus goes on to what it owes, in the same
 transaction, so that who owes has nothing to spend. And what a wallet has left then goes on to the agent it belongs to,
-so that what is on a wallet's account is nobody's else. What such a wallet owes, since a payment that
-had gone on was taken back, goes the same way: it is the agent's debt.
+so that what is on a wallet's account is nobody's else. What such a wallet owes, since a payment that had gone on was
+taken back, goes the same way: it is the agent's debt.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ The watcher runs beside every test, as it does in life; tests that need its roun
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from eth_account import Account
 from rigs.chain import CHAIN_ID, MULTICALL3, PAYER_KEYS, USDC, Chain, aggregate3, calldata
 from rigs.gate import Gate, Json, Reply, header
@@ -37,22 +36,6 @@ HAL, IDA = Payer(PAYER_KEYS[0]), Payer(PAYER_KEYS[1])
 CLAIM = "/api/v1/balance/deposit/claim"
 TRANSFER_FROM = "transferFrom(address,address,uint256)"
 USD = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def whole_chain() -> Iterator[Chain]:
-    chain = Chain.start()
-    for key in PAYER_KEYS[:4]:
-        chain.mint(Payer(key).address, 10**12)
-    chain.mine(20)
-    yield chain
-    chain.close()
-
-
-@pytest.fixture
-def chain(whole_chain: Chain) -> Iterator[Chain]:
-    with whole_chain.restored():
-        yield whole_chain
 
 
 @dataclass

@@ -4,7 +4,7 @@ Circle's real token."""
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,22 +82,6 @@ class Enriching(Scripted):
             input=query, output={"type": "object"}, price=price, example=example, example_output={}, job=price.metered,
         )  # fmt: skip
         return Offering(operation, fulfil)
-
-
-@pytest.fixture(scope="module")
-def whole_chain() -> Iterator[Chain]:
-    chain = Chain.start()
-    for key in PAYER_KEYS[:4]:
-        chain.mint(Payer(key).address, 10**12)
-    chain.mine(20)
-    yield chain
-    chain.close()
-
-
-@pytest.fixture
-def chain(whole_chain: Chain) -> Iterator[Chain]:
-    with whole_chain.restored():
-        yield whole_chain
 
 
 @dataclass
