@@ -18,6 +18,7 @@ MOVEMENTS = 1_000_000
 BATCH = 100_000
 PRICE_MICROS = 1_000
 PATH = "/api/v1/agents/statement"
+ASK_AS_YOU_LIKE = '[rate_limits]\nbalance = ""'
 
 CALLS = """
 WITH RECURSIVE n (i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
@@ -40,7 +41,7 @@ async def page(plan: Plan) -> dict[str, Figure]:
     """The median of pages of 200 lines: the newest, those of random places by cursor, and those of a time."""
     async with AsyncExitStack() as stack:
         small = stack.enter_context(targets.upstream())
-        target = await stack.enter_async_context(targets.ours(small, None))
+        target = await stack.enter_async_context(targets.ours(small, None, ASK_AS_YOU_LIKE))
         token = agent(target)
         began_ms = _fill(target, token)
         randomness = random.Random(4)
