@@ -90,10 +90,11 @@ from gateway.store import settlements
 from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api
+from upstreams import ALL, http_api, providers
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
 
@@ -360,15 +361,39 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     return sold
 
 
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """What the operator has with each provider."""
+    return {
+        name: Account(
+            key=table.key.get_secret_value(),
+            user=table.user,
+            url=table.url or "",
+            score_min=table.score_min,
+            cost_per_call_micros=None if table.cost_per_call is None else parse_usd(table.cost_per_call),
+            cost_per_match_micros=None if table.cost_per_match is None else parse_usd(table.cost_per_match),
+            bill_misses=table.bill_misses,
+            timeout_s=table.timeout_s,
+            repeatable=table.repeatable,
+            private=table.private,
+            requests_per_min=table.requests_per_min,
+        )
+        for name, table in settings.providers.items()
+    }
+
+
 def people_of(settings: Settings) -> People:
-    directory = settings.directory
+    directory, accounts = settings.directory, accounts_of(settings)
+    operations = (providers.PHONE, providers.PERSON)
     return People(
         DirectorySettings(
             path=directory.path or settings.store.path.parent / "directory.db",
             default_region=directory.default_region,
             phone_price_micros=settings.prices.get("enrich/phone", 330_000),
             person_price_micros=settings.prices.get("enrich/person", 500_000),
-        )
+        ),
+        providers.built(accounts),
+        {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
+        show_costs=settings.service.show_costs,
     )
 
 
@@ -381,7 +406,10 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations}
+    people = people_of(settings.model_copy(update={"providers": {}, "waterfalls": {}})).operations
+    prices = {operation.id: operation.price.base_micros for operation in people}
+    yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
+    priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'

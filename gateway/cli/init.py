@@ -40,6 +40,19 @@ PRICES = """\
 # "enrich/person" = "0.500"
 """
 
+PROVIDERS = """\
+# Whom answers are bought from, a table each: README.md, "Buying answers".
+# [providers.whitepages]
+# key = "${WHITEPAGES_KEY}"
+# cost_per_call = "0.10"                      # USD; a miss costs it too, unless bill_misses = false
+"""
+
+WATERFALLS = """\
+# Who is asked in which order. Left out: the directory, then whoever is configured.
+[waterfalls]
+# "enrich/phone" = ["local_directory", "whitepages"]
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -52,6 +65,8 @@ UPSTREAMS = """\
 # input = { city = { type = "string", example = "Springfield" } }
 # example_output = { temperature = 21.5 }
 """
+
+OTHERS = {"providers": PROVIDERS, "waterfalls": WATERFALLS, "prices": PRICES, "http_upstreams": UPSTREAMS}
 
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",
@@ -91,7 +106,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "http_upstreams": UPSTREAMS}[name])
+            parts.append(OTHERS[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)
