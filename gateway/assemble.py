@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -91,9 +91,11 @@ from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.provider import AnyProvider
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
@@ -352,6 +354,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     """
     sold: list[Upstream] = [
         people_of(settings),
+        companies_of(settings),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -397,6 +400,25 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def companies_of(settings: Settings) -> Companies:
+    accounts = accounts_of(settings)
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
+    )
+
+
 def support_of(settings: Settings) -> Support:
     support = settings.support
     return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
@@ -406,8 +428,9 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    people = people_of(settings.model_copy(update={"providers": {}, "waterfalls": {}})).operations
-    prices = {operation.id: operation.price.base_micros for operation in people}
+    bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
+    bought = (*people_of(bare).operations, *companies_of(bare).operations)
+    prices = {operation.id: operation.price.base_micros for operation in bought}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
