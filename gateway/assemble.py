@@ -20,7 +20,7 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -98,11 +98,14 @@ from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api
+from upstreams import ALL, http_api, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.provider import AnyProvider
+from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
@@ -382,6 +385,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     """
     sold: list[Upstream] = [
         people_of(settings),
+        companies_of(settings),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -389,15 +393,58 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     return [*sold, *plugins(settings)]
 
 
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """What the operator has with each provider."""
+    return {
+        name: Account(
+            key=table.key.get_secret_value(),
+            user=table.user,
+            url=table.url or "",
+            score_min=table.score_min,
+            cost_per_call_micros=None if table.cost_per_call is None else parse_usd(table.cost_per_call),
+            cost_per_match_micros=None if table.cost_per_match is None else parse_usd(table.cost_per_match),
+            bill_misses=table.bill_misses,
+            timeout_s=table.timeout_s,
+            repeatable=table.repeatable,
+            private=table.private,
+            requests_per_min=table.requests_per_min,
+        )
+        for name, table in settings.providers.items()
+    }
+
+
 def people_of(settings: Settings) -> People:
-    directory = settings.directory
+    directory, accounts = settings.directory, accounts_of(settings)
+    operations = (providers.PHONE, providers.PERSON)
     return People(
         DirectorySettings(
             path=directory.path or settings.store.path.parent / "directory.db",
             default_region=directory.default_region,
             phone_price_micros=settings.prices.get("enrich/phone", 330_000),
             person_price_micros=settings.prices.get("enrich/person", 500_000),
-        )
+        ),
+        providers.built(accounts),
+        {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
+        show_costs=settings.service.show_costs,
+    )
+
+
+def companies_of(settings: Settings) -> Companies:
+    accounts = accounts_of(settings)
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
     )
 
 
@@ -410,7 +457,11 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations}
+    bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
+    bought = (*people_of(bare).operations, *companies_of(bare).operations)
+    prices = {operation.id: operation.price.base_micros for operation in bought}
+    yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
+    priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'

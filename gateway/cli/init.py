@@ -40,6 +40,18 @@ PRICES = """\
 # "enrich/person" = "0.500"
 """
 
+PROVIDERS = """\
+# Whom answers are bought from: README.md, "Buying answers".
+[providers]
+# whitepages = { key = "${WHITEPAGES_KEY}", cost_per_call = "0.10" }
+"""
+
+WATERFALLS = """\
+# Who is asked in which order. Left out: the directory, then whoever is configured.
+[waterfalls]
+# "enrich/phone" = ["local_directory", "whitepages"]
+"""
+
 SETTLE = """\
 # When the signed payments of an operation are settled: "after" a match, or "before" the work, as a top-up of the
 # payer's account, where a miss or a failure leaves the money.
@@ -65,6 +77,15 @@ UPSTREAMS = """\
 # input = { city = { type = "string", example = "Springfield" } }
 # example_output = { temperature = 21.5 }
 """
+
+OTHERS = {
+    "providers": PROVIDERS,
+    "waterfalls": WATERFALLS,
+    "prices": PRICES,
+    "settle": SETTLE,
+    "plugins": PLUGINS,
+    "http_upstreams": UPSTREAMS,
+}
 
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",
@@ -104,7 +125,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "settle": SETTLE, "plugins": PLUGINS, "http_upstreams": UPSTREAMS}[name])
+            parts.append(OTHERS[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)

@@ -104,6 +104,18 @@ def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
             )
 
 
+def _sandbox_buys_nothing(settings: Settings) -> Iterator[Mistake]:
+    if not settings.sandbox:
+        return
+    for name, provider in settings.providers.items():
+        if any(cost not in (None, "0") for cost in (provider.cost_per_call, provider.cost_per_match)):
+            yield Mistake(
+                f"[providers.{name}]",
+                "the sandbox takes play money, and this provider takes real money: remove it, or choose another "
+                "settlement",
+            )
+
+
 def _settlement_is_whole(settings: Settings) -> Iterator[Mistake]:
     kind = settings.settlement.kind
     if kind in ("relayer", "facilitator") and not settings.networks:
@@ -281,6 +293,7 @@ def _what_is_left_can_be_spent(settings: Settings) -> Iterator[Mistake]:
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
+    _sandbox_buys_nothing,
     _settlement_is_whole,
     _facilitator_knows_us,
     _networks_are_provable,

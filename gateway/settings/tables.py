@@ -180,6 +180,7 @@ def _rate(text: str) -> str:
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
+Share = Annotated[float, BeforeValidator(_no_bool)]
 Number = Annotated[Decimal, BeforeValidator(_no_bool)]
 Address = Annotated[str, AfterValidator(_address)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -239,6 +240,7 @@ class Service(Table):
     operator_token: Secret | None = Field(
         None, description="opens /metrics from other machines; at least 16 characters, from the environment"
     )
+    show_costs: bool = Field(False, description="whether answers tell what each provider took for them")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_browser_origin)], ...], AfterValidator(_only_star), Listed
     ] = Field(("*",), description='web pages that may call from a browser: origins, or "*"; cookies are never allowed')
@@ -476,6 +478,32 @@ class Directory(Table):
     )
 
 
+class ProviderTable(Table):
+    """Whom answers are bought from: one table each, by its name."""
+
+    key: SecretStr = Field(SecretStr(""), description="the secret it knows you by, as ${...} from the environment")
+    user: str = Field("", max_length=200, description="the login beside the key, where it has one")
+    cost_per_call: UsdTextOrZero | None = Field(
+        None, description='USD it takes for an answer, such as "0.10"; this or the next must be said, "0" for nothing'
+    )
+    cost_per_match: UsdTextOrZero | None = Field(None, description="USD it takes for a match beside that")
+    bill_misses: bool | None = Field(
+        None, description="whether a miss costs cost_per_call too; as its public terms say if left out"
+    )
+    timeout_s: Seconds = Field(10, gt=0, le=60, description="seconds it may take to answer")
+    repeatable: bool = Field(
+        False, description="true: a question whose answer was lost may be asked, and paid, a second time"
+    )
+    requests_per_min: Whole | None = Field(
+        None, ge=1, le=100_000, description="questions a minute at most; more go to the next provider"
+    )
+    score_min: Share | None = Field(
+        None, gt=0, le=1, description="its own score, 0 to 1, below which nobody is taken; 0.6 if left out"
+    )
+    url: Url | None = Field(None, description="where it is called, if not at its public address")
+    private: bool = Field(False, description="true: that is on this machine or a private network")
+
+
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
@@ -621,6 +649,12 @@ class Settings(Table):
     relayer: Relayer = Relayer()
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
+    providers: dict[str, ProviderTable] = Field(
+        {}, description="whom answers are bought from, a table each: [providers.whitepages]"
+    )
+    waterfalls: dict[str, Annotated[tuple[str, ...], Listed]] = Field(
+        {}, description='by operation, who is asked in which order: "enrich/phone" = ["local_directory", "whitepages"]'
+    )
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()
