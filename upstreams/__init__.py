@@ -3,6 +3,7 @@
 from upstreams.http_api import HttpApi
 from upstreams.people import People
 from upstreams.support import Support
+from upstreams.web import Web
 
-ALL = (People, HttpApi, Support)
+ALL = (People, Web, HttpApi, Support)
 """Every upstream that ships with the gateway, in the order of the catalogue."""

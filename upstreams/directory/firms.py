@@ -8,10 +8,11 @@ from collections.abc import Collection
 
 from upstreams.directory.names import alike, fold
 
-_FORMS = frozenset(
+_FORMS_WORDS = (
     "inc incorporated llc llp lllp lp ltd limited corp corporation co company companies pllc pc pa plc gmbh ag sa "
-    "srl bv nv na dba the and of".split()
+    "srl bv nv na dba the and of"
 )
+_FORMS = frozenset(_FORMS_WORDS.split())
 _WORD_MIN = 0.92
 """Jaro-Winkler of two words, from which one is the other misspelled."""
 TOKEN_SET_MIN = 85.0

@@ -23,10 +23,11 @@ _PER_KIND_MAX: Final = 40
 _NODES_MAX: Final = 2_000
 _DEPTH_MAX: Final = 20
 
-_GENERIC = frozenset(
+_GENERIC_WORDS = (
     "home homepage welcome to contact us about our team page official site website staff people services locations "
-    "location hours phone number address reviews profile company overview directions".split()
+    "location hours phone number address reviews profile company overview directions"
 )
+_GENERIC = frozenset(_GENERIC_WORDS.split())
 _TITLE_SIGNS = re.compile(r"\s[|\u2013\u2014\u00b7\u2022:>\u00bb-]\s|\s*[|\u00bb\u2022]\s*|:\s")
 
 _NAME = (
@@ -44,20 +45,25 @@ _TITLES = (
 _TITLE = "(?:" + "|".join(re.escape(title).replace(r"\ ", r"\s") for title in _TITLES) + ")"
 _LEGAL = frozenset({"registered agent", "resident agent", "statutory agent", "managing member", "incorporator"})
 _SHORT = frozenset({"ceo", "cfo", "coo", "cto"})
-_NO_NAME = frozenset(
+_NO_NAME_WORDS = (
     "our the contact us call meet property general office customer service services sales business team about email "
     "phone fax home page site website read more view learn click here new best great all your my his her their project "
     "case account product program assistant senior junior regional district area store shop hotel apartment inc llc "
     "corp company co group holdings street avenue road north south east west monday tuesday wednesday thursday friday "
     "saturday sunday january february march april may june july august september october november december city county "
-    "state united states america privacy policy terms of and for with by at in owner founder president partner".split()
+    "state united states america privacy policy terms of and for with by at in owner founder president partner"
 )
+_NO_NAME = frozenset(_NO_NAME_WORDS.split())
 _SEP = r"\s?[,\u2013\u2014|:/(-]\s?"
 _NAME_THEN_TITLE = re.compile(rf"(?<![\w'])(?P<name>{_PERSON}){_SEP}(?:the\s|our\s)?(?P<title>(?i:{_TITLE}))(?!\w)")
 _TITLE_THEN_NAME = re.compile(rf"(?<!\w)(?P<title>(?i:{_TITLE}))(?:{_SEP}|\s(?:is\s)?)(?P<name>{_PERSON})(?![\w'])")
 _BY_NAME = re.compile(
     rf"(?<!\w)(?P<how>(?i:founded|owned|owned and operated|established|started))\s(?:in\s\d{{4}}\s)?by\s"
     rf"(?P<name>{_PERSON})(?![\w'])"
+)
+_ANYBODY = re.compile(rf"(?<![\w']){_PERSON}(?![\w'])")
+_OVER = re.compile(
+    r"\b(?:former|formerly|previous|previously|ex|late|retired|no\slonger|not|never)\b[^.;]{0,20}$", re.IGNORECASE
 )
 _ONLY_NAME = re.compile(rf"\s*(?P<name>{_PERSON})\s*")
 _ONLY_TITLE = re.compile(rf"\s*(?P<title>(?i:{_TITLE}))\s*")
@@ -75,17 +81,19 @@ _STATE_ZIP = re.compile(
     r"(?<![A-Za-z])(?P<state>[A-Z]{2}|[A-Z][a-z]{3,12}(?:\s[A-Z][a-z]{3,9})?)\.?,?\s{1,3}(?P<zip>[0-9]{5})(?:-[0-9]{4})?(?![0-9-])"
 )
 _HOUSE = re.compile(r"(?<![\w.#-])[0-9]{1,6}[A-Za-z]?(?=\s)", re.ASCII)
-_STREET_TYPES = frozenset(
+_STREET_TYPES_WORDS = (
     "ave avenue st street rd road dr drive ln lane blvd boulevard ct court pl place way cir circle hwy highway pkwy "
     "parkway ter terrace trl trail sq square plz plaza aly alley loop run row path pike tpke turnpike fwy freeway expy "
-    "broadway cv cove xing crossing".split()
+    "broadway cv cove xing crossing"
 )
+_STREET_TYPES = frozenset(_STREET_TYPES_WORDS.split())
 
-_NO_FIRM = frozenset(
+_NO_FIRM_WORDS = (
     "person website webpage imageobject postaladdress breadcrumblist listitem product offer review rating "
     "aggregaterating contactpoint place geocoordinates event article newsarticle blogposting city country "
-    "searchaction openinghoursspecification videoobject itemlist question answer".split()
+    "searchaction openinghoursspecification videoobject itemlist question answer"
 )
+_NO_FIRM = frozenset(_NO_FIRM_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +162,30 @@ def _from_data(subject: Subject, page: Page) -> Iterator[Finding]:
 
 
 def _of_firm(subject: Subject, source: Source, node: Mapping[str, Any], agreement: float) -> Iterator[Finding]:
-    stated = [address for value in _listed(node.get("address")) if (address := _address_of(value)) is not None]
-    place = findings.about_place(subject, [address for address, _ in stated])
+    stated = [found for value in _listed(node.get("address")) if (found := _address_of(value)) is not None]
+    place = findings.about_place(subject, [there for there, _ in stated])
     if not place:
         return
-    if agreement < 0.9 and any(findings.in_town(subject, address.city) for address, _ in stated):
+    if agreement < 0.9 and any(findings.in_town(subject, there.city) for there, _ in stated):
         agreement = 0.9
     factor = agreement * place * findings.AS_DATA
-    for address, quote in stated:
-        yield _address(source, address, quote, factor)
+    for there, quote in stated:
+        yield address(source, there, quote, factor)
     contacts = [node, *(each for each in _listed(node.get("contactPoint")) if isinstance(each, Mapping))]
     for contact in contacts:
         for text in _texts(contact.get("telephone")):
             number = phones.normalise(text, "US")
             if number is not None:
-                yield _phone(source, number, text, factor)
+                yield phone(source, number, text, factor)
         for text in _texts(contact.get("email")):
-            yield from _email(source, text.removeprefix("mailto:"), text, factor)
+            yield from email(source, text.removeprefix("mailto:"), text, factor)
     for key, title in (("founder", "Founder"), ("founders", "Founder"), ("employee", ""), ("employees", "")):
         for person in _listed(node.get(key)):
             yield from _person_of(source, person, title, factor)
     for key, role in (("parentOrganization", "parent organization"), ("subOrganization", "subsidiary")):
         for firm in _listed(node.get(key)):
             for name in (_names(firm) if isinstance(firm, Mapping) else _texts(firm))[:1]:
-                yield _associate(source, name, role, "organization", name, factor)
+                yield associate(source, name, role, "organization", name, factor)
 
 
 def _person_of(source: Source, person: object, title: str, factor: float) -> Iterator[Finding]:
@@ -237,8 +245,8 @@ def _listed(value: object) -> list[Any]:
 
 def _address_of(value: object) -> tuple[places.Address, str] | None:
     if isinstance(value, str):
-        address = places.split(value[:200])
-        return (address, value) if address.line1 and address.state else None
+        there = places.split(value[:200])
+        return (there, value) if there.line1 and there.state else None
     if not isinstance(value, Mapping):
         return None
     street, city, state, code = (next(iter(_texts(value.get(key))), "") for key in
@@ -265,7 +273,7 @@ def _from_text(subject: Subject, page: Page, spots: Sequence[Spot]) -> Iterator[
     yield from _from_links(source, document)
     yield from _phones(source, document)
     for spot in spots:
-        yield _address(source, spot.address, spot.quote, findings.IN_TEXT)
+        yield address(source, spot.address, spot.quote, findings.IN_TEXT)
     yield from _people(subject, source, document)
 
 
@@ -277,9 +285,9 @@ def _from_links(source: Source, document: Document) -> Iterator[Finding]:
             number = phones.normalise(written, "US")
             if number is not None and not _FAX.search(link.text):
                 quote = link.text if has_number(link.text, number) else written
-                yield _phone(source, number, quote, findings.AS_LINK)
+                yield phone(source, number, quote, findings.AS_LINK)
         elif scheme.lower() == "mailto":
-            yield from _email(source, written, written, findings.AS_LINK)
+            yield from email(source, written, written, findings.AS_LINK)
 
 
 def _phones(source: Source, document: Document) -> Iterator[Finding]:
@@ -299,7 +307,7 @@ def _phones(source: Source, document: Document) -> Iterator[Finding]:
             if number is None or _FAX.search(before) or not _is_written_as_phone(match.raw_string, number, before):
                 continue
             found += 1
-            yield _phone(source, number, _around(line, match.start, match.end), findings.IN_TEXT)
+            yield phone(source, number, _around(line, match.start, match.end), findings.IN_TEXT)
 
 
 def _is_written_as_phone(raw: str, number: str, before: str) -> bool:
@@ -329,17 +337,17 @@ def _spot(text: str) -> Spot | None:
     tail = text[-160:]
     for start in reversed([match.start() for match in _HOUSE.finditer(tail)][-8:]):
         written = tail[start:]
-        address = places.split(written.replace("\n", ", "))
-        line1 = address.line1.split()
+        there = places.split(written.replace("\n", ", "))
+        line1 = there.line1.split()
         if (
             2 <= len(line1) <= 8
             and line1[0][:1].isdigit()
-            and address.city
-            and address.state
-            and address.zip
-            and _STREET_TYPES.intersection(names.fold(address.line1).split())
+            and there.city
+            and there.state
+            and there.zip
+            and _STREET_TYPES.intersection(names.fold(there.line1).split())
         ):
-            return Spot(address, written)
+            return Spot(there, written)
     return None
 
 
@@ -359,7 +367,7 @@ def _people(subject: Subject, source: Source, document: Document) -> Iterator[Fi
             if not subject.agrees(name):
                 role = "parent organization" if match["how"].lower() != "affiliate" else "affiliate"
                 quote = _around(line, match.start(), match.end())
-                yield _associate(source, name, role, "organization", quote, findings.BESIDE_TITLE)
+                yield associate(source, name, role, "organization", quote, findings.BESIDE_TITLE)
         previous = _ONLY_NAME.fullmatch(line)
 
 
@@ -370,10 +378,17 @@ def _people_in(line: str, previous: "re.Match[str] | None") -> Iterator[tuple[st
         yield previous["name"], title["title"], f"{previous['name']}\n{title['title']}"
     for pattern in (_NAME_THEN_TITLE, _TITLE_THEN_NAME):
         for match in pattern.finditer(line):
+            if _OVER.search(line, max(0, match.start() - 40), match.start()):
+                continue
             yield match["name"], match["title"], _around(line, match.start(), match.end())
     for match in _BY_NAME.finditer(line):
         what = "Founder" if match["how"].lower() in ("founded", "established", "started") else "Owner"
         yield match["name"], what, _around(line, match.start(), match.end())
+
+
+def names_somebody(text: str) -> bool:
+    """Whether something in the text reads like a person's name."""
+    return any(looks_like_person(match[0]) for match in _ANYBODY.finditer(text))
 
 
 def looks_like_person(name: str) -> bool:
@@ -388,7 +403,7 @@ def person_or_agent(source: Source, name: str, title: str, quote: str, factor: f
     """A person with a title, who is a legal associate where the title says so."""
     title = tidy_title(title)
     if title.lower() in _LEGAL:
-        yield _associate(source, name, title.lower(), "person", quote, factor)
+        yield associate(source, name, title.lower(), "person", quote, factor)
     else:
         yield person(source, name, title, quote, factor)
 
@@ -408,27 +423,27 @@ def tidy_title(title: str) -> str:
     return title.title() if title.lower() in _TITLES else title
 
 
-def _phone(source: Source, number: str, quote: str, factor: float) -> Finding:
+def phone(source: Source, number: str, quote: str, factor: float) -> Finding:
     line_type, region = phones.kind(number)
     value = {"number": number, "national": phones.national(number), "line_type": line_type, "region": region}
     return _finding(Kind.PHONE, number, value, quote, source, factor)
 
 
-def _address(source: Source, address: places.Address, quote: str, factor: float) -> Finding:
-    unit = places.unit_key(address.line2)
+def address(source: Source, there: places.Address, quote: str, factor: float) -> Finding:
+    unit = places.unit_key(there.line2)
     value = {
-        "line1": address.line1,
-        "line2": address.line2 or None,
-        "city": address.city or None,
-        "state_code": address.state or None,
-        "zip": address.zip or None,
+        "line1": there.line1,
+        "line2": there.line2 or None,
+        "city": there.city or None,
+        "state_code": there.state or None,
+        "zip": there.zip or None,
         "country": "US",
     }
-    key = "|".join((places.street_key(address.line1), unit, address.zip or places.city_word(address.city)))
+    key = "|".join((places.street_key(there.line1), unit, there.zip or places.city_word(there.city)))
     return _finding(Kind.ADDRESS, key, value, quote, source, factor)
 
 
-def _associate(source: Source, name: str, role: str, entity: str, quote: str, factor: float) -> Finding:
+def associate(source: Source, name: str, role: str, entity: str, quote: str, factor: float) -> Finding:
     name = " ".join(name.split())
     value = {"name": name, "role": role, "entity": entity}
     known_as = " ".join(firms.words(name)) if entity == "organization" else names.fold(name)
@@ -438,7 +453,7 @@ def _associate(source: Source, name: str, role: str, entity: str, quote: str, fa
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,190}\.[A-Za-z]{2,24}", re.ASCII)
 
 
-def _email(source: Source, text: str, quote: str, factor: float) -> Iterator[Finding]:
+def email(source: Source, text: str, quote: str, factor: float) -> Iterator[Finding]:
     text = text.strip().lower()
     if _EMAIL.fullmatch(text):
         yield _finding(Kind.EMAIL, text, {"email": text}, quote, source, factor)

@@ -3,7 +3,7 @@
 A finding is one value that one source states, with the quote that states it. How far it is believed:
 
     source        own website 0.75, a search engine's record of the firm 0.70, any other page 0.50
-    how stated    as data 1.00, as a tel: link 0.95, in the text 0.80, as a name beside a title 0.70, read by a model 0.90
+    how stated    as data 1.00, as a tel: link 0.95, in the text 0.80, as a name beside a title 0.70, by a model 0.90
     which firm    the page's name is the one asked for 1.00, has a word more 0.90, only begins like it 0.60
     place         all addresses of the page are in another town, or some in another state 0.60
 
@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from upstreams.directory import firms, places
+from upstreams.directory.names import fold
 
 CONFIDENCE_MIN: Final = 0.5
 CONFIDENCE_MAX: Final = 0.98
@@ -56,8 +57,8 @@ class Subject:
         return firms.agree(self.name, held[:200], self._town() | set(passing))
 
     def _town(self) -> set[str]:
-        words = set(firms.fold(f"{self.city} {self.state}").split())
-        return words | set(firms.fold(places.state_name(self.state)).split()) if self.state else words
+        words = set(fold(f"{self.city} {self.state}").split())
+        return words | set(fold(places.state_name(self.state)).split()) if self.state else words
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,13 @@ _SPACES = re.compile(r"[\s\u00a0\u200b]+")
 _RAW = frozenset({"script", "style", "textarea", "title", "noscript", "iframe", "noembed", "noframes", "xmp"})
 """Elements whose content is text up to their own closing tag."""
 _UNSEEN = frozenset({"script", "style", "noscript", "iframe", "noembed", "noframes", "textarea"})
-_INLINE = frozenset(
+_INLINE_WORDS = (
     "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd mark nobr q s samp small span strike "
-    "strong sub sup time tt u var wbr".split()
+    "strong sub sup time tt u var wbr"
 )
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_INLINE = frozenset(_INLINE_WORDS.split())
+_VOID_WORDS = "area base br col embed hr img input link meta source track wbr"
+_VOID = frozenset(_VOID_WORDS.split())
 _HEADINGS = frozenset({"h1"})
 
 
