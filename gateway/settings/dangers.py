@@ -264,6 +264,9 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+_UNSAFE = "questions and keys travel there: use https, or private = true in your own network"
+
+
 def _search_is_whole(settings: Settings) -> Iterator[Mistake]:
     """Half a provider finds nothing, or finds it for nothing."""
     names = [engine.provider for engine in settings.search]
@@ -284,9 +287,7 @@ def _search_is_whole(settings: Settings) -> Iterator[Mistake]:
         if engine.key is not None and engine.cost is None:
             yield Mistake(where + "cost", 'is missing: say what a search takes, as cost = "0.008", or "0" for nothing')
         if engine.url is not None and urlsplit(engine.url).scheme == "http" and not engine.private:
-            yield Mistake(
-                where + "url", "questions and keys travel there: use https, or private = true in your network"
-            )
+            yield Mistake(where + "url", _UNSAFE)
 
 
 def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
@@ -308,7 +309,7 @@ def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
         if price is None:
             yield Mistake(f"[llm] {name}", 'is missing: say what a million tokens cost, as "0.50", or "0" for nothing')
     if model.url is not None and urlsplit(model.url).scheme == "http" and not model.private:
-        yield Mistake("[llm] url", "questions and keys travel there: use https, or private = true in your network")
+        yield Mistake("[llm] url", _UNSAFE)
 
 
 def _web_price_fits(settings: Settings) -> Iterator[Mistake]:

@@ -203,7 +203,13 @@ class _Research:
     async def _fetch(self) -> tuple[list[_Read], Mapping[str, int]]:
         urls = self._urls()
         context = self._context
-        async with Fetcher(context.http, context.now, context.deadline_s, self._settings.private_pages) as fetcher:
+        async with Fetcher(
+            context.http,
+            now=context.now,
+            deadline_s=context.deadline_s,
+            timeout_s=self._settings.page_timeout_s,
+            private=self._settings.private_pages,
+        ) as fetcher:
             first = await fetcher.pages(urls)
             pages = await self._read(first, set())
             seen = {*urls, *(page.source.url for page in pages)}
@@ -297,7 +303,7 @@ def _read_page(subject: Subject, fetched: Fetched, now_s: float) -> _Read:
     own = extraction.is_own_site(subject, host)
     weight = findings.OWN_SITE if own else findings.STRANGER
     source = Source("web", fetched.url, extraction.registrable(host), weight, now_s)
-    document = markup.parse(markup.decode(fetched.body, fetched.content_type))
+    document = extraction.spoken(markup.parse(markup.decode(fetched.body, fetched.content_type)))
     agreement = extraction.agreement_of(subject, document)
     spots = extraction.addresses_in(document) if agreement else []
     place = findings.about_place(subject, [spot.address for spot in spots])

@@ -20,6 +20,8 @@ class WebSettings:
     """Found pages that are read at most; of the firm's own site a few more."""
     private_pages: bool = False
     """Whether pages may be on this machine or a private network."""
+    page_timeout_s: float = 5.0
+    """For one page with its redirects."""
     price_micros: int = 1_000_000
     ceiling_micros: int = 1_500_000
     markup_percent: int = 130
