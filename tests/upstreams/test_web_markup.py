@@ -82,7 +82,8 @@ def test_bytes_become_text(body: bytes, content_type: str, text: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["<", ">", "</", "/>", "<!--", "-->", "<a href=", '"', "'", "=", "<script", "</script>", "<p hidden>", "<title>", "&", ";",
+    ["<", ">", "</", "/>", "<!--", "-->", "<a href=", '"', "'", "=", "<script", "</script>", "<p hidden>", "<title>", "&",
+     ";",
      "&#x110000;", "&#xd800;", "\x00", "\ud800", "\u202e", " ", "\n", "(813) 555-0142", "5 Example Rd, Tampa, FL 33602",
      "Dana Sample, Owner", "Sample Window Care", "tel:+1", "mailto:a@b.co", '<script type="application/ld+json">',
      '{"@type":"Plumber","name":"Sample Window Care","telephone":', "[[[[", "1" * 30, "9" * 400, "+" * 20, "Mc" * 50]
@@ -113,9 +114,11 @@ def test_no_bytes_make_reading_raise(body: bytes, content_type: str) -> None:
 MANY = 1024 * 1024
 ENDLESS = {
     "comments": "<!--", "tags": "<a ", "attributes": "<a a ", "double quotes": '<a b="', "single quotes": "<a b='",
-    "scripts": "<script>", "titles": "<title>", "divs": "<div>", "hidden": "<p hidden>", "signs": "&", "equals": "<a =",
+    "scripts": "<script>", "titles": "<title>", "divs": "<div>", "hidden": "<p hidden>", "signs": "&",
+    "equals": "<a =",
     "phones": "206 555 ", "ones": "1 ", "states": "FL 33602 ", "houses": "12 Example Ave, ", "names": "Dana Sample ",
-    "titles of people": "Owner, ", "divisions": "division of Aa Bb ", "brackets": '<script type="application/ld+json">[',
+    "titles of people": "Owner, ", "divisions": "division of Aa Bb ",
+    "brackets": '<script type="application/ld+json">[',
     "robots": "ignore ", "spaces": " ",
 }  # fmt: skip
 

@@ -181,7 +181,8 @@ JSON = st.recursive(
         | st.dictionaries(
             st.sampled_from(
                 ["results", "web", "locations", "organic", "knowledgeGraph", "places", "url", "link", "title",
-                 "contact", "postal_address", "attributes", "costDollars", "total", "error", "phoneNumber", "address", "website"]
+                 "contact", "postal_address", "attributes", "costDollars", "total", "error", "phoneNumber",
+                 "address", "website"]
             ),
             inner,
             max_size=5,
