@@ -1,7 +1,7 @@
 """A town of invented firms: their websites, a stranger's directory, a SearXNG and a language model, on one port.
 
     async with Town.open() as town:
-        web = Web(town.settings(home))
+        web = town.web(home)
         http = town.client()          # every name leads here
 
 Thirty pages, reached by their own host names. `TRUTH` is what a reader would say of each firm: an answer that holds
@@ -20,8 +20,9 @@ import orjson
 from rigs.upstream import Behaviour, ScriptedUpstream, Seen, Wire, drip, redirect, reply, status
 
 from gateway.outbound import OutboundClient
-from upstreams.provider import ProviderTerms
-from upstreams.web import WebSettings, llm, searching
+from upstreams.provider import Line, ProviderTerms
+from upstreams.providers.searxng import Searxng
+from upstreams.web import Web, WebSettings, llm
 from upstreams.web.llm import TokenPrices
 
 SEARCH_COST = 8_000
@@ -220,23 +221,22 @@ class Town:
 
     def url(self, page: str) -> str:
         host, _, path = page.partition("/")
-        return f"http://{host}:{self.up.port}/{path}"
+        return f"http://{host}:{self.up.port}/{path}".removesuffix("/" if "/" not in page else "")
 
-    def settings(self, home: Path, *, model: bool = False, engines: bool = True, **more: Any) -> WebSettings:
+    def web(self, home: Path, *, model: bool = False, **settings: Any) -> Web:
+        """The upstream, which searches, reads and understands here."""
         terms = ProviderTerms(cost_per_call_micros=SEARCH_COST, bill_misses=True, private=True, timeout_s=3)
-        engine = searching.engine("searxng", terms, url=self.url("searx.example/").rstrip("/"))
+        engine = Searxng(terms, Line(), self.url("searx.example"))
         reader = None
         if model:
             terms = ProviderTerms(PRICES.most_micros(2_000), bill_misses=True, private=True, timeout_s=3)
             url = self.url("llm.example/v1")
             reader = llm.model("openai", terms, PRICES, url=url, name="scripted", key="a-secret-of-the-model")
-        return WebSettings(
-            directory=home / "directory.db",
-            engines=(engine,) if engines else (),
-            model=reader,
-            private_pages=True,
-            page_timeout_s=1.0,
-            **more,
+        said = {"private_pages": True, "page_timeout_s": 1.0, **settings}
+        return Web(
+            WebSettings(directory=home / "directory.db", model=reader, **said),
+            {"searxng": engine},
+            ("local_directory", "searxng"),
         )
 
     async def _serve(self, request: Seen, wire: Wire) -> None:

@@ -22,7 +22,7 @@ BASE = 1_000_000
 @asynccontextmanager
 async def opened(home: Path, **settings: Any) -> AsyncIterator[tuple[Gate, Town]]:
     async with Town.open() as town, town.client() as http:
-        web: Any = Web(town.settings(home, **settings))
+        web: Any = town.web(home, **settings)
         async with Gate.open(home, upstream=web, http=http) as gate:
             yield gate, town
 

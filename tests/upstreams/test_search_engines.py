@@ -23,9 +23,9 @@ from rigs.upstream import (
 
 from gateway.core.upstream import Context
 from gateway.outbound import OutboundClient
-from upstreams.provider import ErrorClass, Outcome, ProviderTerms, ask
-from upstreams.web import searching
-from upstreams.web.searching import Engine, Hit, Query, Record
+from upstreams.provider import ErrorClass, Outcome, Provider, ProviderTerms, ask
+from upstreams.providers import KINDS, Account
+from upstreams.providers.search import Hit, Query, Record, Results
 
 NAMES = ("searxng", "tavily", "brave", "exa", "serper")
 KEY = "a-key-that-no-log-may-have"
@@ -111,8 +111,8 @@ RECORDS = {
 }
 
 
-def engine(name: str, url: str = "https://engine.example", key: str = KEY) -> Engine:
-    return searching.engine(name, TERMS, url=url, key="" if name == "searxng" else key)
+def engine(name: str, url: str = "https://engine.example", key: str = KEY) -> Provider[Query, Results]:
+    return KINDS[name].build(Account(key="" if name == "searxng" else key), TERMS, {"url": url})
 
 
 def read(name: str, answer: Any, code: int = 200, headers: Mapping[str, str] = {}) -> Any:
