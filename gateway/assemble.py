@@ -420,7 +420,7 @@ def web_of(settings: Settings) -> Web:
 
 
 def model_of(table: LlmTable) -> Model | None:
-    if table.kind == "none":
+    if table.api is None:
         return None
     prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
     terms = ProviderTerms(
@@ -431,9 +431,7 @@ def model_of(table: LlmTable) -> Model | None:
         private=table.private,
     )
     key = table.key.get_secret_value() if table.key is not None else ""
-    return llm.model(
-        table.kind, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens
-    )
+    return llm.model(table.api, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens)
 
 
 def support_of(settings: Settings) -> Support:

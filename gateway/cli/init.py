@@ -45,10 +45,6 @@ PROVIDERS = """\
 # [providers.whitepages]
 # key = "${WHITEPAGES_KEY}"
 # cost_per_call = "0.10"                      # USD; a miss costs it too, unless bill_misses = false
-# [providers.searxng]                         # web research: README.md, "Researching firms"
-# url = "http://127.0.0.1:8888"
-# private = true
-# cost_per_call = "0"
 """
 
 WATERFALLS = """\
@@ -85,6 +81,7 @@ EXAMPLES = {
     ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
     ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
+    ("llm", "api"): "openai",
     ("llm", "url"): "https://api.example.com/v1",
     ("llm", "model"): "a-model",
     ("llm", "key"): "${LLM_KEY}",

@@ -104,9 +104,9 @@ def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
                 "or choose another settlement",
             )
     model = settings.llm
-    if model.kind != "none" and any(map(_takes, (model.input_usd, model.output_usd))):
+    if model.api is not None and any(map(_takes, (model.input_usd, model.output_usd))):
         yield Mistake(
-            "[llm] kind",
+            "[llm] api",
             "the sandbox takes play money, and this model takes real money: remove it, or choose another settlement",
         )
 
@@ -278,17 +278,15 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
 def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
     model = settings.llm
     given = {"url": model.url, "model": model.model, "key": model.key, "input_usd": model.input_usd}
-    if model.kind == "none":
+    if model.api is None:
         for name in (name for name, value in given.items() if value is not None):
-            yield Mistake(
-                f"[llm] {name}", 'is set, and kind is "none": set kind = "openai" or "anthropic", or remove it'
-            )
+            yield Mistake(f"[llm] {name}", 'is set without api: add api = "openai" or "anthropic", or remove it')
         return
-    if model.url is None and model.kind == "openai":
+    if model.url is None and model.api == "openai":
         yield Mistake("[llm] url", 'is missing: name the server\'s base URL, as url = "http://127.0.0.1:11434/v1"')
     if model.model is None:
         yield Mistake("[llm] model", "is missing: name the model as the server knows it")
-    if model.key is None and (model.kind == "anthropic" or not model.private):
+    if model.key is None and (model.api == "anthropic" or not model.private):
         yield Mistake("[llm] key", 'is missing: key = "${LLM_KEY}", or private = true for a server of your own')
     for name, price in (("input_usd", model.input_usd), ("output_usd", model.output_usd)):
         if price is None:

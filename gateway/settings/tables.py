@@ -484,9 +484,9 @@ class WebTable(Table):
 class LlmTable(Table):
     """A language model that reads the pages of web research; everything works without one."""
 
-    kind: Literal["none", "openai", "anthropic"] = Field(
-        "none",
-        description='"openai" is any server that speaks /chat/completions, "anthropic" one that speaks /v1/messages',
+    api: Literal["openai", "anthropic"] | None = Field(
+        None,
+        description='"openai": any server that speaks /chat/completions; "anthropic": one that speaks /v1/messages',
     )
     url: Url | None = Field(None, repr=False, description='its base URL, as "https://api.example.com/v1" for openai')
     model: str | None = Field(None, min_length=1, max_length=200, description="the model's name there")
