@@ -74,11 +74,12 @@ class Address:
 class Relative:
     name: str
     id: str | None = None
+    """The provider's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody a provider has found; a firm has no `parts`."""
+    """Somebody a provider has found. `parts` are of a person's name, where it is known which is which."""
 
     source: Source
     """The record that gives the name."""
@@ -222,10 +223,10 @@ def shown(people: Sequence[Person], sources: Sources) -> list[dict[str, Any]]:
 
 
 def _person(person: Person, sources: Sources) -> dict[str, Any]:
-    parts = None if person.business else person.parts
+    parts = None if person.business or person.parts == NOBODY else person.parts
     sources.id_of(person.source)
     return {
-        "id": _id(person.source),
+        "id": _id(person.source.record),
         "name": person.name,
         "name_parts": parts and {name: value or None for name, value in parts._asdict().items()},
         "aliases": list(person.aliases),
@@ -236,7 +237,7 @@ def _person(person: Person, sources: Sources) -> dict[str, Any]:
             {"email": each.email, "score": each.score, "sources": _ids(each.sources, sources)} for each in person.emails
         ],
         "addresses": [_address(address, sources) for address in person.addresses],
-        "relatives": [{"id": relative.id, "name": relative.name} for relative in person.relatives],
+        "relatives": [_relative(relative, person.source) for relative in person.relatives],
         "employer": person.employer,
         "title": person.title,
         "match_score": person.score,
@@ -244,8 +245,13 @@ def _person(person: Person, sources: Sources) -> dict[str, Any]:
     }
 
 
-def _id(source: Source) -> str:
-    return "prs_" + blake2b(source.record.encode(), digest_size=10).hexdigest()
+def _relative(relative: Relative, source: Source) -> dict[str, Any]:
+    """By the id that he has where he is found himself."""
+    return {"id": relative.id and _id(f"{source.provider}#{relative.id}"), "name": relative.name}
+
+
+def _id(record: str) -> str:
+    return "prs_" + blake2b(record.encode(), digest_size=10).hexdigest()
 
 
 def _ids(quoted: Sequence[Source], sources: Sources) -> list[str]:

@@ -41,10 +41,9 @@ PRICES = """\
 """
 
 PROVIDERS = """\
-# Whom answers are bought from, a table each: README.md, "Buying answers".
-# [providers.whitepages]
-# key = "${WHITEPAGES_KEY}"
-# cost_per_call = "0.10"                      # USD; a miss costs it too, unless bill_misses = false
+# Whom answers are bought from: README.md, "Buying answers".
+[providers]
+# whitepages = { key = "${WHITEPAGES_KEY}", cost_per_call = "0.10" }
 """
 
 WATERFALLS = """\

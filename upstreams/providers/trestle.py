@@ -57,7 +57,8 @@ class Trestle:
         if not isinstance(answer, dict) or not {"owners", "belongs_to", "phone_number", "is_valid"} & answer.keys():
             return failed(ErrorClass.SHAPE)
         line = PhoneLine(tolerant.line_type(answer.get("line_type")), text(answer.get("carrier")) or None)
-        owners = [_person(owner, question, answer) for owner in tables(first(answer, "owners", "belongs_to"))]
+        found = enumerate(tables(first(answer, "owners", "belongs_to")), 1)
+        owners = [_person(owner, question, answer, number) for number, owner in found]
         people = tuple(owner for owner in owners if owner is not None)
         if people:
             return Reply(Outcome.MATCH, People(people, line=line))
@@ -68,7 +69,7 @@ class Trestle:
         return Reply(Outcome.NO_MATCH, People(line=line))
 
 
-def _person(record: Mapping[str, Any], question: Query, answer: Mapping[str, Any]) -> Person | None:
+def _person(record: Mapping[str, Any], question: Query, answer: Mapping[str, Any], number: int) -> Person | None:
     business = text(record.get("type")).lower() == "business"
     parts = Name(*(text(record.get(name)) for name in ("firstname", "middlename", "lastname")))
     name = text(record.get("name")) or parts.full
@@ -76,7 +77,7 @@ def _person(record: Mapping[str, Any], question: Query, answer: Mapping[str, Any
         return None
     if business or not parts.last:
         parts = parts_of(name, business)
-    source = Source(NAME, f"{NAME}#{text(record.get('id')) or '-'}")
+    source = Source(NAME, f"{NAME}#{text(record.get('id')) or number}")
     own = tolerant.a_phone(question.phone, _OWNER, source, answer.get("line_type"), answer.get("carrier"))
     others = [
         tolerant.a_phone(

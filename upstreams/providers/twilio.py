@@ -12,8 +12,9 @@ from typing import Final
 from urllib.parse import quote
 
 from upstreams.directory.matching import Query
+from upstreams.directory.names import NOBODY, Name, fold
 from upstreams.http_api.answers import Unusable, read_json
-from upstreams.persons import People, Person, PhoneLine, Source, parts_of
+from upstreams.persons import People, Person, PhoneLine, Source
 from upstreams.provider import ErrorClass, HttpAsk, Line, Outcome, ProviderTerms, Reply, by_status, failed
 from upstreams.providers import tolerant
 from upstreams.providers.tolerant import table, text
@@ -68,9 +69,19 @@ class Twilio:
         person = Person(
             source=source,
             name=name,
-            parts=parts_of(name, business),
+            parts=NOBODY if business else _parts(name, question.name),
             business=business,
             phones=tolerant.unique_phones([number]),
             score=_CALLER,
         )
         return Reply(Outcome.MATCH, People((person,), line=line))
+
+
+def _parts(name: str, asked: Name) -> Name:
+    """Callers show their last name first, or last: which it is, only the name that was asked for tells."""
+    words, last = name.split(), fold(asked.last)
+    if len(words) < 2 or not last:
+        return NOBODY
+    if fold(words[0]) == last:
+        return Name(words[1], "", words[0])
+    return Name(words[0], "", words[-1]) if fold(words[-1]) == last else NOBODY

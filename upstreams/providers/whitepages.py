@@ -62,7 +62,7 @@ class Whitepages:
         records = _records(answer)
         if records is None:
             return failed(ErrorClass.SHAPE)
-        people = [_person(record, question) for record in records]
+        people = [_person(record, question, number) for number, record in enumerate(records, 1)]
         kept = tuple(person for person in people if person is not None and self._taken(person, question))
         return Reply(Outcome.MATCH if kept else Outcome.NO_MATCH, People(kept))
 
@@ -101,12 +101,12 @@ def _records(answer: Any) -> list[Any] | None:
     return None
 
 
-def _person(value: Any, question: Query) -> Person | None:
+def _person(value: Any, question: Query, number: int) -> Person | None:
     record = table(value)
     name = text(first(record, "name", "full_name"))
     if not name:
         return None
-    source = Source(NAME, f"{NAME}#{text(record.get('id')) or '-'}")
+    source = Source(NAME, f"{NAME}#{text(record.get('id')) or number}")
     found_by = tuple(text(each) for each in several(record.get("matched_by")))
     score = share(first(record, "match_score", "score"), 100, _NO_SCORE)
     numbers = [_phone(each, source) for each in several(record.get("phones"))]
