@@ -67,7 +67,7 @@ class _Read:
 
 
 class Web:
-    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, and no directory with firms."""
+    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, no directory with firms."""
 
     name = "web"
 
