@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -91,10 +91,11 @@ from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
-from upstreams.provider import ProviderTerms
+from upstreams.provider import AnyProvider, ProviderTerms
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from upstreams.web import Web, WebSettings, llm
@@ -355,6 +356,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     """
     sold: list[Upstream] = [
         people_of(settings),
+        companies_of(settings),
         web_of(settings),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
@@ -401,6 +403,25 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def companies_of(settings: Settings) -> Companies:
+    accounts = accounts_of(settings)
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
+    )
+
+
 def web_of(settings: Settings) -> Web:
     web, accounts = settings.web, accounts_of(settings)
     return Web(
@@ -444,8 +465,8 @@ def mistakes(settings: Settings) -> Iterator[str]:
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
-    sold = (*people_of(bare).operations, web_of(bare).operation)
-    prices = {operation.id: operation.price.base_micros for operation in sold}
+    bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
+    prices = {operation.id: operation.price.base_micros for operation in bought}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}

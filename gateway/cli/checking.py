@@ -112,7 +112,7 @@ async def _sold(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIte
     else:
         yield Finding(ODD, "on sale", "nothing yet")
     if offline:
-        mend = 'load a directory with `faregate directory load`, or name a provider (README.md, "Buying answers")'
+        mend = "load a directory with `faregate directory load`, or name [providers] in the configuration"
         yield Finding(ODD, "offline", f"{', '.join(offline)}: {mend}")
 
 

@@ -33,7 +33,7 @@ from upstreams.directory.database import DirectoryError
 from upstreams.directory.lookup import Directory, has_firms
 from upstreams.directory.matching import Row
 from upstreams.directory.settings import Rules
-from upstreams.provider import Provider, Tried
+from upstreams.provider import AnyProvider, Tried
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.search import Query, Record, Results
 from upstreams.web import extraction, findings, llm, markup
@@ -74,7 +74,7 @@ class Web:
     def __init__(
         self,
         settings: WebSettings,
-        engines: Mapping[str, Provider[Query, Results]] = MappingProxyType({}),
+        engines: Mapping[str, AnyProvider[Query, Results]] = MappingProxyType({}),
         order: Sequence[str] = (LOCAL,),
     ) -> None:
         """`order`: the names of whom to ask. The directory, where it is named, is asked first wherever it stands."""
@@ -134,7 +134,7 @@ class _Research:
     def __init__(
         self,
         settings: WebSettings,
-        engines: Sequence[Provider[Query, Results]],
+        engines: Sequence[AnyProvider[Query, Results]],
         query: WebQuery,
         context: Context,
         on_thread: Callable[..., Any],
