@@ -10,7 +10,7 @@ import orjson
 import pytest
 from rigs.gate import Gate, Reply
 from rigs.town import FOUND, INJECTION, PAGES, PLACES, PRICES, SEARCH_COST, TRUTH, Town
-from rigs.upstream import drip, garbage, hang_up, status
+from rigs.upstream import drip, garbage, hang_up, reply, status
 
 from gateway.core.charge import State
 from upstreams.web import Web, WebSettings, markup, quotes
@@ -139,6 +139,40 @@ async def test_it_is_handed_over_as_a_job(tmp_path: Path) -> None:
             assert values(done.json["result"]["data"]) == TRUTH[firm]
             assert before - (await gate.balance(agent)).available == charged
         assert len(town.searches) == 2
+
+
+async def test_F172_no_log_tells_of_anybody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever a customer asks, a page says or a model answers, in trouble too: the log has no name, number or key."""
+    async with opened(tmp_path, model=True) as (gate, town):
+        town.says = liar
+        _, token = await gate.agent(50_000_000)
+        await research(gate, token, "Sample Window Care", prompt="canary-prompt-71c2")
+        town.says = lambda shown: garbage()
+        await research(gate, token, "Prototype Law")
+        town.search_behaviour = status(500, value={"error": "canary-answer-71c2"})
+        await research(gate, token, "Fiction Bakery")
+    out, err = capfd.readouterr()
+    assert "provider_failed" in out + err
+    for secret in (
+        "Sample", "Prototype", "Bakery", "Quuxford", "555", "Tampa", "canary", "a-secret-of-the-model", ".example",
+    ):  # fmt: skip
+        assert secret not in out + err, secret
+
+
+async def test_F147_no_header_of_a_page_or_a_vendor_is_passed_on(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        headers = {
+            "Set-Cookie": "a=b",
+            "X-Payment-Response": "x",
+            "Access-Control-Allow-Origin": "https://evil.example",
+        }
+        town.search_behaviour = reply({"results": [{"url": town.url("prototypelaw.example/")}]}, headers=headers)
+        answer = await research(gate, token, "Prototype Law")
+        assert answer.json["matched"] is True
+        assert "Set-Cookie" not in answer.headers
+        assert "X-Payment-Response" not in answer.headers
+        assert answer.headers.get("Access-Control-Allow-Origin") != "https://evil.example"
 
 
 async def test_the_same_pages_give_the_same_answer(tmp_path: Path) -> None:

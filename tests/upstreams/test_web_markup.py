@@ -123,11 +123,30 @@ ENDLESS = {
 }  # fmt: skip
 
 
+FIRM = '{"@type":"x","name":["Sample Window Care","y"],"address":["5 Example Rd Tampa FL 33602"],"x":0},'
+
+
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_page_of_a_megabyte_is_read_in_linear_work(name: str) -> None:
+@pytest.mark.parametrize("between", ["", "<p>"], ids=["in one line", "in many"])
+def test_a_page_of_a_megabyte_is_read_in_linear_work(name: str, between: str) -> None:
     """Not timed: work that grows with the square of a megabyte would not end within the life of a test run."""
-    piece = ENDLESS[name]
+    piece = ENDLESS[name] + between
     head = "<title>Sample Window Care</title>"
     document = extraction.spoken(markup.parse(head + piece * ((MANY - len(head)) // len(piece))))
     assert sum(map(len, document.lines)) <= markup.TEXT_CHARS_MAX
     extraction.read(SUBJECT, Page(SOURCE, document))
+
+
+@pytest.mark.parametrize(("before", "found"), [(10, ["12 Example Ave"]), (1_000, [])])
+def test_few_pieces_of_a_page_are_parsed_as_addresses(before: int, found: list[str]) -> None:
+    """A parse takes 0.2 ms, and a page could ask for a hundred thousand of them."""
+    document = markup.parse("<p>12 Avenue, FL 33602" * before + "<p>12 Example Ave, Tampa, FL 33602")
+    assert [spot.address.line1 for spot in extraction.addresses_in(document)] == found
+
+
+@pytest.mark.parametrize(("before", "found"), [(10, {"+18135550142"}), (1_000, set())])
+def test_few_firms_of_a_page_are_read(before: int, found: set[str]) -> None:
+    last = '{"@type":"x","name":"Sample Window Care","telephone":"813-555-0142"}'
+    document = markup.parse(f'<script type="application/ld+json">[{FIRM * before}{last}]</script>')
+    stated = extraction.read(SUBJECT, Page(SOURCE, document))
+    assert {each.key for each in stated if each.kind is findings.Kind.PHONE} == found

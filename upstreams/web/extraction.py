@@ -8,6 +8,7 @@ about others too, and nothing in it can be attributed.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +21,13 @@ from upstreams.web.quotes import has_number
 _LINE_CHARS_MAX: Final = 2_000
 _DIGIT_CHARS_MAX: Final = 20_000
 _PER_KIND_MAX: Final = 40
+_ADDRESS_CHARS_MAX: Final = 160
+_PARSES_MAX: Final = 400
+"""Pieces of one page that are tried as an address; each takes 0.2 ms."""
 _NODES_MAX: Final = 2_000
+_FIRMS_MAX: Final = 40
+_NAMES_MAX: Final = 6
+"""Of one node; and its addresses."""
 _DEPTH_MAX: Final = 20
 
 _GENERIC_WORDS = (
@@ -161,10 +168,12 @@ def agreement_of(subject: Subject, document: Document) -> float:
 
 
 def _from_data(subject: Subject, page: Page) -> Iterator[Finding]:
+    agreeing = 0
     for node in _nodes(page.document.data):
         if _is_firm(node):
             agreement = max((subject.agrees(name) for name in _names(node)), default=0.0)
-            if agreement:
+            agreeing += agreement > 0
+            if agreement and agreeing <= _FIRMS_MAX:
                 yield from _of_firm(subject, page.source, node, agreement)
         elif _type(node) == "person":
             works = [name for firm in _listed(node.get("worksFor")) for name in _names(firm)]
@@ -174,7 +183,7 @@ def _from_data(subject: Subject, page: Page) -> Iterator[Finding]:
 
 
 def _of_firm(subject: Subject, source: Source, node: Mapping[str, Any], agreement: float) -> Iterator[Finding]:
-    stated = [found for value in _listed(node.get("address")) if (found := _address_of(value)) is not None]
+    stated = [found for value in _listed(node.get("address"))[:_NAMES_MAX] if (found := _address_of(value)) is not None]
     place = findings.about_place(subject, [there for there, _ in stated])
     if not place:
         return
@@ -244,7 +253,7 @@ def _is_firm(node: Mapping[str, Any]) -> bool:
 def _names(node: object) -> list[str]:
     if not isinstance(node, Mapping):
         return []
-    return [text for key in ("name", "legalName", "alternateName") for text in _texts(node.get(key))]
+    return [text for key in ("name", "legalName", "alternateName") for text in _texts(node.get(key))][:_NAMES_MAX]
 
 
 def _texts(value: object) -> list[str]:
@@ -332,35 +341,44 @@ def _is_written_as_phone(raw: str, number: str, before: str) -> bool:
 def addresses_in(document: Document) -> list[Spot]:
     """US addresses with a house number, a street and a ZIP; an address may go over two lines."""
     found: list[Spot] = []
-    previous = ""
-    for line in document.lines:
-        line = line[:_LINE_CHARS_MAX]
-        for match in _STATE_ZIP.finditer(line):
-            spot = _spot(line[: match.end()]) or _spot(f"{previous[-160:]}\n{line[: match.end()]}")
-            if spot is not None:
-                found.append(spot)
-            if len(found) >= _PER_KIND_MAX:
-                return found
-        previous = line
+    ends = -1
+    for end, written in islice(_pieces(document), _PARSES_MAX):
+        if end == ends:
+            continue  # what ends here is found already
+        spot = _spot(written)
+        if spot is not None:
+            found.append(spot)
+            ends = end
+        if len(found) >= _PER_KIND_MAX:
+            break
     return found
 
 
-def _spot(text: str) -> Spot | None:
-    tail = text[-160:]
-    for start in reversed([match.start() for match in _HOUSE.finditer(tail)][-8:]):
-        written = tail[start:]
-        there = places.split(written.replace("\n", ", "))
-        line1 = there.line1.split()
-        if (
-            2 <= len(line1) <= 8
-            and line1[0][:1].isdigit()
-            and there.city
-            and there.state
-            and there.zip
-            and _STREET_TYPES.intersection(names.fold(there.line1).split())
-        ):
-            return Spot(there, written)
-    return None
+def _pieces(document: Document) -> Iterator[tuple[int, str]]:
+    """(which ZIP it ends with, what may be an address): from each number before a ZIP on, the nearest first."""
+    previous, end = "", 0
+    for line in document.lines:
+        line = line[:_LINE_CHARS_MAX]
+        for match in _STATE_ZIP.finditer(line):
+            if places.state_code(match["state"]) is None:
+                continue
+            end += 1
+            for text in (line[: match.end()], f"{previous[-_ADDRESS_CHARS_MAX:]}\n{line[: match.end()]}"):
+                tail = text[-_ADDRESS_CHARS_MAX:]
+                starts = [house.start() for house in _HOUSE.finditer(tail)][-8:]
+                for start in reversed(starts):
+                    if _STREET_TYPES.intersection(names.fold(tail[start:]).split()):
+                        yield end, tail[start:]
+        previous = line
+
+
+def _spot(written: str) -> Spot | None:
+    there = places.split(written.replace("\n", ", "))
+    line1 = there.line1.split()
+    whole = there.city and there.state and there.zip
+    if not whole or not 2 <= len(line1) <= 8 or not line1[0][:1].isdigit():
+        return None
+    return Spot(there, written) if _STREET_TYPES.intersection(names.fold(there.line1).split()) else None
 
 
 def _people(subject: Subject, source: Source, document: Document) -> Iterator[Finding]:
