@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from rigs.gate import Gate, Reply
 from rigs.town import FOUND, INJECTION, PAGES, PLACES, PRICES, SEARCH_COST, TRUTH, Town
 from rigs.upstream import drip, garbage, hang_up, reply, status
@@ -141,22 +142,22 @@ async def test_it_is_handed_over_as_a_job(tmp_path: Path) -> None:
         assert len(town.searches) == 2
 
 
-async def test_F172_no_log_tells_of_anybody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_F172_no_log_tells_of_anybody(tmp_path: Path) -> None:
     """Whatever a customer asks, a page says or a model answers, in trouble too: the log has no name, number or key."""
     async with opened(tmp_path, model=True) as (gate, town):
-        town.says = liar
         _, token = await gate.agent(50_000_000)
-        await research(gate, token, "Sample Window Care", prompt="canary-prompt-71c2")
-        town.says = lambda shown: garbage()
-        await research(gate, token, "Prototype Law")
-        town.search_behaviour = status(500, value={"error": "canary-answer-71c2"})
-        await research(gate, token, "Fiction Bakery")
-    out, err = capfd.readouterr()
-    assert "provider_failed" in out + err
+        with structlog.testing.capture_logs() as logs:
+            town.says = liar
+            await research(gate, token, "Sample Window Care", prompt="canary-prompt-71c2")
+            town.says = lambda shown: garbage()
+            await research(gate, token, "Prototype Law")
+            town.search_behaviour = status(500, value={"error": "canary-answer-71c2"})
+            await research(gate, token, "Fiction Bakery")
+    assert [log["provider"] for log in logs if log["event"] == "provider_failed"] == ["openai", "searxng"]
     for secret in (
-        "Sample", "Prototype", "Bakery", "Quuxford", "555", "Tampa", "canary", "a-secret-of-the-model", ".example",
+        "Sample", "Prototype", "Bakery", "Quuxford", "555-", "+1", "Tampa", "canary", "a-secret-of-the-model", ".example",
     ):  # fmt: skip
-        assert secret not in out + err, secret
+        assert secret not in str(logs), secret
 
 
 async def test_F147_no_header_of_a_page_or_a_vendor_is_passed_on(tmp_path: Path) -> None:
