@@ -155,7 +155,8 @@ async def test_F172_no_log_tells_of_anybody(tmp_path: Path) -> None:
             await research(gate, token, "Fiction Bakery")
     assert [log["provider"] for log in logs if log["event"] == "provider_failed"] == ["openai", "searxng"]
     for secret in (
-        "Sample", "Prototype", "Bakery", "Quuxford", "555-", "+1", "Tampa", "canary", "a-secret-of-the-model", ".example",
+        "Sample", "Prototype", "Bakery", "Quuxford", "555-", "+1", "Tampa", "canary", "a-secret-of-the-model",
+        ".example",
     ):  # fmt: skip
         assert secret not in str(logs), secret
 
