@@ -81,7 +81,7 @@ from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, LlmTable, NetworkTable
 from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
@@ -104,9 +104,11 @@ from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
-from upstreams.provider import AnyProvider
+from upstreams.provider import AnyProvider, ProviderTerms
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
+from upstreams.web import Web, WebSettings, llm
+from upstreams.web.llm import Model, TokenPrices
 from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
 log = structlog.get_logger("gateway")
@@ -386,6 +388,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     sold: list[Upstream] = [
         people_of(settings),
         companies_of(settings),
+        web_of(settings),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -448,6 +451,39 @@ def companies_of(settings: Settings) -> Companies:
     )
 
 
+def web_of(settings: Settings) -> Web:
+    web, accounts = settings.web, accounts_of(settings)
+    return Web(
+        WebSettings(
+            directory=settings.directory.path or settings.store.path.parent / "directory.db",
+            model=model_of(settings.llm),
+            pages=web.pages,
+            private_pages=web.private,
+            price_micros=settings.prices.get("enrich/websearch", WEBSEARCH_MICROS),
+            ceiling_micros=web.ceiling_micros,
+            markup_percent=web.markup_percent,
+            show_costs=settings.service.show_costs,
+        ),
+        providers.built(accounts),
+        providers.order(providers.WEBSEARCH, accounts, settings.waterfalls),
+    )
+
+
+def model_of(table: LlmTable) -> Model | None:
+    if table.api is None:
+        return None
+    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
+    terms = ProviderTerms(
+        cost_per_call_micros=prices.most_micros(table.output_tokens),
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+    )
+    key = table.key.get_secret_value() if table.key is not None else ""
+    return llm.model(table.api, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens)
+
+
 def support_of(settings: Settings) -> Support:
     support = settings.support
     return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
@@ -458,7 +494,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
-    bought = (*people_of(bare).operations, *companies_of(bare).operations)
+    bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
     prices = {operation.id: operation.price.base_micros for operation in bought}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)

@@ -130,7 +130,7 @@ def test_every_line_of_it_is_valid_once_it_is_switched_on(other: str) -> None:
     )
     environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
     environ |= dict.fromkeys(
-        ("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY"), "some-secret-or-other"
+        ("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY", "LLM_KEY"), "some-secret-or-other"
     )
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     text = text.replace('"0x..."', f'"{OWN}"').replace('"0x... (not pay_to)"', f'"{OTHER}"')

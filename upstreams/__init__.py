@@ -4,6 +4,7 @@ from upstreams.companies import Companies
 from upstreams.http_api import HttpApi
 from upstreams.people import People
 from upstreams.support import Support
+from upstreams.web import Web
 
-ALL = (People, Companies, HttpApi, Support)
+ALL = (People, Companies, Web, HttpApi, Support)
 """Every upstream that ships with the gateway, in the order of the catalogue."""

@@ -100,6 +100,12 @@ EXAMPLES = {
     ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
     ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
+    ("llm", "api"): "openai",
+    ("llm", "url"): "https://api.example.com/v1",
+    ("llm", "model"): "a-model",
+    ("llm", "key"): "${LLM_KEY}",
+    ("llm", "input_usd"): "0.50",
+    ("llm", "output_usd"): "1.50",
     ("deposits", "address"): "0x... (not pay_to)",
     ("deposit_match", "ends_at"): "2027-01-31T00:00:00Z",
 }

@@ -15,31 +15,42 @@ from upstreams.leaks import Leaks
 from upstreams.provider import AnyProvider, Line, ProviderTerms
 from upstreams.providers import (
     apollo,
+    brave,
     enformion_go,
+    exa,
     gleif,
     hunter,
     npi,
     open_corporates,
     people_data_labs,
+    searxng,
     sec_edgar,
+    serper,
+    tavily,
     trestle,
     twilio,
     whitepages,
 )
 from upstreams.providers.apollo import Apollo, ApolloFirms
+from upstreams.providers.brave import Brave
 from upstreams.providers.enformion_go import EnformionGo
+from upstreams.providers.exa import Exa
 from upstreams.providers.gleif import Gleif
 from upstreams.providers.hunter import Hunter
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.npi import Npi
 from upstreams.providers.open_corporates import OpenCorporates
 from upstreams.providers.people_data_labs import PeopleDataLabs, PeopleDataLabsFirms
+from upstreams.providers.searxng import Searxng
 from upstreams.providers.sec_edgar import SecEdgar
+from upstreams.providers.serper import Serper
+from upstreams.providers.tavily import Tavily
 from upstreams.providers.trestle import Trestle
 from upstreams.providers.twilio import Twilio
 from upstreams.providers.whitepages import Whitepages
 
 PHONE, PERSON, EMAIL, COMPANY = "enrich/phone", "enrich/person", "enrich/email", "enrich/company"
+WEBSEARCH = "enrich/websearch"
 _NOT_LOCAL = (EMAIL, COMPANY)
 """What the directory is not asked for."""
 
@@ -105,6 +116,10 @@ def _by_login(provider: Callable[..., AnyProvider[Any, Any]]) -> Build:
     return lambda has, terms, more: provider(has.user, has.key, terms, has.line, **more)
 
 
+def _open(provider: Callable[..., AnyProvider[Any, Any]]) -> Build:
+    return lambda has, terms, more: provider(terms, has.line, **more)
+
+
 def _by_name(provider: Callable[..., AnyProvider[Any, Any]], requests_per_min: int) -> Build:
     """`requests_per_min` is what it asks for itself."""
     return lambda has, terms, more: provider(has.user, _paced(terms, requests_per_min), has.line, **more)
@@ -119,6 +134,7 @@ def _paced(terms: ProviderTerms, requests_per_min: int) -> ProviderTerms:
 
 
 _PEOPLE = (PHONE, PERSON)
+_WEB = (WEBSEARCH,)
 KINDS: Mapping[str, Kind] = {
     whitepages.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Whitepages)),
     trestle.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Trestle)),
@@ -133,8 +149,15 @@ KINDS: Mapping[str, Kind] = {
     gleif.NAME: Kind((COMPANY,), (), False, _by_nothing(Gleif, 60), free=True),
     npi.NAME: Kind((COMPANY,), (), False, _by_nothing(Npi, 300), free=True),
     open_corporates.NAME: Kind((COMPANY,), ("key",), True, _by_key(OpenCorporates)),
+    searxng.NAME: Kind(_WEB, ("url",), True, _open(Searxng), free=True),
+    tavily.NAME: Kind(_WEB, (), True, _by_key(Tavily)),
+    brave.NAME: Kind(_WEB, ("key",), True, _by_key(Brave)),
+    exa.NAME: Kind(_WEB, ("key",), True, _by_key(Exa)),
+    serper.NAME: Kind(_WEB, ("key",), True, _by_key(Serper)),
 }
 """By the name of their table. Their order is that in which they are asked where the operator names none."""
+
+_NEEDED = {"key": "what it knows you by", "user": "the login beside the key", "url": "where yours is"}
 
 
 def built(accounts: Mapping[str, Account], operation: str = "") -> dict[str, AnyProvider[Any, Any]]:
@@ -170,8 +193,8 @@ def mistakes(
             continue
         for needed in kind.needs:
             if not getattr(account, needed).strip():
-                what = "what it knows you by" if needed == "key" else "the login beside the key"
-                if kind.free:
+                what = _NEEDED[needed]
+                if kind.free and needed == "user":
                     what = "who asks, with an address: it answers nobody else"
                 yield f'[providers.{name}] {needed}: is missing: {what}, as "${{{name.upper()}_{needed.upper()}}}"'
         if not kind.free and account.cost_per_call_micros is None and account.cost_per_match_micros is None:
