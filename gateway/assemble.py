@@ -93,6 +93,9 @@ from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
+from upstreams.leads import Leads, LeadSettings, leads
+from upstreams.leads import Tool as LeadTool
+from upstreams.leads import Tools as LeadTools
 from upstreams.people import People
 from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
@@ -103,6 +106,7 @@ DRAIN_S = 20.0
 """What settlements under way get at shutdown; the rest is found again at the next start."""
 WEBHOOKS_DRAIN_S = 3.0
 """What tries to deliver get: strangers' servers do not keep us from stopping."""
+LEAD_PRICE = "1.50"
 LOOKUPS = 16
 """Threads that look up the names of strangers' servers."""
 
@@ -194,7 +198,7 @@ async def assemble(
             neighbours=owner.neighbours,
             alarm=alarms.tell,
         )
-        fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
+        fulfilling = Fulfilling(db=db, offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
         webhooks = Webhooks(
             db=db,
             http=strangers,
@@ -349,8 +353,10 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
+    people = people_of(settings)
     sold: list[Upstream] = [
-        people_of(settings),
+        people,
+        Leads(lead_settings(settings), lambda: lead_tools(people)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -372,6 +378,26 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def lead_settings(settings: Settings) -> LeadSettings:
+    table, base = settings.leads, settings.prices.get(leads.ID, parse_usd(LEAD_PRICE))
+    return LeadSettings(
+        price_micros=base,
+        markup_percent=table.markup_percent,
+        ceiling_micros=max(parse_usd(table.ceiling), base),
+        usual_micros=max(parse_usd(table.budget), base),
+        default_region=settings.directory.default_region,
+        show_costs=table.show_costs,
+        planner=table.planner,
+    )
+
+
+def lead_tools(people: People) -> LeadTools:
+    """What a lead session may ask: whatever is on sale here of its own."""
+    sold = {offering.operation.id: offering for offering in people.offerings()}
+    person = sold.get("enrich/person")
+    return {} if person is None else {"directory": LeadTool("directory", person.fulfil, person.operation.input)}
+
+
 def support_of(settings: Settings) -> Support:
     support = settings.support
     return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
@@ -381,7 +407,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations}
+    priced = {operation.id for operation in people_of(settings).operations} | {leads.ID}
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'

@@ -25,6 +25,7 @@ from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
+from gateway.core.session import SessionQuery
 from gateway.core.upstream import Failure
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
@@ -32,7 +33,7 @@ from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.settlement import protocol
-from gateway.store import charges
+from gateway.store import charges, sessions
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
 from gateway.store.usage_keys import Use
@@ -191,7 +192,7 @@ class Purchase:
             source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(_hold, charge, self._work(call, None), None, key, rider, None)
+        outcome = await self._db.write(_hold, charge, self._work(call, None), None, key, rider, None, call)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -199,7 +200,7 @@ class Purchase:
             case charges.Capped(use):
                 raise capped(use, at_most)
             case charges.Short(available):
-                raise _short(agent, available, at_most, metered)
+                raise _short(agent, available, call.least_micros, metered)
             case KeyKnown():
                 return await self._known_key(call, outcome)
             case _:
@@ -236,7 +237,7 @@ class Purchase:
         admitted = await self._check(call, verified)
         token = ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32)) if call.wants_token else None
         metered = verified.requirements.scheme == "upto"
-        price_micros = call.ceiling_micros if metered else call.operation.price.base_micros
+        price_micros = call.signed_ceiling_micros if metered else call.operation.price.base_micros
         claim = self._claim(verified, admitted, price_micros)
         # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
         affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
@@ -249,7 +250,7 @@ class Purchase:
             metered=metered, topup=call.topup is not None,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(_hold, charge, self._work(call, token), claim, key, rider, withheld)
+        outcome = await self._db.write(_hold, charge, self._work(call, token), claim, key, rider, withheld, call)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -316,11 +317,11 @@ class Purchase:
     @staticmethod
     def _require_within_budget(call: Call, verified: Verified) -> None:
         """Of a ceiling that is signed all may be taken."""
-        signs_ceiling = verified.requirements.scheme == "upto"
-        if signs_ceiling and call.budget_micros is not None and call.budget_micros < call.ceiling_micros:
+        signs_ceiling = verified.requirements.scheme == "upto" and call.goes_on is None
+        if signs_ceiling and call.budget_micros is not None and call.budget_micros < call.signed_ceiling_micros:
             raise Problem(
                 Code.VALIDATION_ERROR,
-                f"the payment signs for up to {format_usd(call.ceiling_micros)} USD, and the call may cost "
+                f"the payment signs for up to {format_usd(call.signed_ceiling_micros)} USD, and the call may cost "
                 f"{format_usd(call.budget_micros)} USD at most: pay it from a balance, or allow what is signed for",
             )
 
@@ -513,16 +514,50 @@ class Purchase:
 
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
-    withheld: ChargeView | None,
+    withheld: ChargeView | None, call: Call,
 ) -> (
     "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
     " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
     """The hold, and with it whatever rides on it: all or nothing."""
-    outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)
-    if isinstance(outcome, charges.Held) and rider is not None:
-        rider(tx, outcome.charge, withheld)
+    buys = withheld.charge.id if withheld else None
+    outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
+    if isinstance(outcome, charges.Short) and call.shrinks_to(outcome.available_micros):
+        # Within the transaction: what is there now is there for this hold.
+        charge = replace(charge, held_micros=outcome.available_micros)
+        outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
+    if isinstance(outcome, charges.Held):
+        if call.goes_on is not None and withheld is None:
+            _go_on(tx, call.goes_on, outcome.charge, work)
+        if rider is not None:
+            rider(tx, outcome.charge, withheld)
     return outcome
+
+
+def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work) -> None:
+    """Claims the session that a call goes on with. Raises Problem SESSION_NOT_FOUND, SESSION_CONFLICT."""
+    if query.session_id is None:
+        return
+    claimed = sessions.claim(
+        tx, query.session_id, charge.id, charge.operation, work.agent_id, work.key_id, query.session_subject
+    )
+    match claimed:
+        case sessions.Claimed.UNKNOWN:
+            raise Problem(
+                Code.SESSION_NOT_FOUND, "no such session, or not yours, or its time is over; begin another without it"
+            )
+        case sessions.Claimed.BUSY:
+            raise Problem(
+                Code.SESSION_CONFLICT, "another call works on this session; wait for its end", retry_after_s=5
+            )
+        case sessions.Claimed.OTHER:
+            raise Problem(
+                Code.SESSION_CONFLICT, "this session is about something else: send what it was begun with, or no id"
+            )
+        case sessions.Claimed.UNPAID:
+            raise Problem(
+                Code.SESSION_CONFLICT, "what this session has found so far is not paid for yet", retry_after_s=5
+            )
 
 
 def _require_standing(tx: Tx, call: Call) -> None:

@@ -18,7 +18,7 @@ from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import charges, jobs, settlements
+from gateway.store import charges, jobs, sessions, settlements
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
@@ -90,6 +90,7 @@ class Recovery:
             await self._watched(self._settler, self._collecting)
         await self._db.write(charges.expire_results)
         await self._db.write(jobs.forget)
+        await self._db.write(sessions.forget)
 
     async def orphans(self) -> None:
         """Open charges that nobody works on: their worker died, or had its time and a margin. Asks no chain, so it

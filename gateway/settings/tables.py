@@ -464,6 +464,18 @@ class Directory(Table):
     )
 
 
+class LeadsTable(Table):
+    """Lead sessions: enrich/lead-session, which asks everything that is on sale here about one lead."""
+
+    budget: UsdText = Field("2.00", description="USD that one may cost when its caller says nothing; its base at least")
+    ceiling: UsdText = Field("20", description="the most USD that a caller may allow one call")
+    markup_percent: Whole = Field(130, ge=100, le=10_000, description="percent of what vendors took that it costs")
+    planner: Literal["auto", "rules"] = Field(
+        "auto", description='who decides what to ask next: "auto" by an LLM where one is configured, "rules" never'
+    )
+    show_costs: bool = Field(False, description="true: its caller sees what the vendors took for each step")
+
+
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
@@ -595,6 +607,7 @@ class Settings(Table):
     relayer: Relayer = Relayer()
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
+    leads: LeadsTable = LeadsTable()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()

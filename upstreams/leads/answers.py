@@ -1,0 +1,369 @@
+"""What tools answer -> statements. Pure.
+
+Each reader takes the `data` and `metadata` that an operation of ours answers with, and says nothing that has no source
+in it. An answer of another shape than it should have is `Unreadable`: a failure of that tool, and of nothing else.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from upstreams.directory import names, phones, places
+from upstreams.leads import graph
+from upstreams.leads.graph import Graph, Place, Source, Writing
+from upstreams.leads.lead import domain
+
+Json = Any
+
+RECORDS_MAX = 40
+"""People, phones or addresses that are taken from one answer."""
+_OWNS = frozenset({"owner", "co-owner", "coowner", "proprietor", "founder", "cofounder", "co-founder"})
+_OFFICE = re.compile(
+    r"\b(chief|ceo|cfo|coo|cto|president|vice|vp|director|principal|partner|managing|member|officer|treasurer|"
+    r"secretary|chair|authorized official|general manager)", re.IGNORECASE,
+)  # fmt: skip
+
+
+class Unreadable(ValueError):
+    """An answer of the wrong shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """In which hop an answer came."""
+
+    tool: str
+    round: int
+    now_ms: int
+    firm: str = ""
+    """The name of the firm that was asked about."""
+    domain: str = ""
+    cache_hit: bool = False
+
+
+def people(data: Json, metadata: Json, asked: Asked) -> Graph:
+    """The shape of enrich/phone and enrich/person."""
+    writing, told = Writing(), _Told(metadata, asked)
+    for each in _listed(_mapping(data).get("people")):
+        _person(writing, told, _mapping(each))
+    return writing.graph()
+
+
+def _person(writing: Writing, told: "_Told", person: Mapping[str, Json]) -> None:
+    name = graph.plain(person.get("name"))
+    own = told.all_of(person)
+    if not name or not own:
+        return
+    firm = person.get("kind") == "business" or (person.get("name_parts") is None and names.is_business(name))
+    firm = firm or (person.get("name_parts") is None and not person.get("relatives") and person.get("kind") is None)
+    make = graph.business if firm else graph.person
+    mention = make(own[0], name, str(person.get("id") or ""))
+    score = _score(person, "match_score")
+    for source in own:
+        writing.says(source, mention, "name", name, score)
+        for alias in _listed(person.get("aliases")):
+            writing.says(source, mention, "trade_name" if firm else "name", alias, score * 0.9)
+    for phone in _listed(person.get("phones")):
+        _number(writing, told, own, mention, _mapping(phone))
+    for email in _listed(person.get("emails")):
+        mail = _mapping(email)
+        text = graph.plain(mail.get("email"))
+        for source in told.sources(mail) or own:
+            if "@" in text:
+                writing.says(source, mention, "has_email", graph.mailto(text), _score(mail))
+    for spot in _listed(person.get("addresses")):
+        where = _mapping(spot)
+        if where.get("kind") not in (None, "current", "mailing"):
+            continue  # where somebody was is not where he is
+        edge = "mailing_at" if where.get("kind") == "mailing" else "located_at"
+        for source in told.sources(where) or own:
+            writing.at(source, mention, place(where), _score(where), edge)
+    _belongs(writing, own[0], mention, firm, person)
+
+
+def _belongs(writing: Writing, source: Source, mention: str, firm: bool, person: Mapping[str, Json]) -> None:
+    employer, title = graph.plain(person.get("employer")), graph.plain(person.get("title"))
+    if employer and not firm:
+        works_for = graph.business(source, employer, mention)
+        writing.says(source, works_for, "name", employer, 0.8)
+        writing.says(source, mention, role(title), works_for, 0.8, title)
+    for relative in _listed(person.get("relatives")):
+        name = graph.plain(_mapping(relative).get("name"))
+        if name and not firm:
+            other = graph.person(source, name, mention)
+            writing.says(source, other, "name", name, 0.5)
+            writing.says(source, mention, "related_to", other, 0.5)
+
+
+def _number(writing: Writing, told: "_Told", own: Sequence[Source], mention: str, phone: Mapping[str, Json]) -> None:
+    number = e164(phone.get("number") or phone.get("e164") or phone.get("phone"))
+    if number is None:
+        return
+    for source in told.sources(phone) or own:
+        if mention:
+            writing.says(source, mention, "has_phone", graph.tel(number), _score(phone))
+        writing.says(source, graph.tel(number), "line_type", phone.get("line_type"), 0.9)
+        writing.says(source, graph.tel(number), "carrier", phone.get("carrier"), 0.9)
+
+
+def web(data: Json, metadata: Json, asked: Asked) -> Graph:
+    """The shape of enrich/websearch: phones, people with titles, addresses and legal associates of the firm."""
+    writing, told = Writing(), _Told(metadata, asked)
+    found = _mapping(data)
+    for phone in _listed(found.get("phones")):
+        for source, firm in told.firm(writing, _mapping(phone)):
+            _number(writing, told.only(source), [source], firm, _mapping(phone))
+    for email in _listed(found.get("emails")):
+        mail = _mapping(email)
+        for source, firm in told.firm(writing, mail):
+            if "@" in graph.plain(mail.get("email")):
+                writing.says(source, firm, "has_email", graph.mailto(mail["email"]), _score(mail))
+    for spot in _listed(found.get("addresses")):
+        for source, firm in told.firm(writing, _mapping(spot)):
+            writing.at(source, firm, place(_mapping(spot)), _score(_mapping(spot)))
+    for human in (*_listed(found.get("people")), *_listed(found.get("legal_associates"))):
+        _associate(writing, told, _mapping(human))
+    return writing.graph()
+
+
+def _associate(writing: Writing, told: "_Told", human: Mapping[str, Json]) -> None:
+    name = graph.plain(human.get("name"))
+    title = graph.plain(human.get("title") or human.get("role") or human.get("relation"))
+    for source, firm in told.firm(writing, human):
+        if not name:
+            return
+        if names.is_business(name):
+            other = graph.business(source, name)
+            writing.says(source, other, "name", name, _score(human))
+            writing.says(source, other, "parent_of" if "parent" in title.lower() else "related_to", firm, _score(human))
+            continue
+        mention = graph.person(source, name)
+        writing.says(source, mention, "name", name, _score(human))
+        writing.says(source, mention, role(title), firm, _score(human), title)
+        for phone in _listed(human.get("phones")):
+            entry = _mapping(phone) if isinstance(phone, Mapping) else {"number": phone}
+            _number(writing, told.only(source), [source], mention, entry)
+        for email in _listed(human.get("emails")):
+            text = graph.plain(email.get("email") if isinstance(email, Mapping) else email)
+            if "@" in text:
+                writing.says(source, mention, "has_email", graph.mailto(text), _score(human))
+
+
+def company(data: Json, metadata: Json, asked: Asked) -> Graph:
+    """The shape of enrich/company: `companies`, or one `company`, with identifiers, officers and what the web has."""
+    found = _mapping(data)
+    listed = _listed(found.get("companies")) or ([found["company"]] if found.get("company") else [])
+    writing, told = Writing(), _Told(metadata, asked)
+    for each in listed:
+        _company(writing, told, _mapping(each))
+    return writing.graph()
+
+
+def _company(writing: Writing, told: "_Told", firm: Mapping[str, Json]) -> None:
+    name = graph.plain(firm.get("name") or firm.get("legal_name"))
+    own = told.all_of(firm)
+    if not name or not own:
+        return
+    mention = graph.business(own[0], name, str(firm.get("id") or ""))
+    score = _score(firm, "match_score")
+    for source in own:
+        writing.says(source, mention, "name", name, score)
+        for other in _listed(firm.get("aliases") or firm.get("other_names")):
+            writing.says(source, mention, "trade_name", _called(other), score * 0.9)
+        for field in ("status", "industry"):
+            writing.says(source, mention, field, firm.get(field), score)
+        writing.says(source, mention, "domain", domain(graph.plain(firm.get("domain") or firm.get("website"))), score)
+    for identifier in _listed(firm.get("identifiers")):
+        entry = _mapping(identifier)
+        scheme, value = graph.plain(entry.get("scheme"), 40), graph.plain(entry.get("value"), 80)
+        for source in told.sources(entry) or own:
+            if scheme and value:
+                writing.says(source, mention, "identifier", f"{scheme}:{value}", _score(entry))
+    for phone in _listed(firm.get("phones")):
+        _number(writing, told, own, mention, _mapping(phone))
+    for email in _listed(firm.get("emails")):
+        for source in told.sources(_mapping(email)) or own:
+            if "@" in graph.plain(_mapping(email).get("email")):
+                writing.says(source, mention, "has_email", graph.mailto(_mapping(email)["email"]), score)
+    for spot in _listed(firm.get("addresses")):
+        for source in told.sources(_mapping(spot)) or own:
+            writing.at(source, mention, place(_mapping(spot)), _score(_mapping(spot)))
+    for human in (*_listed(firm.get("officers")), *_listed(firm.get("people"))):
+        _officer(writing, told, own, mention, _mapping(human))
+
+
+def _officer(writing: Writing, told: "_Told", own: Sequence[Source], firm: str, human: Mapping[str, Json]) -> None:
+    name, title = graph.plain(human.get("name")), graph.plain(human.get("title") or human.get("position"))
+    for source in told.sources(human) or own:
+        if not name or names.is_business(name):
+            continue
+        mention = graph.person(source, name)
+        writing.says(source, mention, "name", name, _score(human))
+        kind = "registered_agent_of" if "registered agent" in title.lower() else "officer_of"
+        writing.says(source, mention, "owner_of" if _owns(title) else kind, firm, _score(human), title)
+        for phone in _listed(human.get("phones")):
+            _number(writing, told, [source], mention, _mapping(phone))
+
+
+def email(data: Json, metadata: Json, asked: Asked, name: str) -> Graph:
+    """The shape of enrich/email: `emails`, of whoever was asked for."""
+    writing, told = Writing(), _Told(metadata, asked)
+    for each in _listed(_mapping(data).get("emails")):
+        mail = _mapping(each)
+        text, called = graph.plain(mail.get("email")), graph.plain(mail.get("name")) or name
+        for source in told.all_of(mail):
+            if "@" in text and called:
+                mention = graph.person(source, called)
+                writing.says(source, mention, "name", called, _score(mail))
+                writing.says(source, mention, "has_email", graph.mailto(text), _score(mail))
+                if asked.firm:
+                    firm = graph.business(source, asked.firm)
+                    writing.says(source, firm, "name", asked.firm, 0.5)
+                    writing.says(source, firm, "domain", asked.domain, 0.5)
+                    title = graph.plain(mail.get("title"))
+                    writing.says(source, mention, role(title), firm, 0.7, title)
+    return writing.graph()
+
+
+class _Told:
+    """The sources that an answer names, by the ids it gives them."""
+
+    def __init__(self, metadata: Json, asked: Asked) -> None:
+        self._asked = asked
+        listed = _listed(_mapping(metadata or {}).get("sources"))
+        self._by_id = {str(_mapping(each).get("id")): self._made(_mapping(each)) for each in listed}
+        self._only: Source | None = None
+
+    def only(self, source: Source) -> "_Told":
+        """This one is meant by whatever is said."""
+        told = _Told({}, self._asked)
+        told._only = source
+        return told
+
+    def sources(self, entry: Mapping[str, Json]) -> list[Source]:
+        if self._only is not None:
+            return [self._only]
+        named = [self._by_id[str(id)] for id in _listed(entry.get("sources")) if str(id) in self._by_id]
+        if not named and isinstance(entry.get("source"), str) and entry["source"] in self._by_id:
+            named = [self._by_id[entry["source"]]]
+        return named
+
+    def all_of(self, record: Mapping[str, Json]) -> list[Source]:
+        """What a record and the values in it name; the only one that there is, where they name none."""
+        found: dict[str, Source] = {source.id: source for source in self.sources(record)}
+        for field in ("phones", "emails", "addresses", "identifiers"):
+            for value in _listed(record.get(field)):
+                if isinstance(value, Mapping):
+                    found.update((source.id, source) for source in self.sources(value))
+        if not found and len(self._by_id) == 1:
+            found = {source.id: source for source in self._by_id.values()}
+        return list(found.values())
+
+    def firm(self, writing: Writing, entry: Mapping[str, Json]) -> list[tuple[Source, str]]:
+        """The firm that was asked about, as each source of an entry knows it."""
+        found = []
+        for source in self.all_of(entry):
+            mention = graph.business(source, self._asked.firm)
+            writing.says(source, mention, "name", self._asked.firm)
+            if self._asked.domain and source.family == family(self._asked.domain):
+                writing.says(source, mention, "domain", self._asked.domain)
+            found.append((source, mention))
+        return found
+
+    def _made(self, entry: Mapping[str, Json]) -> Source:
+        provider = graph.plain(entry.get("provider"), 64) or "unnamed"
+        url = graph.plain(entry.get("url"), 2_000)
+        site = family(domain(url)) if url else ""
+        said = entry.get("kind")
+        kind = said if said in ("registry", "directory", "vendor", "web") else "web" if url else "vendor"
+        if provider == "local_directory":
+            kind = "directory"
+        if kind == "web" and site and site == family(self._asked.domain):
+            kind = "own_site"
+        of_site = kind in ("web", "own_site") and site
+        return graph.source(
+            kind, provider, family=of_site or graph.plain(entry.get("family"), 64) or provider, tool=self._asked.tool,
+            ref=graph.plain(entry.get("record") or entry.get("record_ref")), url=url,
+            quote=graph.plain(entry.get("quote"), graph.QUOTE_MAX), retrieved_ms=_when(entry.get("retrieved_at"))
+            or self._asked.now_ms, round=self._asked.round, cache_hit=self._asked.cache_hit,
+        )  # fmt: skip
+
+
+def family(host: str) -> str:
+    """The registrable domain of a host, as near as its last labels tell."""
+    labels = host.split(".")
+    country = len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in ("co", "com", "org", "net", "gov", "ac", "edu")
+    return ".".join(labels[-3:] if country else labels[-2:])
+
+
+def role(title: str) -> str:
+    """What a title makes of somebody: owner_of, officer_of, registered_agent_of, employee_of."""
+    text = title.lower()
+    if "registered agent" in text or "statutory agent" in text:
+        return "registered_agent_of"
+    if _owns(text):
+        return "owner_of"
+    return "officer_of" if _OFFICE.search(text) else "employee_of"
+
+
+def _owns(title: str) -> bool:
+    return bool(set(title.lower().replace("/", " ").replace(",", " ").split()) & _OWNS)
+
+
+def place(entry: Mapping[str, Json]) -> Place:
+    line1 = graph.plain(entry.get("line1") or entry.get("street"))
+    whole = graph.plain(entry.get("address") or entry.get("text"))
+    if not line1 and not entry.get("city") and whole:
+        parts = places.split(whole)
+        return Place(parts.line1, parts.line2, parts.city, parts.state, parts.zip)
+    state = places.state_code(graph.plain(entry.get("state_code") or entry.get("state"), 40)) or ""
+    return Place(
+        line1,
+        graph.plain(entry.get("line2"), 60),
+        graph.plain(entry.get("city"), 80),
+        state,
+        places.zip5(graph.plain(entry.get("zip") or entry.get("postal_code"), 10)) or "",
+    )
+
+
+def e164(value: Json) -> str | None:
+    text = graph.plain(value, 64)
+    return phones.normalise(text, "US") if text else None
+
+
+def _called(value: Json) -> Json:
+    return value.get("name") if isinstance(value, Mapping) else value
+
+
+def _score(entry: Mapping[str, Json], *more: str) -> float:
+    for name in ("score", "confidence", *more):
+        value = entry.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+            return float(value) if value <= 1 else min(float(value) / 100, 1.0)
+    return 0.8
+
+
+def _when(value: Json) -> int:
+    if not isinstance(value, str):
+        return 0
+    try:
+        at = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return 0
+    return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, Mapping):
+        raise Unreadable("a part of the answer is no object")
+    return value
+
+
+def _listed(value: Json) -> Sequence[Json]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise Unreadable("a part of the answer is no list")
+    return value[:RECORDS_MAX]
