@@ -74,7 +74,7 @@ from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, LlmTable, NetworkTable, SearchTable
 from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
@@ -97,7 +97,11 @@ from upstreams.leads import Leads, LeadSettings, leads
 from upstreams.leads import Tool as LeadTool
 from upstreams.leads import Tools as LeadTools
 from upstreams.people import People
+from upstreams.provider import ProviderTerms
 from upstreams.support import Support, SupportSettings
+from upstreams.web import Web, WebSettings, llm, research, searching
+from upstreams.web.llm import Model, TokenPrices
+from upstreams.web.searching import Engine
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
 
 log = structlog.get_logger("gateway")
@@ -354,9 +358,11 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
     people = people_of(settings)
+    web = web_of(settings)
     sold: list[Upstream] = [
         people,
-        Leads(lead_settings(settings), lambda: lead_tools(people)),
+        web,
+        Leads(lead_settings(settings), lambda: lead_tools(people, web)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -391,11 +397,64 @@ def lead_settings(settings: Settings) -> LeadSettings:
     )
 
 
-def lead_tools(people: People) -> LeadTools:
+def lead_tools(people: People, web: Web) -> LeadTools:
     """What a lead session may ask: whatever is on sale here of its own."""
-    sold = {offering.operation.id: offering for offering in people.offerings()}
-    person = sold.get("enrich/person")
-    return {} if person is None else {"directory": LeadTool("directory", person.fulfil, person.operation.input)}
+    sold = {offering.operation.id: offering for upstream in (people, web) for offering in upstream.offerings()}
+    tools = {}
+    for asks, operation, cost_micros in (
+        ("directory", "enrich/person", 0),
+        ("websearch", research.OPERATION, web.most_micros),
+    ):
+        if (offering := sold.get(operation)) is not None:
+            tools[asks] = LeadTool(asks, offering.fulfil, offering.operation.input, cost_micros)
+    return tools
+
+
+def web_of(settings: Settings) -> Web:
+    web = settings.web
+    return Web(
+        WebSettings(
+            directory=settings.directory.path or settings.store.path.parent / "directory.db",
+            engines=tuple(map(engine_of, settings.search)),
+            model=model_of(settings.llm),
+            pages=web.pages,
+            private_pages=web.private,
+            price_micros=settings.prices.get("enrich/websearch", WEBSEARCH_MICROS),
+            ceiling_micros=web.ceiling_micros,
+            markup_percent=web.markup_percent,
+            expose_costs=web.expose_costs,
+        )
+    )
+
+
+def engine_of(table: SearchTable) -> Engine:
+    key = table.key.get_secret_value() if table.key is not None else ""
+    terms = ProviderTerms(
+        cost_per_call_micros=table.cost_micros,
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+        requests_per_min=table.requests_per_min,
+    )
+    return searching.engine(table.provider, terms, url=table.url, key=key)
+
+
+def model_of(table: LlmTable) -> Model | None:
+    if table.kind == "none":
+        return None
+    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
+    terms = ProviderTerms(
+        cost_per_call_micros=prices.most_micros(table.output_tokens),
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+    )
+    key = table.key.get_secret_value() if table.key is not None else ""
+    return llm.model(
+        table.kind, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens
+    )
 
 
 def support_of(settings: Settings) -> Support:
@@ -407,7 +466,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations} | {leads.ID}
+    priced = {operation.id for operation in people_of(settings).operations} | {research.OPERATION, leads.ID}
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'

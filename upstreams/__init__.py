@@ -4,6 +4,7 @@ from upstreams.http_api import HttpApi
 from upstreams.leads import Leads
 from upstreams.people import People
 from upstreams.support import Support
+from upstreams.web import Web
 
-ALL = (People, Leads, HttpApi, Support)
+ALL = (People, Web, Leads, HttpApi, Support)
 """Every upstream that ships with the gateway, in the order of the catalogue."""

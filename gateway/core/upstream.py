@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from gateway.core.catalogue import Operation
 from gateway.core.http import HttpClient
 from gateway.core.session import Session
+from gateway.core.vendor_call import VendorCall
 
 Json = Any
 """A JSON value: what orjson reads and writes."""
@@ -69,8 +70,9 @@ class Journal(Protocol):
         """The stored outcome; None when there is none."""
         ...
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        """Before a vendor is asked. Raises AnswerLost for one that was asked before and may not be asked twice."""
+    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+        """Before a vendor is asked: how often it was asked before, with the answer lost. Raises AnswerLost for one that
+        was and may not be asked twice."""
         ...
 
     async def remember(self, key: str, outcome: Json) -> None:
@@ -98,6 +100,10 @@ class Context:
     journal: Journal | None = None
     """None where the operation cannot run as a job."""
     progress: Callable[[str], None] = lambda phase: None
+    bought: Callable[[VendorCall], None] = lambda call: None
+    """Told of every vendor that was asked, as soon as it is known what that cost: recorded beside the charge however
+    the work ends, by an exception or out of time too. A function that tells nothing has one call recorded, of what its
+    outcome costs."""
 
 
 Fulfil = Callable[[Any, Context], Awaitable[Outcome]]

@@ -54,10 +54,12 @@ class StoredHops:
         stored = await self._db.read(jobs.recall, self._job.id, key)
         return None if stored is None else orjson.loads(stored)
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        if not await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable):
+    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+        asked = await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable)
+        if not asked:
             raise AnswerLost(key)
         crash.point("job.asked")
+        return asked - 1
 
     async def remember(self, key: str, outcome: Json) -> None:
         await self._db.write(jobs.remember, self._job, self._owner, key, orjson.dumps(outcome))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from gateway.core.money import parse_usd
 from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, NETWORKS, PERMIT2, UPTO_PERMIT2_PROXY
-from gateway.settings.tables import SANDBOX_NETWORK, Settings, is_loopback
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, Settings, is_loopback
 
 
 class Mistake(NamedTuple):
@@ -102,6 +103,17 @@ def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
                 "the sandbox takes play money, and this API may cost real: say free = true if it does not, "
                 "or choose another settlement",
             )
+    costly = [f"[[search]] no. {n}, cost" for n, engine in enumerate(settings.search, 1) if engine.cost_micros]
+    model = settings.llm
+    costly += ["[llm] kind"] if model.kind != "none" and any(map(_takes, (model.input_usd, model.output_usd))) else []
+    for where in costly:
+        yield Mistake(
+            where, "the sandbox takes play money, and this costs real: remove it, or choose another settlement"
+        )
+
+
+def _takes(usd: str | None) -> bool:
+    return usd is not None and parse_usd(usd) > 0
 
 
 def _settlement_is_whole(settings: Settings) -> Iterator[Mistake]:
@@ -252,6 +264,59 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _search_is_whole(settings: Settings) -> Iterator[Mistake]:
+    """Half a provider finds nothing, or finds it for nothing."""
+    names = [engine.provider for engine in settings.search]
+    for number, engine in enumerate(settings.search, 1):
+        where, name = f"[[search]] no. {number}, ", engine.provider
+        if engine.provider in names[: number - 1]:
+            yield Mistake(where + "provider", f"{name} is there twice: keep one")
+        if name == "searxng":
+            if engine.url is None:
+                yield Mistake(where + "url", 'is missing: name where your SearXNG is, as "http://127.0.0.1:8888"')
+            if engine.key is not None:
+                yield Mistake(where + "key", "searxng has none: remove it")
+        elif engine.key is None and not (name == "tavily" and engine.keyless):
+            more = ", or set keyless = true" if name == "tavily" else ""
+            yield Mistake(where + "key", f'is missing: {name} answers by key, as key = "${{{name.upper()}_KEY}}"{more}')
+        if engine.keyless and (name != "tavily" or engine.key is not None):
+            yield Mistake(where + "keyless", "is for tavily without a key: remove it, or the key")
+        if engine.key is not None and engine.cost is None:
+            yield Mistake(where + "cost", 'is missing: say what a search takes, as cost = "0.008", or "0" for nothing')
+        if engine.url is not None and urlsplit(engine.url).scheme == "http" and not engine.private:
+            yield Mistake(
+                where + "url", "questions and keys travel there: use https, or private = true in your network"
+            )
+
+
+def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
+    model = settings.llm
+    given = {"url": model.url, "model": model.model, "key": model.key, "input_usd": model.input_usd}
+    if model.kind == "none":
+        for name in (name for name, value in given.items() if value is not None):
+            yield Mistake(
+                f"[llm] {name}", 'is set, and kind is "none": set kind = "openai" or "anthropic", or remove it'
+            )
+        return
+    if model.url is None and model.kind == "openai":
+        yield Mistake("[llm] url", 'is missing: name the server\'s base URL, as url = "http://127.0.0.1:11434/v1"')
+    if model.model is None:
+        yield Mistake("[llm] model", "is missing: name the model as the server knows it")
+    if model.key is None and (model.kind == "anthropic" or not model.private):
+        yield Mistake("[llm] key", 'is missing: key = "${LLM_KEY}", or private = true for a server of your own')
+    for name, price in (("input_usd", model.input_usd), ("output_usd", model.output_usd)):
+        if price is None:
+            yield Mistake(f"[llm] {name}", 'is missing: say what a million tokens cost, as "0.50", or "0" for nothing')
+    if model.url is not None and urlsplit(model.url).scheme == "http" and not model.private:
+        yield Mistake("[llm] url", "questions and keys travel there: use https, or private = true in your network")
+
+
+def _web_price_fits(settings: Settings) -> Iterator[Mistake]:
+    price = settings.prices.get("enrich/websearch", WEBSEARCH_MICROS)
+    if price > settings.web.ceiling_micros:
+        yield Mistake("[web] ceiling", "is below the price of enrich/websearch: raise it, or lower the price")
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
@@ -263,4 +328,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _keys_are_secret,
     _pay_to_can_spend,
     _deposits_have_their_own_address,
+    _search_is_whole,
+    _model_is_whole,
+    _web_price_fits,
 )

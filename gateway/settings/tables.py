@@ -32,6 +32,8 @@ from gateway.core.money import MoneyError, parse_usd
 from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, parse_address
 
 SANDBOX_NETWORK = "eip155:31337"
+WEBSEARCH_MICROS = 1_000_000
+"""What enrich/websearch costs at least, where [prices] says nothing."""
 SANDBOX_PAY_TO = "0xdF3e18d64BC6A983f673Ab319CCaE4f1a57C7097"
 """Where play money goes: the nineteenth of the well-known test accounts, which no wallet of the demo pays from."""
 
@@ -476,6 +478,62 @@ class LeadsTable(Table):
     show_costs: bool = Field(False, description="true: its caller sees what the vendors took for each step")
 
 
+class WebTable(Table):
+    """Web research, sold by enrich/websearch: online with a [[search]] table, or with a directory that has firms."""
+
+    pages: Whole = Field(8, ge=1, le=20, description="found pages that are read for one call, 1 to 20")
+    private: bool = Field(False, description="true: pages may be on this machine or a private network")
+    ceiling: UsdText = Field("1.50", description="the most USD a call may cost, where the search takes more")
+    markup_percent: Whole = Field(130, ge=100, le=10_000, description="of what search and model take, in percent")
+    expose_costs: bool = Field(False, description="true: answers tell what each provider took")
+
+    @property
+    def ceiling_micros(self) -> int:
+        return parse_usd(self.ceiling)
+
+
+class SearchTable(Table):
+    """A search engine that web research asks; several are asked in their order until one has found something."""
+
+    provider: Literal["searxng", "tavily", "brave", "exa", "serper"] = Field(
+        description='"searxng", "tavily", "brave", "exa" or "serper"'
+    )
+    url: Url | None = Field(None, repr=False, description="where it is; needed for searxng, the others' own is known")
+    key: SecretStr | None = Field(None, min_length=8, description="its key, from the environment; searxng has none")
+    keyless: bool = Field(False, description="true: tavily is asked without a key, at a low rate")
+    cost: UsdTextOrZero | None = Field(
+        None, description='USD it takes a search, such as "0.008"; needed where there is a key'
+    )
+    private: bool = Field(False, description="true: its url is on this machine or a private network")
+    repeatable: bool = Field(False, description="true: a search whose answer was lost may be made again")
+    timeout_s: Seconds = Field(10, gt=0, le=30, description="seconds it may take")
+    requests_per_min: Whole | None = Field(None, ge=1, le=100_000, description="searches a minute at most")
+
+    @property
+    def cost_micros(self) -> int:
+        return parse_usd(self.cost or "0")
+
+
+class LlmTable(Table):
+    """A language model that reads the pages of web research; everything works without one."""
+
+    kind: Literal["none", "openai", "anthropic"] = Field(
+        "none",
+        description='"openai" is any server that speaks /chat/completions, "anthropic" one that speaks /v1/messages',
+    )
+    url: Url | None = Field(None, repr=False, description='its base URL, as "https://api.example.com/v1" for openai')
+    model: str | None = Field(None, min_length=1, max_length=200, description="the model's name there")
+    key: SecretStr | None = Field(None, min_length=8, description="its key, from the environment")
+    input_usd: UsdTextOrZero | None = Field(
+        None, description='USD for a million tokens it reads, such as "0.50"; "0" for one of your own'
+    )
+    output_usd: UsdTextOrZero | None = Field(None, description="USD for a million tokens it writes")
+    output_tokens: Whole = Field(2_000, ge=100, le=32_000, description="tokens it may write for one call")
+    timeout_s: Seconds = Field(25, gt=0, le=300, description="seconds it may take")
+    private: bool = Field(False, description="true: its url is on this machine or a private network")
+    repeatable: bool = Field(False, description="true: a reading whose answer was lost may be made again")
+
+
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
@@ -608,6 +666,9 @@ class Settings(Table):
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
     leads: LeadsTable = LeadsTable()
+    web: WebTable = WebTable()
+    search: tuple[SearchTable, ...] = Field((), max_length=10)
+    llm: LlmTable = LlmTable()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()

@@ -297,16 +297,16 @@ def recall(tx: Tx, job_id: str, key: str) -> bytes | None:
     return rows[0][0] if rows else None
 
 
-def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> bool:
-    """Written before a vendor is asked. False: not to be asked, since the answer to an earlier asking was lost and it
-    may not be repeated, or since the job is this attempt's no more."""
+def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> int:
+    """Written before a vendor is asked: how often it now was. 0: not to be asked, since the answer to an earlier asking
+    was lost and it may not be repeated, or since the job is this attempt's no more."""
     rows = tx.execute(
         f"INSERT INTO job_hops (job_id, key, asked, asked_ms) SELECT :id, :key, 1, :now_ms WHERE {_OURS}"
         " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms"
         " WHERE :repeatable RETURNING asked",
         {"key": key, "now_ms": tx.now_ms, "repeatable": repeatable, **_ours(job, owner)},
     )
-    return bool(rows)
+    return rows[0][0] if rows else 0
 
 
 def remember(tx: Tx, job: Job, owner: str, key: str, outcome: bytes) -> None:

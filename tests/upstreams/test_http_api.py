@@ -42,9 +42,9 @@ from gateway.core.catalogue import Price
 from gateway.core.errors import SettingsError
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
 from gateway.outbound import OutboundClient
+from upstreams.breaker import REST_MAX_S, Breaker
 from upstreams.http_api import HttpApi, HttpUpstream, mistakes, read
 from upstreams.http_api.answers import retry_after_s
-from upstreams.http_api.breaker import REST_MAX_S, Breaker
 
 SECRET = 'sk-canary-5f0c/+?%"\\ä9'
 KEY = "sk_live_canary_7d21f0"

@@ -6,8 +6,9 @@ loaded again at any time.
     phone   numbers of a person, E.164; `current` 0 for a former number
     email   addresses of a person, lower case
     entry   a person with its source, numbers and addresses, as an answer is made from it
-    finder  FTS5 over last name, first name and area of persons (firms are found by number and street). Its area
-            holds made-up words: "swa" a state, "z981" a ZIP's first three digits, "z98101" a ZIP, "cseattle" a city
+    finder  FTS5 over last name, first name and area of persons, and of firms over their area alone. It holds made-up
+            words: "swa" a state, "z981" a ZIP's first three digits, "z98101" a ZIP, "cseattle" a city, and "fsample"
+            a word of a firm's name
     last_name   the words in its last names, to find the like of one that is spelled differently. (fts5vocab knows
             them too, but counts all their rows before it tells one: 20 times slower.) Words of rows that are gone
             may stay, they find nothing

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import apsw
 
-from upstreams.directory import names, places
+from upstreams.directory import firms, names, places
 from upstreams.directory.database import DirectoryError, open_writer
 from upstreams.directory.mapping import FIELDS, guess_mapping, looks_like_data
 from upstreams.directory.reading import LoadError, Table
@@ -296,6 +296,9 @@ class _Storage:
             last = names.fold(record.last)
             self._finder.append((id, last, names.fold(record.first), area_words(record)))
             self._last_names.update(last.split(" "))
+        elif record.business:
+            words = " ".join(f"f{word}" for word in firms.words(record.name))
+            self._finder.append((id, "", "", f"{words} {area_words(record)}"))
         self._report.loaded += 1
         if record.notes:
             self._report.note(line, record.notes)

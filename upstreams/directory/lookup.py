@@ -2,7 +2,8 @@
 
 A number, an email or a street is one probe of an index. A name is looked for at its street, then by FTS5: its last
 name and every form of its first name, within the city or ZIP, then within the state or the ZIP's first three digits,
-then with last names that are spelled much alike. The first round that finds somebody answers.
+then with last names that are spelled much alike. The first round that finds somebody answers. A firm is looked for by
+all words of its name, then by any of them.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from upstreams.directory import matching, names, places
+from upstreams.directory import firms, matching, names, places
 from upstreams.directory.database import DirectoryError, open_reader
 from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
 from upstreams.directory.names import Name
@@ -21,6 +22,8 @@ _ROWS_MAX = 1_000
 """Candidates of one round; a name with more is too common."""
 _SHARED_MAX = 100
 """Rows looked at for one number, email or street."""
+_WORDS_MAX = 8
+"""Words of a firm's name that are looked for."""
 _ALIKE_MAX = 12
 """Last names tried beside the one that was given."""
 
@@ -52,6 +55,27 @@ class Directory:
             return matching.judge(query, self._candidates(query), self._rules)
         except apsw.Error as error:
             raise DirectoryError(f"the directory cannot be read: {error}") from error
+
+    def find_firms(self, name: str, state: str = "") -> list[Row]:
+        """Rows of firms whose name has the words of this one, or is made of them; in `state`, if one is given, or where
+        none is known. Which of them is meant, its caller decides. Raises DirectoryError."""
+        words = firms.words(name)[:_WORDS_MAX]
+        if not words:
+            return []
+        # Quoted words that hold letters and digits only.
+        terms = [self._term("f" + word) for word in words]
+        expressions = [f"area : ({' AND '.join(terms)})"]
+        if len(terms) > 1:
+            expressions.append(f"area : ({' OR '.join(terms)})")
+        try:
+            for expression in expressions:
+                found = self._rows(_BY_NAME, expression, _ROWS_MAX)
+                rows = [row for row in found if row.business and (not state or row.state in ("", state))]
+                if any(firms.agree(name, row.name) for row in rows):
+                    return rows
+        except apsw.Error as error:
+            raise DirectoryError(f"the directory cannot be read: {error}") from error
+        return []
 
     def _candidates(self, query: Query) -> Iterator[Row]:
         match query.rule:

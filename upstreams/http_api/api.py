@@ -11,6 +11,7 @@ from gateway.core.catalogue import Operation, Price
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.money import format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
+from upstreams.breaker import Breaker
 from upstreams.http_api.answers import (
     BUSY,
     Unusable,
@@ -22,7 +23,6 @@ from upstreams.http_api.answers import (
     read_text,
     retry_after_s,
 )
-from upstreams.http_api.breaker import Breaker
 from upstreams.http_api.settings import HttpUpstream
 
 log = structlog.get_logger("upstreams.http_api")

@@ -16,8 +16,8 @@ from gateway.core.http import CONNECTION_HEADERS, NEVER_RELAYED
 from gateway.core.money import MoneyError, parse_usd
 from upstreams.http_api.answers import BODILESS, MATCH_STATUSES, MISS_STATUSES, Check, Pointer
 from upstreams.http_api.inputs import InputField, as_fields, to_model
-from upstreams.http_api.leaks import Leaks, parts_of
 from upstreams.http_api.templates import Body, Url
+from upstreams.leaks import Leaks, parts_of
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 

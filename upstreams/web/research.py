@@ -1,0 +1,484 @@
+"""enrich/websearch: what the web, and the operator's own directory, say about a firm.
+
+    directory   its rows of firms, free and first
+    search      the engines in the operator's order, until one has found anything
+    pages       what was found, and of the firm's own site what leads to people and phones; guarded, robots honoured
+    model       where one is configured: the pages that are about the firm, read for people and associates
+    findings    what all of them state, joined, and whether it is a match
+
+In a job the search and the model are hops of their own, bought once; the pages are one more, kept as what was found in
+them, so that all that follows is the same after a crash. Pages and tables are read on a thread: they take CPU.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+
+from gateway.core.catalogue import Operation, Price
+from gateway.core.money import format_usd
+from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
+from gateway.core.vendor_call import ErrorClass
+from gateway.core.vendor_call import Outcome as CallOutcome
+from upstreams import provider
+from upstreams.directory import phones, places
+from upstreams.directory.database import DirectoryError
+from upstreams.directory.lookup import Directory
+from upstreams.directory.matching import Row
+from upstreams.directory.settings import Rules
+from upstreams.provider import Tried
+from upstreams.web import extraction, findings, llm, markup
+from upstreams.web.extraction import Page
+from upstreams.web.fetching import Fetched, Fetcher, NoPage, counted, tidy
+from upstreams.web.findings import Finding, Kind, Source, Subject, Value
+from upstreams.web.llm import Excerpt, Reading
+from upstreams.web.question import ANSWER, WebQuery
+from upstreams.web.searching import Query, Record, Results
+from upstreams.web.settings import WebSettings
+
+log = structlog.get_logger("upstreams.web")
+
+OPERATION: Final = "enrich/websearch"
+TIMEOUT_S: Final = 60.0
+_OWN_PAGES_MAX: Final = 3
+"""Pages of the firm's own site that are read beside those that were found."""
+_QUERY_WORDS_MAX: Final = 200
+_DIRECTORY: Final = "local_directory"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One page, read: what it states, and what a model may see of it."""
+
+    source: Source
+    agreement: float
+    found: tuple[Finding, ...] = field(repr=False)
+    text: str = field(repr=False)
+    leads_on: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Web:
+    """The upstream of `enrich/websearch`."""
+
+    name = "web"
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self.operation = _operation(settings)
+        """Whether on sale or not."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="web")
+        self._directory: Directory | None = None
+
+    @property
+    def most_micros(self) -> int:
+        """What one call's vendors take at the most: every engine, and every form of asking the model."""
+        engines = sum(engine.terms.most_micros for engine in self._settings.engines)
+        model = self._settings.model
+        return engines + (model.forms * model.terms.most_micros if model is not None else 0)
+
+    def offerings(self) -> Sequence[Offering]:
+        on_sale = bool(self._settings.engines) or self._settings.directory.exists()
+        return (Offering(self.operation, self._fulfil),) if on_sale else ()
+
+    def offline(self) -> Sequence[Operation]:
+        return () if self.offerings() else (self.operation,)
+
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        """A wait only where nobody could answer: the directory needs no rest."""
+        if self._settings.directory.exists() or not self._settings.engines:
+            return None
+        return provider.rest_s(self._settings.engines, now_s)
+
+    async def start(self) -> None:
+        """Opens the directory, where there is one. Raises DirectoryError where the file is none."""
+        if self._settings.directory.exists():
+            path = self._settings.directory
+            self._directory = await self._on_thread(lambda: Directory(path, Rules()))
+
+    async def close(self) -> None:
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            await self._on_thread(directory.close)
+        self._thread.shutdown(wait=True)
+
+    async def _fulfil(self, query: WebQuery, context: Context) -> Outcome:
+        research = _Research(self._settings, query, context, self._on_thread)
+        await research.ask_directory(self._directory)
+        if self._settings.engines:
+            await research.search()
+            await research.read_pages()
+            await research.ask_model()
+        return research.outcome()
+
+    async def _on_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class _Research:
+    """One call under way. Its parts are asked in order; nothing here raises for what a stranger sends."""
+
+    def __init__(self, settings: WebSettings, query: WebQuery, context: Context, on_thread: Callable[..., Any]) -> None:
+        self._settings = settings
+        self._query = query
+        self._subject = query.subject()
+        self._context = context
+        self._on_thread = on_thread
+        self._started_s = context.now()
+        self._findings: list[Finding] = []
+        self._tried: list[Tried[Any]] = []
+        self._local: list[dict[str, Any]] = []
+        self._results = Results()
+        self._pages: list[_Read] = []
+        self._counts: Mapping[str, int] = {}
+
+    # The steps
+
+    async def ask_directory(self, directory: Directory | None) -> None:
+        if directory is None:
+            return
+        started_s, subject = self._context.now(), self._subject
+        try:
+            rows = await self._on_thread(lambda: directory.find_firms(subject.name, subject.state))
+            found = await self._on_thread(lambda: [each for row in rows for each in _of_row(subject, row)])
+        except DirectoryError:
+            log.error("directory_unreadable")
+            self._local.append({"provider": _DIRECTORY, "outcome": "failed", "ms": self._ms(started_s)})
+            return
+        self._findings += found
+        outcome = "match" if found else "no_match"
+        self._local.append({"provider": _DIRECTORY, "outcome": outcome, "ms": self._ms(started_s), "cost_usd": "0"})
+
+    async def search(self) -> None:
+        self._context.progress("searching")
+        question = Query(_words(self._subject), self._settings.pages)
+        results, tried = await provider.waterfall(
+            self._settings.engines, question, self._left(), hop="search", confident=lambda found: bool(found.hits)
+        )
+        self._tried += tried
+        best = next((one for one in tried if one.found is not None and one.found.records), None)
+        self._results = results or (best.found if best is not None and best.found is not None else Results())
+        for one in tried:
+            if one.found is not None:
+                engine = one.call.provider
+                for number, record in enumerate(one.found.records, 1):
+                    source = self._source_of(engine, number, record, one.call.at_ms / 1000)
+                    self._findings += await self._on_thread(partial(_of_record, self._subject, record, source))
+
+    async def read_pages(self) -> None:
+        journal = self._context.journal
+        kept = await journal.recall("pages") if journal is not None else None
+        if kept is None:
+            self._context.progress("reading")
+            if journal is not None:
+                await journal.asking("pages", repeatable=True)
+            self._pages, self._counts = await self._fetch()
+            if journal is not None:
+                await journal.remember("pages", {"pages": list(map(_kept, self._pages)), "counts": dict(self._counts)})
+        else:
+            self._pages, self._counts = list(map(_recalled, kept["pages"])), kept["counts"]
+        for page in self._pages:
+            self._findings += page.found
+
+    async def ask_model(self) -> None:
+        model = self._settings.model
+        shown = [
+            Excerpt(page.source, page.text, page.agreement) for page in self._pages if page.agreement and page.text
+        ]
+        if model is None or not shown:
+            return
+        self._context.progress("understanding")
+        reading = Reading(self._subject, llm.excerpts(shown), self._query.wish)
+        for form in range(model.forms):
+            asked = replace(reading, form=form)
+            tried = await provider.ask(model, asked, self._left(), hop=f"model-{form}")
+            self._tried.append(tried)
+            if tried.found:
+                self._findings += await self._on_thread(partial(llm.verified, tried.found, asked))
+            if tried.call.error is not ErrorClass.REFUSED:
+                return
+
+    # Pages
+
+    async def _fetch(self) -> tuple[list[_Read], Mapping[str, int]]:
+        urls = self._urls()
+        context = self._context
+        async with Fetcher(context.http, context.now, context.deadline_s, self._settings.private_pages) as fetcher:
+            first = await fetcher.pages(urls)
+            pages = await self._read(first, set())
+            seen = {*urls, *(page.source.url for page in pages)}
+            more = list(dict.fromkeys(url for page in pages for url in page.leads_on if url not in seen))
+            second = await fetcher.pages(more[:_OWN_PAGES_MAX])
+        pages += await self._read(second, {page.source.url for page in pages})
+        return pages, counted([*first, *second])
+
+    def _urls(self) -> list[str]:
+        """The pages that were found, best first; the firm's own site, if it was named and not found."""
+        urls = list(dict.fromkeys(filter(None, (tidy(hit.url) for hit in self._results.hits))))[: self._settings.pages]
+        domain = self._subject.domain
+        if domain and not any(extraction.is_own_site(self._subject, urlsplit(url).hostname or "") for url in urls):
+            urls.insert(0, f"https://{domain}/")
+        return urls
+
+    async def _read(self, fetched: Sequence[Fetched | NoPage], seen: set[str]) -> list[_Read]:
+        pages = []
+        for each in fetched:
+            if isinstance(each, Fetched) and each.url not in seen:
+                seen.add(each.url)
+                now_s = self._context.now()
+                pages.append(await self._on_thread(partial(_read_page, self._subject, each, now_s)))
+        return pages
+
+    # What it comes to
+
+    def outcome(self) -> Outcome:
+        cost = sum(one.call.cost_micros for one in self._tried)
+        values = findings.joined(self._findings, self._subject)
+        if not findings.is_match(values):
+            return self._nothing(cost)
+        sources = _Sources()
+        data: dict[str, list[dict[str, Any]]] = {kind.value: [] for kind in Kind}
+        for value in values:
+            data[value.kind.value].append(_told(value, sources))
+        return Match(data, self._metadata(sources.listing(), len(values)), cost)
+
+    def _nothing(self, cost: int) -> Outcome:
+        """A miss is a look that found nothing; where nobody could look, it is a failure."""
+        looked = any(one.outcome in (CallOutcome.MATCH, CallOutcome.NO_MATCH) for one in self._tried)
+        looked = looked or (not self._settings.engines and any(one["outcome"] != "failed" for one in self._local))
+        if not looked:
+            waits = [one.retry_after_s for one in self._tried if one.retry_after_s is not None]
+            timeout = bool(self._tried) and all(one.call.error is ErrorClass.TIMEOUT for one in self._tried)
+            retry = min(waits) if waits else None
+            return Failure("nobody could be asked just now", timeout=timeout, cost_micros=cost, retry_after_s=retry)
+        return NoMatch({kind.value: [] for kind in Kind}, self._metadata([], 0), cost)
+
+    def _metadata(self, sources: list[dict[str, Any]], count: int) -> dict[str, Any]:
+        """What is told beside the findings. On a miss nothing in it speaks of anybody."""
+        return {
+            "query_mode": "web" if self._settings.engines else "directory",
+            "match": {"rule": "websearch", "confidence_min": findings.CONFIDENCE_MIN, "values": count},
+            "pages": dict(self._counts),
+            "sources": sources,
+            "providers_tried": [*self._local, *(self._shown(one) for one in self._tried)],
+            "elapsed_ms": self._ms(self._started_s),
+        }
+
+    def _shown(self, one: Tried[Any]) -> dict[str, Any]:
+        shown: dict[str, Any] = {"provider": one.call.provider, "outcome": one.outcome.value, "ms": one.call.ms}
+        if one.call.error is not None:
+            shown["error"] = one.call.error.value
+        if self._settings.expose_costs:
+            shown["cost_usd"] = format_usd(one.call.cost_micros)
+        return shown
+
+    def _source_of(self, engine: str, number: int, record: Record, at_s: float) -> Source:
+        family = next((each.family for each in self._settings.engines if each.name == engine), engine)
+        return Source(engine, record.url, family, findings.RECORD, at_s, f"{engine}#{number}")
+
+    def _left(self) -> Context:
+        """What the vendors may still take."""
+        spent = sum(one.call.cost_micros for one in self._tried)
+        return replace(self._context, budget_micros=max(0, self._context.budget_micros - spent))
+
+    def _ms(self, since_s: float) -> int:
+        return max(0, round((self._context.now() - since_s) * 1000))
+
+
+def _words(subject: Subject) -> str:
+    return " ".join(part for part in (subject.name, subject.city, subject.state) if part)[:_QUERY_WORDS_MAX]
+
+
+# Sources -> findings. All of these run on the thread.
+
+
+def _read_page(subject: Subject, fetched: Fetched, now_s: float) -> _Read:
+    host = urlsplit(fetched.url).hostname or ""
+    own = extraction.is_own_site(subject, host)
+    weight = findings.OWN_SITE if own else findings.STRANGER
+    source = Source("web", fetched.url, extraction.registrable(host), weight, now_s)
+    document = markup.parse(markup.decode(fetched.body, fetched.content_type))
+    agreement = extraction.agreement_of(subject, document)
+    spots = extraction.addresses_in(document) if agreement else []
+    place = findings.about_place(subject, [spot.address for spot in spots])
+    leads_on = extraction.links_of_own_site(subject, fetched.url, document) if own and agreement else []
+    own_links = (tidy(link, fetched.url) for link in leads_on)
+    return _Read(
+        source,
+        agreement * place,
+        tuple(extraction.read(subject, Page(source, document))),
+        llm.cut(document.text, llm.EXCERPT_CHARS_MAX) if agreement * place else "",
+        tuple(url for url in own_links if (urlsplit(url).hostname or "") == host),
+    )
+
+
+def _of_record(subject: Subject, record: Record, source: Source) -> list[Finding]:
+    """An engine's record of a firm, if it is this firm's."""
+    agreement = subject.agrees(record.name)
+    if not agreement:
+        return []
+    address = places.split(record.address[:200]) if record.address else places.Address()
+    whole = bool(address.line1 and address.state)
+    factor = agreement * findings.about_place(subject, [address] if whole else [])
+    found = []
+    number = phones.normalise(record.phone, "US") if record.phone else None
+    if number is not None:
+        found.append(extraction.phone(source, number, record.phone, factor))
+    if whole:
+        found.append(extraction.address(source, address, record.address, factor))
+    return [each for each in found if factor]
+
+
+def _of_row(subject: Subject, row: Row) -> list[Finding]:
+    """A row of the operator's directory, if it is this firm's."""
+    agreement = subject.agrees(row.name)
+    address = places.Address(row.line1, row.line2, row.city, row.state, row.zip)
+    factor = agreement * findings.about_place(subject, [address] if row.city or row.state else [])
+    if not factor:
+        return []
+    record = f"{row.source}#{row.record}"
+    source = Source(_DIRECTORY, "", _DIRECTORY, findings.DIRECTORY, row.loaded_ms / 1000, record)
+    found = [extraction.phone(source, number, number, factor) for number, current in row.phones if current]
+    found += [each for email in row.emails for each in extraction.email(source, email, email, factor)]
+    if row.line1 and (row.city or row.zip):
+        found.append(extraction.address(source, address, f"{row.line1}, {row.city} {row.state} {row.zip}", factor))
+    return found
+
+
+# What is told
+
+
+class _Sources:
+    """Sources as they are first quoted."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], tuple[str, Source]] = {}
+
+    def id_of(self, source: Source) -> str:
+        key = (source.provider, source.url, source.record)
+        return self._known.setdefault(key, (f"src_{len(self._known) + 1}", source))[0]
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": id,
+                "provider": source.provider,
+                "url": source.url or None,
+                "record": source.record or None,
+                "retrieved_at": datetime.fromtimestamp(int(source.retrieved_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            for id, source in self._known.values()
+        ]
+
+
+def _told(value: Value, sources: _Sources) -> dict[str, Any]:
+    stated = [
+        {"id": sources.id_of(each.source), "url": each.source.url or None, "quote": each.quote} for each in value.stated
+    ]
+    return {**value.value, "confidence": value.confidence, "sources": stated}
+
+
+# What the journal keeps of pages
+
+
+def _kept(page: _Read) -> dict[str, Any]:
+    return asdict(page)
+
+
+def _recalled(kept: Mapping[str, Any]) -> _Read:
+    found = tuple(
+        Finding(**{**each, "kind": Kind(each["kind"]), "source": Source(**each["source"])}) for each in kept["found"]
+    )
+    return _Read(Source(**kept["source"]), kept["agreement"], found, kept["text"], tuple(kept["leads_on"]))
+
+
+# The operation
+
+
+def _operation(settings: WebSettings) -> Operation:
+    price = Price(
+        settings.price_micros,
+        metered=True,
+        markup_percent=settings.markup_percent,
+        ceiling_micros=max(settings.ceiling_micros, settings.price_micros),
+    )
+    return Operation(
+        id=OPERATION,
+        method="POST",
+        path="/api/v1/enrich/websearch",
+        summary="Web research on a business: phones, people, addresses, legal associates",
+        description=(
+            "Takes a business name, with city, state and domain if known, and returns phones, people with titles, "
+            "addresses and legal associates, each with a confidence and the page and words it was found in. Billed on "
+            "a match only: at least one value of confidence 0.5 from a source that agrees with the name and the state. "
+            "Costs the base price, and more up to a ceiling where the search takes more."
+        ),
+        input=WebQuery,
+        output=ANSWER,
+        price=price,
+        example={"business_name": "Sample Window Care LLC", "city": "Tampa", "state": "FL"},
+        example_output=_example(settings.price_micros),
+        timeout_s=TIMEOUT_S,
+        job=True,
+        tags=("business", "web", "enrichment"),
+    )
+
+
+def _example(price_micros: int) -> dict[str, Any]:
+    url = "https://sample-window.example/contact"
+
+    def stated(confidence: float, quote: str) -> dict[str, Any]:
+        return {"confidence": confidence, "sources": [{"id": "src_1", "url": url, "quote": quote}]}
+
+    phone = {"number": "+18135550142", "national": "(813) 555-0142", "line_type": "fixed_or_mobile", "region": "FL"}
+    address = {
+        "line1": "5 Example Rd",
+        "line2": None,
+        "city": "Tampa",
+        "state_code": "FL",
+        "zip": "33602",
+        "country": "US",
+    }
+    return {
+        "request_id": "req_example",
+        "route": OPERATION,
+        "matched": True,
+        "billed": True,
+        "cache_hit": False,
+        "billing": {
+            "mode": "virtual_balance",
+            "charge_id": "chg_example",
+            "bill_up_to_usd": "1.500",
+            "charged_usd": format_usd(price_micros),
+        },
+        "data": {
+            "phones": [{**phone, **stated(0.712, "(813) 555-0142")}],
+            "people": [{"name": "Dana Sample", "title": "Owner", **stated(0.525, "Dana Sample, Owner")}],
+            "addresses": [{**address, **stated(0.6, "5 Example Rd, Tampa, FL 33602")}],
+            "legal_associates": [],
+            "emails": [],
+        },
+        "metadata": {
+            "query_mode": "web",
+            "match": {"rule": "websearch", "confidence_min": 0.5, "values": 3},
+            "pages": {"read": 1},
+            "sources": [
+                {
+                    "id": "src_1",
+                    "provider": "web",
+                    "url": url,
+                    "record": None,
+                    "retrieved_at": "2026-01-01T00:00:00Z",
+                }
+            ],
+            "providers_tried": [{"provider": "searxng", "outcome": "match", "ms": 120}],
+            "elapsed_ms": 900,
+        },
+    }
