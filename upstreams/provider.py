@@ -27,11 +27,12 @@ twice; else it has failed, and the next provider is asked.
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
+from gateway.core import vendor_call
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.upstream import AnswerLost, Context
 from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
@@ -332,7 +333,7 @@ async def _ask(provider: Provider[Q, A], question: Q, context: Context, exchange
     if journal is not None:
         kept = await journal.recall(exchange.key)
         if kept is not None:
-            return _recalled(provider, question, exchange, kept)
+            return _recalled(provider, question, exchange, kept, context.charge_id)
     now = context.now()
     rest = provider.line.rest_s(now, terms)
     if rest is not None:
@@ -350,7 +351,7 @@ async def _ask(provider: Provider[Q, A], question: Q, context: Context, exchange
     reply, response = await _retried(provider, question, context, exchange, request)
     tried = exchange.ended(reply, exchange.cost_micros)
     if journal is not None:
-        await journal.remember(exchange.key, _kept(tried.call, response))
+        await journal.remember(exchange.key, _kept(tried.call, context.charge_id, response))
     return tried
 
 
@@ -466,22 +467,23 @@ def _heard(provider: Provider[Any, Any], reply: Reply[Any], now_s: float) -> Non
 # What the journal keeps of a hop: the call, and the answer as it came
 
 
-def _kept(call: VendorCall, response: HttpResponse | None) -> dict[str, Any]:
-    kept: dict[str, Any] = {"call": asdict(call)}
-    if response is not None:
-        body = base64.b64encode(response.body).decode()
-        kept["answer"] = {"status": response.status, "headers": dict(response.headers), "body": body}
-    return kept
+def _kept(call: VendorCall, charge_id: str, response: HttpResponse | None) -> dict[str, Any]:
+    answer = response and {
+        "status": response.status,
+        "headers": dict(response.headers),
+        "body": base64.b64encode(response.body).decode(),
+    }
+    return vendor_call.kept(call, charge_id, answer=answer)
 
 
-def _recalled(provider: Provider[Q, A], question: Q, exchange: _Exchange, kept: Mapping[str, Any]) -> Tried[A]:
-    """The hop as it was: what it cost is what it cost then."""
-    told = kept["call"]
-    call = VendorCall(
-        **{**told, "outcome": Outcome(told["outcome"]), "error": told["error"] and ErrorClass(told["error"])}
-    )
-    answer, reply = kept.get("answer"), Reply[A](call.outcome, error=call.error)
+def _recalled(
+    provider: Provider[Q, A], question: Q, exchange: _Exchange, hop: Mapping[str, Any], charge_id: str
+) -> Tried[A]:
+    """The hop as it was. The customer pays what it cost then, whichever of his charges it was bought on."""
+    call, answer = VendorCall.from_json(hop["call"]), hop["answer"]
+    reply = Reply[A](call.outcome, error=call.error)
     if answer is not None and call.error is None:
         response = HttpResponse(answer["status"], answer["headers"], base64.b64decode(answer["body"]))
         reply = _read(provider, question, response)
-    return exchange.told(call, reply)
+    exchange.told(vendor_call.recalled(hop, charge_id), reply)
+    return Tried(call, reply.found)

@@ -1,7 +1,9 @@
 """One question put to a vendor: what came of it and what it took. Kept beside the charge, for `faregate margins`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any, Self
 
 
 class Outcome(StrEnum):
@@ -50,3 +52,25 @@ class VendorCall:
     ms: int = 0
     at_ms: int = 0
     """Unix milliseconds."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As a job's journal keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        error = kept["error"]
+        return cls(
+            **{**kept, "outcome": Outcome(kept["outcome"]), "error": None if error is None else ErrorClass(error)}
+        )
+
+
+def kept(call: VendorCall, charge_id: str, **more: Any) -> dict[str, Any]:
+    """A hop of a job as its journal keeps it: what was bought, on which charge, and whatever its reader needs."""
+    return {"charge": charge_id, "call": call.as_json(), **more}
+
+
+def recalled(hop: Mapping[str, Any], charge_id: str) -> VendorCall:
+    """What a kept hop counts with for a charge. On another one's books, what it cost stands there already."""
+    call = VendorCall.from_json(hop["call"])
+    return call if hop["charge"] == charge_id else replace(call, cached=True, cost_micros=0)

@@ -8,12 +8,12 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import answer, ids
+from gateway.core import answer, ids, vendor_call
 from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source, State
@@ -22,6 +22,7 @@ from gateway.core.http import HttpClient
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
 from gateway.core.session import STATE_MAX, Session, SessionQuery
 from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
+from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.store import charges, sessions
 from gateway.store.charges import ChargeView
@@ -168,6 +169,8 @@ class Bench:
     progress: Callable[[str], None]
     deadline_s: float
     """Unix seconds."""
+    calls: list[VendorCall] = field(default_factory=list)
+    """What was bought until now, for whoever has to end the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,8 @@ class Done:
     outcome: Outcome
     stored: bytes | None
     """What is kept of it; None of a failure."""
+    calls: tuple[VendorCall, ...] = ()
+    """What was bought for it."""
     session: Session | None = None
     """What it went on with."""
 
@@ -187,13 +192,14 @@ class Ending:
     amount_micros: int = 0
     amount_atomic: int | None = None
     settlement_id: str | None = None
-    cost_micros: int = 0
+    calls: tuple[VendorCall, ...] = ()
     result: bytes | None = None
     result_ttl_ms: int = 0
     resells: str | None = None
     session_id: str | None = None
     session_subject: bytes = b""
     session_state: bytes | None = None
+    session_cost_micros: int = 0
 
 
 class Fulfilling:
@@ -224,21 +230,37 @@ class Fulfilling:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
         session = await self._session(held)
-        outcome = await self._ask(held, bench, session)
+        calls = bench.calls if bench else []
+        outcome = await self._ask(held, bench, session, calls.append)
+        if not calls and outcome.cost_micros:
+            calls.append(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
-            return Done(outcome, None)
+            return Done(outcome, None, tuple(calls))
         try:
-            return Done(outcome, answer.pack(outcome), session)
+            return Done(outcome, answer.pack(outcome), tuple(calls), session)
         except TypeError:
             log.error("unusable_outcome", operation=held.call.operation.id)
-            return Done(Failure("the upstream's answer could not be used", cost_micros=outcome.cost_micros), None)
+            return Done(Failure("the upstream's answer could not be used"), None, tuple(calls))
 
     async def _session(self, held: Held) -> Session | None:
         if held.call.goes_on is None or self._db is None:
             return None
         return await self._db.read(sessions.find, held.charge.id)
 
-    async def _ask(self, held: Held, bench: Bench | None, session: Session | None) -> Outcome:
+    def _only_call(self, operation: Operation, outcome: Outcome) -> VendorCall:
+        """Of an upstream that does not tell what it buys, and of whom."""
+        match outcome:
+            case Match():
+                came, error = vendor_call.Outcome.MATCH, None
+            case NoMatch():
+                came, error = vendor_call.Outcome.NO_MATCH, None
+            case Failure(timeout=timeout):
+                came, error = vendor_call.Outcome.FAILED, ErrorClass.TIMEOUT if timeout else ErrorClass.TRANSIENT
+        return VendorCall("call", operation.id, came, error, outcome.cost_micros, at_ms=int(self._clock() * 1000))
+
+    async def _ask(
+        self, held: Held, bench: Bench | None, session: Session | None, bought: Callable[[VendorCall], None]
+    ) -> Outcome:
         operation, now = held.call.operation, self._clock()
         deadline_s = bench.deadline_s if bench else now + operation.timeout_s
         at_most = held.call.at_most_micros(held.charge.held_micros)
@@ -252,6 +274,7 @@ class Fulfilling:
             charge_id=held.charge.id,
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
+            bought=bought,
         )
         try:
             async with asyncio.timeout(deadline_s - now):
@@ -277,13 +300,14 @@ class Fulfilling:
             amount_micros=amount,
             amount_atomic=atomic,
             settlement_id=self._new_id("stl_") if settles else None,
-            cost_micros=done.outcome.cost_micros,
+            calls=done.calls,
             result=done.stored,
             result_ttl_ms=result_ttl_ms,
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
             session_id=session.id if session else None,
             session_subject=held.call.goes_on.session_subject if held.call.goes_on else b"",
             session_state=None if isinstance(outcome, Failure) else outcome.session,
+            session_cost_micros=0 if event is Event.MISSED else outcome.cost_micros,
         )
 
     @staticmethod
@@ -321,13 +345,15 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
     if ending.resells is not None and _paid_for(tx, ending.resells):
         ending = replace(ending, amount_micros=0, amount_atomic=None, settlement_id=None, resells=None)
     view = charges.record(
-        tx, charge_id, ending.event, ending.amount_micros, cost_micros=ending.cost_micros, result=ending.result,
+        tx, charge_id, ending.event, ending.amount_micros, calls=ending.calls, result=ending.result,
         result_ttl_ms=ending.result_ttl_ms, settlement_id=ending.settlement_id, amount_atomic=ending.amount_atomic,
     )  # fmt: skip
     if isinstance(view, charges.Late):
         return None
     if ending.session_id is not None and ending.session_state is not None:
-        sessions.keep(tx, ending.session_id, view, ending.session_subject, ending.session_state)
+        sessions.keep(
+            tx, ending.session_id, view, ending.session_subject, ending.session_state, ending.session_cost_micros
+        )
     if ending.resells is not None:
         sessions.pass_on(tx, ending.resells, charge_id)
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it

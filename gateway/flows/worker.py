@@ -11,7 +11,7 @@ Whoever loses his lease stops and writes nothing. A worker that shuts down finis
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import structlog
@@ -23,6 +23,7 @@ from gateway.core.charge import State as ChargeState
 from gateway.core.errors import Code
 from gateway.core.job import Event, Job, State
 from gateway.core.upstream import AnswerLost, Failure, Json, Offering, Outcome
+from gateway.core.vendor_call import VendorCall
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Bench, Call, Done, Ending, Fulfilling, Held, recorded
 from gateway.flows.jobs import OnEnd
@@ -217,7 +218,8 @@ class Worker:
                 await self._end(job, event, done, held, progress.rounds)
             elif heart.result():
                 await _stopped(work)
-                await self._end(job, Event.CANCELLED, CANCELLED, held, progress.rounds)
+                stopped = replace(CANCELLED, calls=tuple(bench.calls))
+                await self._end(job, Event.CANCELLED, stopped, held, progress.rounds)
             else:
                 log.warning("lease_lost", job=job.id)
         finally:
@@ -299,8 +301,8 @@ class Worker:
             return None
         if now.cancelling:  # whoever was told that it will stop pays nothing and gets nothing, however near its end
             event, outcome = Event.CANCELLED, CANCELLED.outcome
-            ending = Ending(ChargeEvent.FAILED, cost_micros=ending.cost_micros)
-        view = recorded(tx, job.charge_id, ending)
+            ending = Ending(ChargeEvent.FAILED, calls=ending.calls)
+        view = recorded(tx, job.charge_id, replace(ending, calls=_bought(tx, job, ending.calls)))
         if view is None:
             event, outcome = Event.FAILED, Failure("its charge was ended by somebody else")
             view = _charge_of(tx, job)
@@ -315,7 +317,7 @@ class Worker:
         """What nobody will bring to its end any more, its charge with it: whoever still works on it comes too late."""
         overdue = jobs.overdue(tx)
         for job in overdue:
-            charges.record(tx, job.charge_id, ChargeEvent.EXPIRED)
+            charges.record(tx, job.charge_id, ChargeEvent.EXPIRED, calls=_bought(tx, job))
             late = job.deadline_ms <= tx.now_ms
             ended = jobs.end(
                 tx, job, Event.FAILED, ttl_ms=self._result_ttl_ms,
@@ -330,6 +332,14 @@ class Worker:
 async def _stopped(work: "asyncio.Task[Done]") -> None:
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
+
+
+def _bought(tx: Tx, job: Job, told: tuple[VendorCall, ...] = ()) -> tuple[VendorCall, ...]:
+    """What the work tells that it has bought, and what an earlier attempt had bought on the same charge."""
+    known = {(call.hop, call.provider) for call in told}
+    hops = [orjson.loads(outcome) for outcome in jobs.outcomes(tx, job.id)]
+    earlier = [VendorCall.from_json(hop["call"]) for hop in hops if hop.get("charge") == job.charge_id]
+    return (*(call for call in earlier if (call.hop, call.provider) not in known), *told)
 
 
 def _charge_of(tx: Tx, job: Job) -> ChargeView:

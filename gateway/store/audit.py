@@ -21,6 +21,7 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
     grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
+    cost        what a charge has cost is what was bought for it
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
     usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
                 it is revoked
@@ -451,6 +452,9 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("session", "is kept of a call that failed, or that is still worked on",
      "SELECT t.charge_id FROM session_turns t JOIN charges c ON c.id = t.charge_id"
      f" WHERE c.state = 'held' OR ({_FAILED})"),
+    ("cost", "has cost more or less than what was bought for it",
+     "SELECT c.id FROM charges c LEFT JOIN (SELECT charge_id, sum(cost_micros) AS micros FROM vendor_calls"
+     " GROUP BY charge_id) v ON v.charge_id = c.id WHERE c.cost_micros <> coalesce(v.micros, 0)"),
     ("job", "and its charge tell different stories",
      "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
      " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"

@@ -5,6 +5,7 @@ transfers, the payment's state, the idempotency key, the result and the queued s
 """
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core import charge as core
@@ -13,8 +14,9 @@ from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
+from gateway.core.vendor_call import VendorCall
 from gateway.core.x402.verdict import Reason
-from gateway.store import actions, allowances, charge_row, ledger, payments, settlements, usage_keys
+from gateway.store import actions, allowances, charge_row, ledger, payments, settlements, usage_keys, vendor_calls
 from gateway.store.allowances import Allowance
 from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
@@ -355,7 +357,7 @@ def record(
     event: Event,
     amount_micros: int = 0,
     *,
-    cost_micros: int = 0,
+    calls: Sequence[VendorCall] = (),
     result: bytes | None = None,
     result_ttl_ms: int = RESULT_TTL_MS,
     settlement_id: str | None = None,
@@ -364,8 +366,11 @@ def record(
     """What the work came to; answers with what is written now. Raises IllegalMove when a held charge has no such move.
 
     A signed charge that is captured needs `settlement_id`, the id its settlement will have, and `amount_atomic`
-    when less is captured than was signed. `result` is kept for `result_ttl_ms`.
+    when less is captured than was signed. `result` is kept for `result_ttl_ms`. `calls` are what was bought for it:
+    paid for by us, whatever becomes of the charge.
     """
+    cost_micros = sum(call.cost_micros for call in calls)
+    vendor_calls.add(tx, charge_id, calls)
     before = _at_work(tx, charge_id)
     if before.charge.state is not State.HELD:
         tx.execute(

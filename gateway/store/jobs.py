@@ -297,6 +297,14 @@ def recall(tx: Tx, job_id: str, key: str) -> bytes | None:
     return rows[0][0] if rows else None
 
 
+def outcomes(tx: Tx, job_id: str) -> list[bytes]:
+    """Of every hop that has one, in the order in which they were asked."""
+    rows = tx.execute(
+        "SELECT outcome FROM job_hops WHERE job_id = :id AND outcome IS NOT NULL ORDER BY asked_ms, key", {"id": job_id}
+    )
+    return [row[0] for row in rows]
+
+
 def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> int:
     """Written before a vendor is asked: how often it now was. 0: not to be asked, since the answer to an earlier asking
     was lost and it may not be repeated, or since the job is this attempt's no more."""

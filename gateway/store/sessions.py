@@ -6,8 +6,9 @@ while its charge is held, so a call that dies blocks nobody for longer than its 
 """
 
 from enum import Enum, auto
+from typing import NamedTuple
 
-from gateway.core.charge import Disclosure, Event, disclosure
+from gateway.core.charge import Disclosure, disclosure
 from gateway.core.session import Session, id_of
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -73,40 +74,38 @@ def find(tx: Tx, charge_id: str) -> Session | None:
         return Session(id_of(charge_id)) if view is not None and view.agent_id is not None else None
     session_id: str = rows[0][0]
     told = _told(tx, session_id)
-    counted = [view for view in told if view.charge.reason is not Event.MISSED]
-    ((state,),) = tx.execute(
-        "SELECT state FROM session_turns WHERE charge_id = :charge_id", {"charge_id": told[-1].charge.id}
-    )
     return Session(
         session_id,
-        state,
-        cost_micros=sum(view.cost_micros for view in counted),
-        charged_micros=sum(view.charge.captured_micros for view in counted),
+        told[-1].state,
+        cost_micros=sum(turn.cost_micros for turn in told),
+        charged_micros=sum(turn.charged_micros for turn in told),
     )
 
 
-def keep(tx: Tx, session_id: str, view: ChargeView, subject: bytes, state: bytes, ttl_ms: int = TTL_MS) -> None:
-    """What the next call is to begin with, in the transaction that ends this one's charge."""
+def keep(tx: Tx, session_id: str, view: ChargeView, subject: bytes, state: bytes, cost_micros: int) -> None:
+    """What the next call is to begin with, in the transaction that ends this one's charge. `cost_micros`: what its
+    price was made of; nothing of a miss."""
     tx.execute(
         "INSERT INTO sessions (id, agent_id, key_id, operation, subject, working, created_ms, expires_ms)"
         " VALUES (:id, :agent_id, :key_id, :operation, :subject, :charge_id, :now_ms, :expires_ms)"
         " ON CONFLICT (id) DO UPDATE SET expires_ms = excluded.expires_ms",
         {
             "id": session_id, "agent_id": view.agent_id, "key_id": view.key_id, "operation": view.charge.operation,
-            "subject": subject, "charge_id": view.charge.id, "now_ms": tx.now_ms, "expires_ms": tx.now_ms + ttl_ms,
+            "subject": subject, "charge_id": view.charge.id, "now_ms": tx.now_ms, "expires_ms": tx.now_ms + TTL_MS,
         },
     )  # fmt: skip
     tx.execute(
-        "INSERT INTO session_turns (charge_id, session_id, state) VALUES (:charge_id, :session_id, :state)",
-        {"charge_id": view.charge.id, "session_id": session_id, "state": state},
+        "INSERT INTO session_turns (charge_id, session_id, cost_micros, state)"
+        " VALUES (:charge_id, :session_id, :cost, :state)",
+        {"charge_id": view.charge.id, "session_id": session_id, "cost": cost_micros, "state": state},
     )
 
 
 def pass_on(tx: Tx, charge_id: str, to_charge_id: str) -> None:
     """A result that was not paid for is sold again: what was kept with it goes along."""
     tx.execute(
-        "INSERT INTO session_turns (charge_id, session_id, state)"
-        " SELECT :to, session_id, state FROM session_turns WHERE charge_id = :charge_id",
+        "INSERT INTO session_turns (charge_id, session_id, cost_micros, state)"
+        " SELECT :to, session_id, cost_micros, state FROM session_turns WHERE charge_id = :charge_id",
         {"to": to_charge_id, "charge_id": charge_id},
     )
 
@@ -127,13 +126,24 @@ def forget(tx: Tx) -> int:
     return len(over)
 
 
-def _told(tx: Tx, session_id: str) -> list[ChargeView]:
+class _Turn(NamedTuple):
+    cost_micros: int
+    charged_micros: int
+    state: bytes
+
+
+def _told(tx: Tx, session_id: str) -> list[_Turn]:
     """Its calls whose result their payer may have, oldest first."""
     rows = tx.execute(
-        "SELECT charge_id FROM session_turns WHERE session_id = :id ORDER BY charge_id", {"id": session_id}
+        "SELECT charge_id, cost_micros, state FROM session_turns WHERE session_id = :id ORDER BY charge_id",
+        {"id": session_id},
     )
-    views = [view for (charge_id,) in rows if (view := charges.find(tx, charge_id)) is not None]
-    return [view for view in views if _disclosed(view)]
+    turns = [(charges.find(tx, charge_id), cost, state) for charge_id, cost, state in rows]
+    return [
+        _Turn(cost, view.charge.captured_micros, state)
+        for view, cost, state in turns
+        if view is not None and _disclosed(view)
+    ]
 
 
 def _disclosed(view: ChargeView) -> bool:

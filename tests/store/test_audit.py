@@ -17,7 +17,7 @@ credit ann 1000            -> ok        | ann 1000, operator -1000
 grant  ann 100             -> ok        | ann.bonus 100, grants -100
 hold   h1 ann 300 key=k    -> held      | ann 700, ann.held 300
 hold   c1 ann 300          -> held      | ann 400, ann.held 600
-match  c1 300              -> captured  | ann.held 300, revenue 300
+match  c1 300 cost=40      -> captured  | ann.held 300, revenue 300
 refund c1 100 id=r1        -> captured  | ann 500, revenue 200
 hold   f1 ann 300 key=f    -> held      | ann 200, ann.held 600
 fail   f1                  -> released  | ann 500, ann.held 300
@@ -105,6 +105,9 @@ BREAKAGES = [
         ("f1", "'cancelled', 9, 9, 'https://hook.example.com/', 'X', NULL"),
     )),
     ("job", "h1", "UPDATE charges SET owner = 'jobs' WHERE id = 'h1'"),
+    ("cost", "c1", "UPDATE charges SET cost_micros = 41 WHERE id = 'c1'"),
+    ("cost", "c1", "DELETE FROM vendor_calls"),
+    ("cost", "h1", "INSERT INTO vendor_calls VALUES (NULL, 'h1', 'call', 'v', 'match', NULL, 1, 0, 0, 0)"),
     ("grant", books.WALLET, "UPDATE registrations SET granted_micros = 8"),
     ("grant", books.WALLET, "UPDATE registrations SET credit_id = NULL, granted_micros = 0, withheld = 'linked'"),
     ("grant", f"mint:{books.WALLET}", "DELETE FROM registrations"),

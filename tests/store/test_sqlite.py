@@ -314,7 +314,9 @@ def tables(path: Path) -> set[str]:
 
 
 def test_the_migrations_are_numbered() -> None:
-    assert [migration.number for migration in read_migrations()] == list(range(1, len(read_migrations()) + 1))
+    numbers = [migration.number for migration in read_migrations()]
+    assert numbers == sorted(set(numbers))
+    assert [migration.name for migration in read_migrations()] == [f"{number:04}.sql" for number in numbers]
 
 
 async def test_a_migration_is_all_or_nothing_and_resumes(tmp_path: Path) -> None:

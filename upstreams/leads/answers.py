@@ -12,6 +12,7 @@ from typing import Any
 
 from upstreams.directory import names, phones, places
 from upstreams.leads import graph
+from upstreams.leads.confidence import WEIGHTS
 from upstreams.leads.graph import Graph, Place, Source, Writing
 from upstreams.leads.lead import domain
 
@@ -109,46 +110,61 @@ def _number(writing: Writing, told: "_Told", own: Sequence[Source], mention: str
 
 
 def web(data: Json, metadata: Json, asked: Asked) -> Graph:
-    """The shape of enrich/websearch: phones, people with titles, addresses and legal associates of the firm."""
+    """The shape of enrich/websearch: phones, emails, addresses, people with titles and legal associates of the firm."""
     writing, told = Writing(), _Told(metadata, asked)
     found = _mapping(data)
-    for phone in _listed(found.get("phones")):
-        for source, firm in told.firm(writing, _mapping(phone)):
-            _number(writing, told.only(source), [source], firm, _mapping(phone))
-    for email in _listed(found.get("emails")):
-        mail = _mapping(email)
-        for source, firm in told.firm(writing, mail):
-            if "@" in graph.plain(mail.get("email")):
-                writing.says(source, firm, "has_email", graph.mailto(mail["email"]), _score(mail))
-    for spot in _listed(found.get("addresses")):
-        for source, firm in told.firm(writing, _mapping(spot)):
-            writing.at(source, firm, place(_mapping(spot)), _score(_mapping(spot)))
-    for human in (*_listed(found.get("people")), *_listed(found.get("legal_associates"))):
-        _associate(writing, told, _mapping(human))
+    for kind, write in (
+        ("phones", _number_of_firm),
+        ("emails", _mail_of_firm),
+        ("addresses", _place_of_firm),
+        ("people", _associate),
+        ("legal_associates", _associate),
+    ):
+        for entry in map(_mapping, _listed(found.get(kind))):
+            stated = told.all_of(entry)
+            for source in stated:
+                firm = told.firm(writing, source)
+                write(writing, source, firm, {**entry, "score": _share(entry, source, stated)})
     return writing.graph()
 
 
-def _associate(writing: Writing, told: "_Told", human: Mapping[str, Json]) -> None:
-    name = graph.plain(human.get("name"))
-    title = graph.plain(human.get("title") or human.get("role") or human.get("relation"))
-    for source, firm in told.firm(writing, human):
-        if not name:
-            return
-        if names.is_business(name):
-            other = graph.business(source, name)
-            writing.says(source, other, "name", name, _score(human))
-            writing.says(source, other, "parent_of" if "parent" in title.lower() else "related_to", firm, _score(human))
-            continue
-        mention = graph.person(source, name)
-        writing.says(source, mention, "name", name, _score(human))
-        writing.says(source, mention, role(title), firm, _score(human), title)
-        for phone in _listed(human.get("phones")):
-            entry = _mapping(phone) if isinstance(phone, Mapping) else {"number": phone}
-            _number(writing, told.only(source), [source], mention, entry)
-        for email in _listed(human.get("emails")):
-            text = graph.plain(email.get("email") if isinstance(email, Mapping) else email)
-            if "@" in text:
-                writing.says(source, mention, "has_email", graph.mailto(text), _score(human))
+def _share(entry: Mapping[str, Json], source: Source, stated: Sequence[Source]) -> float:
+    """What is believed of a value is told for all who state it together; this is what it leaves for one of them, by the
+    weight that its kind has here."""
+    voices = len({each.family for each in stated})
+    alone = 1.0 - (1.0 - _score(entry)) ** (1.0 / voices)
+    return min(1.0, alone / WEIGHTS.get(source.kind, 1.0))
+
+
+def _number_of_firm(writing: Writing, source: Source, firm: str, entry: Mapping[str, Json]) -> None:
+    _number(writing, _Told.by(source), [source], firm, entry)
+
+
+def _mail_of_firm(writing: Writing, source: Source, firm: str, entry: Mapping[str, Json]) -> None:
+    text = graph.plain(entry.get("email"))
+    if "@" in text:
+        writing.says(source, firm, "has_email", graph.mailto(text), _score(entry))
+
+
+def _place_of_firm(writing: Writing, source: Source, firm: str, entry: Mapping[str, Json]) -> None:
+    writing.at(source, firm, place(entry), _score(entry))
+
+
+def _associate(writing: Writing, source: Source, firm: str, entry: Mapping[str, Json]) -> None:
+    name = graph.plain(entry.get("name"))
+    title = graph.plain(entry.get("title") or entry.get("role"))
+    if not name:
+        return
+    if entry.get("entity") == "organization" or names.is_business(name):
+        other = graph.business(source, name)
+        writing.says(source, other, "name", name, _score(entry))
+        writing.says(
+            source, other, "parent_of" if "parent" in title.lower() else "related_to", firm, _score(entry), title
+        )
+        return
+    mention = graph.person(source, name)
+    writing.says(source, mention, "name", name, _score(entry))
+    writing.says(source, mention, role(title), firm, _score(entry), title)
 
 
 def company(data: Json, metadata: Json, asked: Asked) -> Graph:
@@ -236,18 +252,21 @@ class _Told:
         self._by_id = {str(_mapping(each).get("id")): self._made(_mapping(each)) for each in listed}
         self._only: Source | None = None
 
-    def only(self, source: Source) -> "_Told":
-        """This one is meant by whatever is said."""
-        told = _Told({}, self._asked)
+    @classmethod
+    def by(cls, source: Source) -> "_Told":
+        """This one says it, whatever ids are named."""
+        told = cls({}, Asked("", 0, 0))
         told._only = source
         return told
 
     def sources(self, entry: Mapping[str, Json]) -> list[Source]:
         if self._only is not None:
             return [self._only]
-        named = [self._by_id[str(id)] for id in _listed(entry.get("sources")) if str(id) in self._by_id]
-        if not named and isinstance(entry.get("source"), str) and entry["source"] in self._by_id:
-            named = [self._by_id[entry["source"]]]
+        named = []
+        for told in _listed(entry.get("sources")):
+            id, quote = (told.get("id"), told.get("quote")) if isinstance(told, Mapping) else (told, None)
+            if (source := self._by_id.get(str(id))) is not None:
+                named.append(_quoting(source, quote))
         return named
 
     def all_of(self, record: Mapping[str, Json]) -> list[Source]:
@@ -261,25 +280,24 @@ class _Told:
             found = {source.id: source for source in self._by_id.values()}
         return list(found.values())
 
-    def firm(self, writing: Writing, entry: Mapping[str, Json]) -> list[tuple[Source, str]]:
-        """The firm that was asked about, as each source of an entry knows it."""
-        found = []
-        for source in self.all_of(entry):
-            mention = graph.business(source, self._asked.firm)
-            writing.says(source, mention, "name", self._asked.firm)
-            if self._asked.domain and source.family == family(self._asked.domain):
-                writing.says(source, mention, "domain", self._asked.domain)
-            found.append((source, mention))
-        return found
+    def firm(self, writing: Writing, source: Source) -> str:
+        """The firm that was asked about, as a source knows it."""
+        mention = graph.business(source, self._asked.firm)
+        writing.says(source, mention, "name", self._asked.firm)
+        if self._asked.domain and source.kind == "own_site":
+            writing.says(source, mention, "domain", self._asked.domain)
+        return mention
 
     def _made(self, entry: Mapping[str, Json]) -> Source:
         provider = graph.plain(entry.get("provider"), 64) or "unnamed"
         url = graph.plain(entry.get("url"), 2_000)
         site = family(domain(url)) if url else ""
         said = entry.get("kind")
-        kind = said if said in ("registry", "directory", "vendor", "web") else "web" if url else "vendor"
+        kind = said if said in ("registry", "directory", "vendor", "web") else "vendor"
         if provider == "local_directory":
             kind = "directory"
+        elif provider == "web" and url:
+            kind = "web"
         if kind == "web" and site and site == family(self._asked.domain):
             kind = "own_site"
         of_site = kind in ("web", "own_site") and site
@@ -289,6 +307,17 @@ class _Told:
             quote=graph.plain(entry.get("quote"), graph.QUOTE_MAX), retrieved_ms=_when(entry.get("retrieved_at"))
             or self._asked.now_ms, round=self._asked.round, cache_hit=self._asked.cache_hit,
         )  # fmt: skip
+
+
+def _quoting(source: Source, quote: Json) -> Source:
+    """The same page, by the words that state this value."""
+    words = graph.plain(quote, graph.QUOTE_MAX)
+    if not words or source.kind not in ("web", "own_site"):
+        return source
+    return graph.source(
+        source.kind, source.provider, family=source.family, tool=source.tool, ref=source.ref, url=source.url,
+        quote=words, retrieved_ms=source.retrieved_ms, round=source.round, cache_hit=source.cache_hit,
+    )  # fmt: skip
 
 
 def family(host: str) -> str:

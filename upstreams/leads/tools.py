@@ -7,13 +7,14 @@ and the planner makes do without. One hop is one question, within its own part o
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from gateway.core.upstream import AnswerLost, Context, Failure, Fulfil, Journal, Match, NoMatch
+from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
 from upstreams.leads import answers, graph, planning
 from upstreams.leads.answers import Asked, Unreadable
 from upstreams.leads.graph import EMPTY, Graph
@@ -72,6 +73,8 @@ class Hop:
     provider: str = ""
     cache_hit: bool = False
     ms: int = 0
+    calls: tuple[VendorCall, ...] = ()
+    """What was bought in it."""
 
     @property
     def answered(self) -> bool:
@@ -81,11 +84,18 @@ class Hop:
         return {
             "outcome": self.outcome, "found": graph.pack(self.found), "cost_micros": self.cost_micros,
             "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
+            "calls": [asdict(call) for call in self.calls],
         }  # fmt: skip
 
     @classmethod
     def of(cls, kept: Mapping[str, Json]) -> "Hop":
-        return cls(**{**kept, "found": graph.unpack(kept["found"])})
+        calls = tuple(
+            VendorCall(
+                **{**each, "outcome": Outcome(each["outcome"]), "error": each["error"] and ErrorClass(each["error"])}
+            )
+            for each in kept["calls"]
+        )
+        return cls(**{**kept, "found": graph.unpack(kept["found"]), "calls": calls})
 
 
 LOST = Hop("lost")
@@ -102,8 +112,8 @@ class Within:
     async def recall(self, key: str) -> Json | None:
         return await self._journal.recall(f"{self._name}/{key}")
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
+    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
 
     async def remember(self, key: str, outcome: Json) -> None:
         await self._journal.remember(f"{self._name}/{key}", outcome)
@@ -117,18 +127,39 @@ async def use(tool: Tool, question: Mapping[str, Json], asked: Asked, context: C
     except ValidationError:
         return SKIPPED
     journal = context.journal
-    if journal is None:
-        return await _ask(tool, query, question, asked, context)
-    kept = await journal.recall(name)
-    if kept is not None:
-        return Hop.of(kept)
+    if journal is not None and (kept := await journal.recall(name)) is not None:
+        hop = Hop.of(kept)
+        for call in hop.calls:
+            context.bought(call)
+        return hop
+    calls: list[VendorCall] = []
+
+    def bought(call: VendorCall) -> None:
+        """A step of a tool is a step of this hop, and there may be more hops of this tool."""
+        calls.append(replace(call, hop=f"{name}/{call.hop}"))
+        context.bought(calls[-1])
+
+    within = replace(context, bought=bought, journal=Within(journal, name) if journal is not None else None)
     try:
-        await journal.asking(name, repeatable=tool.repeatable)
-        hop = await _ask(tool, query, question, asked, replace(context, journal=Within(journal, name)))
+        if journal is not None:
+            await journal.asking(name, repeatable=tool.repeatable)
+        hop = await _ask(tool, query, question, asked, within)
     except AnswerLost:
         hop = LOST
-    await journal.remember(name, hop.kept())
+    if not calls and hop.cost_micros:
+        bought(VendorCall("call", tool.asks, _CAME[hop.outcome], cost_micros=hop.cost_micros, ms=hop.ms))
+    hop = replace(hop, calls=tuple(calls))
+    if journal is not None:
+        await journal.remember(name, hop.kept())
     return hop
+
+
+_CAME = {
+    "match": Outcome.MATCH,
+    "no_match": Outcome.NO_MATCH,
+    "failed": Outcome.FAILED,
+    "timeout": Outcome.FAILED,
+}
 
 
 async def _ask(tool: Tool, query: BaseModel, question: Mapping[str, Json], asked: Asked, context: Context) -> Hop:

@@ -21,6 +21,7 @@ BEGIN SELECT RAISE(ABORT, 'a session stays with its agent and its subject'); END
 CREATE TABLE session_turns (
   charge_id TEXT PRIMARY KEY REFERENCES charges (id),
   session_id TEXT NOT NULL REFERENCES sessions (id),
+  cost_micros INTEGER NOT NULL CHECK (cost_micros >= 0), -- of what was charged for: nothing of a miss
   state BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX session_turns_of_session ON session_turns (session_id, charge_id);
