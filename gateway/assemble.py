@@ -93,9 +93,11 @@ from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
-from upstreams.leads import Leads, LeadSettings, leads
+from upstreams.leads import Leads, LeadSettings, advising, leads
 from upstreams.leads import Tool as LeadTool
 from upstreams.leads import Tools as LeadTools
+from upstreams.leads.advising import advise_by
+from upstreams.leads.choosing import Advise
 from upstreams.people import People
 from upstreams.provider import ProviderTerms
 from upstreams.support import Support, SupportSettings
@@ -362,7 +364,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     sold: list[Upstream] = [
         people,
         web,
-        Leads(lead_settings(settings), lambda: lead_tools(people, web)),
+        Leads(lead_settings(settings), lambda: lead_tools(people, web), lead_planner(settings)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -395,6 +397,22 @@ def lead_settings(settings: Settings) -> LeadSettings:
         show_costs=table.show_costs,
         planner=table.planner,
     )
+
+
+def lead_planner(settings: Settings) -> Advise | None:
+    table = settings.llm
+    if table.kind == "none" or settings.leads.planner == "rules":
+        return None
+    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
+    terms = ProviderTerms(
+        cost_per_call_micros=prices.cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX),
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+    )
+    key = table.key.get_secret_value() if table.key is not None else ""
+    return advise_by(advising.advisor(table.kind, terms, prices, url=table.url, name=table.model or "", key=key))
 
 
 def lead_tools(people: People, web: Web) -> LeadTools:

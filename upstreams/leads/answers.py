@@ -53,7 +53,7 @@ def people(data: Json, metadata: Json, asked: Asked) -> Graph:
 
 
 def _person(writing: Writing, told: "_Told", person: Mapping[str, Json]) -> None:
-    name = graph.plain(person.get("name"))
+    name = _straight(graph.plain(person.get("name")))
     own = told.all_of(person)
     if not name or not own:
         return
@@ -132,7 +132,7 @@ def _share(entry: Mapping[str, Json], source: Source, stated: Sequence[Source]) 
     """What is believed of a value is told for all who state it together; this is what it leaves for one of them, by the
     weight that its kind has here."""
     voices = len({each.family for each in stated})
-    alone = 1.0 - (1.0 - _score(entry)) ** (1.0 / voices)
+    alone: float = 1.0 - (1.0 - _score(entry)) ** (1.0 / voices)
     return min(1.0, alone / WEIGHTS.get(source.kind, 1.0))
 
 
@@ -162,6 +162,7 @@ def _associate(writing: Writing, source: Source, firm: str, entry: Mapping[str, 
             source, other, "parent_of" if "parent" in title.lower() else "related_to", firm, _score(entry), title
         )
         return
+    name = _straight(name)
     mention = graph.person(source, name)
     writing.says(source, mention, "name", name, _score(entry))
     writing.says(source, mention, role(title), firm, _score(entry), title)
@@ -215,6 +216,7 @@ def _officer(writing: Writing, told: "_Told", own: Sequence[Source], firm: str, 
     for source in told.sources(human) or own:
         if not name or names.is_business(name):
             continue
+        name = _straight(name)
         mention = graph.person(source, name)
         writing.says(source, mention, "name", name, _score(human))
         kind = "registered_agent_of" if "registered agent" in title.lower() else "officer_of"
@@ -335,6 +337,14 @@ def role(title: str) -> str:
     if _owns(text):
         return "owner_of"
     return "officer_of" if _OFFICE.search(text) else "employee_of"
+
+
+def _straight(name: str) -> str:
+    """ "Sample, Dana Q" -> "Dana Q Sample", of a person; firms keep their commas."""
+    if name.count(",") != 1 or names.is_business(name):
+        return name
+    parts = names.split(name)
+    return parts.full if parts.first and parts.last else name
 
 
 def _owns(title: str) -> bool:

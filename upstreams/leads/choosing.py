@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.core.upstream import AnswerLost, Context
+from gateway.core.upstream import Context
 from upstreams.leads import coverage
 from upstreams.leads.planning import Move
 from upstreams.leads.report import Picture
@@ -60,7 +60,7 @@ class Chooser:
         while not self.given_up:
             self.turns += 1
             name = f"plan/{self.turns}"
-            advice = await self._asked(digest(picture, moves, affordable, rounds_left, self.refusals), context, name)
+            advice = await self.advise(digest(picture, moves, affordable, rounds_left, self.refusals), context, name)
             self.cost_micros += advice.cost_micros
             if advice.failed:
                 self.given_up = True
@@ -73,27 +73,6 @@ class Chooser:
             self.refusals.append(reason)
             self.given_up = len(self.refusals) >= REFUSALS_MAX
         return None
-
-    async def _asked(self, facts: Json, context: Context, name: str) -> Advice:
-        """Kept in the journal: done again after a crash, a session makes the same choices."""
-        journal = context.journal
-        if journal is None:
-            return await self.advise(facts, context, name)
-        kept = await journal.recall(name)
-        if kept is not None:
-            return Advice(**kept)
-        try:
-            await journal.asking(name, repeatable=True)
-            advice = await self.advise(facts, context, name)
-        except AnswerLost:
-            advice = Advice("", failed=True)
-        await journal.remember(
-            name,
-            {
-                "tool": advice.tool, "about": advice.about, "cost_micros": advice.cost_micros, "failed": advice.failed
-            },
-        )  # fmt: skip
-        return advice
 
 
 def judged(advice: Advice, moves: Sequence[Move], affordable: Callable[[Move], bool]) -> tuple[Move | None, str]:

@@ -187,7 +187,7 @@ class _Mapping:
             emails=emails,
             place=self._place(),
             mailing=self._mailing(),
-            domain=self._domain(emails),
+            domain=self._domain(emails if companies else ()),
             external_id=self._one("external_id"),
             ignored_keys=ignored,
             warnings=tuple(self._warnings),
@@ -242,6 +242,7 @@ class _Mapping:
         return _whole(text) if text else Place()
 
     def _domain(self, emails: tuple[str, ...]) -> str:
+        """The website; of a firm without one, where its mail goes."""
         text = self._one("domain")
         found = domain(text) if text else ""
         if text and not found:

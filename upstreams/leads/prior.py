@@ -5,6 +5,7 @@ of confidence and of sources is left out: a caller could have written it himself
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from upstreams.directory import phones
@@ -47,6 +48,19 @@ class _Reading:
         self._nodes: dict[str, str] = {}
         """The prior graph's ids -> subjects, and what edges lead to."""
 
+    @cached_property
+    def _telling(self) -> frozenset[str]:
+        """Entities of which it says more than a name: a name alone is nobody who could be told from his namesakes."""
+        streets = {_text(e, "id") for e in self._parts["entities"] if _text(_mapping(e.get("address")), "line1")} | {
+            _text(e, "id") for kind in ("phones", "emails") for e in self._parts[kind]
+        }
+        telling = {_text(e, "owner_entity_id") for kind in ("phones", "emails") for e in self._parts[kind]}
+        for edge in self._parts["edges"]:
+            if _text(edge, "type") in ROLES or _text(edge, "to") in streets:
+                telling |= {_text(edge, "from"), _text(edge, "to")}
+        telling |= {_text(e, "id") for e in self._parts["entities"] if e.get("identifiers") or _text(e, "domain")}
+        return frozenset(telling)
+
     def graph(self) -> Graph:
         for entity in self._parts["entities"]:
             self._entity(entity)
@@ -75,7 +89,7 @@ class _Reading:
                     self._writing.says(self._said, where.key, name, value)
             return
         name = _text(entity, "name")
-        if not name:
+        if not name or id not in self._telling:
             return
         make = graph.business if kind == "business" else graph.person
         # By its id, too: two of one name are two, and which edges are whose is told by their ids.
@@ -121,6 +135,10 @@ _LEADS_TO: Mapping[str, tuple[str, ...]] = {
     "has_phone": ("tel:",),
     "has_email": ("mailto:",),
 }
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _text(entry: Mapping[str, Json], name: str) -> str:

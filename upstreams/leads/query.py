@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_usd
 from gateway.core.session import SessionQuery
+from upstreams.directory.names import fold
 from upstreams.leads import lead as leads
 from upstreams.leads import prior
 from upstreams.leads.graph import Graph
@@ -169,5 +170,5 @@ class LeadQuery(SessionQuery):
     def session_subject(self) -> bytes:
         """What it is about, whatever else is known of it."""
         known = self.known
-        about = [known.company, known.person, *known.phones[:1], *known.emails[:1], known.domain, known.place.key]
-        return sha256("\x1f".join(about).casefold().encode()).digest()
+        named = (known.company, known.contact, *known.phones, *known.emails, known.domain, known.place.key)
+        return sha256(fold(next(filter(None, named))).encode()).digest()

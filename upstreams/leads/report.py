@@ -137,7 +137,9 @@ def _in_view(whole: Picture) -> Picture:
     relevant = {node.id for node in (*whole.subjects, *(contact.node for contact in whole.contacts))}
     said = {s.subject for s in whole.graph.statements if whole.graph.of(s).family == CALLER}
     said |= {s.value for s in whole.graph.statements if whole.graph.of(s).family == CALLER and s.property in EDGES}
-    relevant |= {node.id for node in whole.nodes.values() if any(s.subject in said for s in node.statements)}
+    relevant |= {
+        node.id for node in whole.nodes.values() if any(whole.graph.of(s).kind == "input" for s in node.statements)
+    }
     shown = set(relevant)
     for edge in whole.edges:
         if edge.origin in relevant or edge.target in relevant:
@@ -260,13 +262,16 @@ def _anchor(said: Iterable[Statement]) -> str:
 
 
 def _display(graph: Graph, said: Iterable[Statement]) -> str:
-    """The name to show: the surest, then the fullest."""
+    """The name to show: the surest, of its spellings the fullest that is not all capitals."""
     named = [s for s in said if s.property == "name"] or [s for s in said if s.property == "trade_name"]
-    best: dict[str, float] = {}
+    best: dict[str, float] = defaultdict(float)
+    spelled: dict[str, set[str]] = defaultdict(set)
     for statement in named:
-        worth = confidence.of_statement(statement, graph.of(statement))
-        best[statement.value] = max(best.get(statement.value, 0.0), worth)
-    return min(best, key=lambda name: (-best[name], -len(name), name))
+        key = firm_key(statement.value)
+        best[key] = max(best[key], confidence.of_statement(statement, graph.of(statement)))
+        spelled[key].add(statement.value)
+    surest = min(best, key=lambda key: (-best[key], -len(key), key))
+    return min(spelled[surest], key=lambda name: (name.isupper() or name.islower(), -len(name), name))
 
 
 def _line(place: Place) -> str:

@@ -145,6 +145,8 @@ def _note(
                 mention.strong.add(key)
             if place.get("zip"):
                 mention.areas.add(place["zip"])
+            if place.get("state_code"):
+                mention.states.add(place["state_code"])
             if place.get("city"):
                 mention.areas.add(places.city_word(place["city"]))
         case role if role in ROLES:
@@ -223,8 +225,9 @@ def _same_person(a: _Mention, b: _Mention) -> float:
     agreement = _names_agree(a.names, b.names)
     if agreement == 0.0:
         return 0.0
-    if a.strong & b.strong or a.firms & b.firms:
-        return _STRONG
+    shared = len(a.strong & b.strong) + len(a.firms & b.firms)
+    if shared:  # the more they share, and the more alike their names, the sooner they are joined
+        return _STRONG + shared / 10 + agreement / 20
     if a.states and b.states and not a.states & b.states:
         return 0.0
     if _one_word(a) or _one_word(b):

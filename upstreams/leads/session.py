@@ -1,7 +1,7 @@
 """One lead session: look, choose, ask, merge, until enough is known or there is no more to spend.
 
-    hop      one use of a tool; its outcome is remembered under its number, tool and question, so that a session that is
-             begun again after a crash walks the same way without buying anything twice
+    hop      one use of a tool; its outcome is remembered under what it comes to, so that a session that is begun again
+             after a crash walks the same way without buying anything twice
     round    a hop of a paid tool that answered with something and was merged
     stop     coverage_satisfied, nothing_left, budget, max_rounds, attempts, deadline, interactive, planner
 
@@ -199,7 +199,6 @@ class Walk:
 
     async def _use(self, move: Move) -> Hop:
         tool = self._registry[planning.ASKS[move.tool]]
-        number = len(self._hops) + 1
         context = replace(
             self._context,
             deadline_s=self._hop_deadline_s(tool.timeout_s),
@@ -208,7 +207,8 @@ class Walk:
             progress=_nothing,
         )
         asked = Asked(move.tool, self._rounds + 1, _ms(self._context), domain=self._lead.domain)
-        return await tools.use(tool, move.question, asked, context, f"hop/{number}/{move.tool}/{move.key}")
+        # By what it comes to and not by its number: whatever else is decided after a crash, this is not bought again.
+        return await tools.use(tool, move.question, asked, context, f"hop/{move.key}")
 
     async def _merge(self, move: Move, hop: Hop) -> None:
         self._cost += hop.cost_micros
