@@ -74,7 +74,7 @@ from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, LlmTable, NetworkTable, SearchTable
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, LlmTable, NetworkTable
 from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
@@ -90,7 +90,7 @@ from gateway.store import settlements
 from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api
+from upstreams import ALL, http_api, providers
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.leads import Leads, LeadSettings, advising, leads
@@ -100,10 +100,10 @@ from upstreams.leads.advising import advise_by
 from upstreams.leads.choosing import Advise
 from upstreams.people import People
 from upstreams.provider import ProviderTerms
+from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
-from upstreams.web import Web, WebSettings, llm, research, searching
+from upstreams.web import Web, WebSettings, llm
 from upstreams.web.llm import Model, TokenPrices
-from upstreams.web.searching import Engine
 from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
 
 log = structlog.get_logger("gateway")
@@ -374,15 +374,39 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     return sold
 
 
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """What the operator has with each provider."""
+    return {
+        name: Account(
+            key=table.key.get_secret_value(),
+            user=table.user,
+            url=table.url or "",
+            score_min=table.score_min,
+            cost_per_call_micros=None if table.cost_per_call is None else parse_usd(table.cost_per_call),
+            cost_per_match_micros=None if table.cost_per_match is None else parse_usd(table.cost_per_match),
+            bill_misses=table.bill_misses,
+            timeout_s=table.timeout_s,
+            repeatable=table.repeatable,
+            private=table.private,
+            requests_per_min=table.requests_per_min,
+        )
+        for name, table in settings.providers.items()
+    }
+
+
 def people_of(settings: Settings) -> People:
-    directory = settings.directory
+    directory, accounts = settings.directory, accounts_of(settings)
+    operations = (providers.PHONE, providers.PERSON)
     return People(
         DirectorySettings(
             path=directory.path or settings.store.path.parent / "directory.db",
             default_region=directory.default_region,
             phone_price_micros=settings.prices.get("enrich/phone", 330_000),
             person_price_micros=settings.prices.get("enrich/person", 500_000),
-        )
+        ),
+        providers.built(accounts),
+        {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
+        show_costs=settings.service.show_costs,
     )
 
 
@@ -421,7 +445,7 @@ def lead_tools(people: People, web: Web) -> LeadTools:
     tools = {}
     for asks, operation, cost_micros in (
         ("directory", "enrich/person", 0),
-        ("websearch", research.OPERATION, web.most_micros),
+        ("websearch", web.operation.id, web.most_micros),
     ):
         if (offering := sold.get(operation)) is not None:
             tools[asks] = LeadTool(asks, offering.fulfil, offering.operation.input, cost_micros)
@@ -429,37 +453,25 @@ def lead_tools(people: People, web: Web) -> LeadTools:
 
 
 def web_of(settings: Settings) -> Web:
-    web = settings.web
+    web, accounts = settings.web, accounts_of(settings)
     return Web(
         WebSettings(
             directory=settings.directory.path or settings.store.path.parent / "directory.db",
-            engines=tuple(map(engine_of, settings.search)),
             model=model_of(settings.llm),
             pages=web.pages,
             private_pages=web.private,
             price_micros=settings.prices.get("enrich/websearch", WEBSEARCH_MICROS),
             ceiling_micros=web.ceiling_micros,
             markup_percent=web.markup_percent,
-            expose_costs=web.expose_costs,
-        )
+            show_costs=settings.service.show_costs,
+        ),
+        providers.built(accounts),
+        providers.order(providers.WEBSEARCH, accounts, settings.waterfalls),
     )
-
-
-def engine_of(table: SearchTable) -> Engine:
-    key = table.key.get_secret_value() if table.key is not None else ""
-    terms = ProviderTerms(
-        cost_per_call_micros=table.cost_micros,
-        bill_misses=True,
-        timeout_s=table.timeout_s,
-        repeatable=table.repeatable,
-        private=table.private,
-        requests_per_min=table.requests_per_min,
-    )
-    return searching.engine(table.provider, terms, url=table.url, key=key)
 
 
 def model_of(table: LlmTable) -> Model | None:
-    if table.kind == "none":
+    if table.api is None:
         return None
     prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
     terms = ProviderTerms(
@@ -470,9 +482,7 @@ def model_of(table: LlmTable) -> Model | None:
         private=table.private,
     )
     key = table.key.get_secret_value() if table.key is not None else ""
-    return llm.model(
-        table.kind, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens
-    )
+    return llm.model(table.api, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens)
 
 
 def support_of(settings: Settings) -> Support:
@@ -484,7 +494,11 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations} | {research.OPERATION, leads.ID}
+    bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
+    sold = (*people_of(bare).operations, web_of(bare).operation, Leads(lead_settings(bare)).operation)
+    prices = {operation.id: operation.price.base_micros for operation in sold}
+    yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
+    priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'

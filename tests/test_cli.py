@@ -124,15 +124,20 @@ def test_every_line_of_it_is_valid_once_it_is_switched_on(other: str) -> None:
     lines = init.template().splitlines()
     switched = [re.sub(r"^# (?=[\w\"]+ = |\[\[)", "", line) for line in lines]
     text = "\n".join(line for line in switched if not line.startswith(("tokens = ", "key_file = ", other)))
-    environ = dict.fromkeys(("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "BASE_RPC_URL"), "")
+    environ = dict.fromkeys(
+        ("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY", "BASE_RPC_URL"), ""
+    )
     environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
-    environ |= dict.fromkeys(("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY"), "some-secret-or-other")
+    environ |= dict.fromkeys(
+        ("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY"), "some-secret-or-other"
+    )
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     text = text.replace('"0x..."', f'"{OWN}"').replace('"0x... (not pay_to)"', f'"{OTHER}"')
     tables = tomllib.loads(text.replace('kind = "none"', 'kind = "relayer"'))
     settings = parse(tables, environ, also=mistakes)
     assert settings.networks[0].id == "eip155:8453"
     assert settings.http_upstreams[0]["id"] == "weather/now"
+    assert settings.providers["whitepages"].cost_per_call == "0.10"
 
 
 def test_init_never_writes_over_a_file(faregate: Run) -> None:

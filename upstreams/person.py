@@ -248,8 +248,10 @@ _METADATA: Schema = _object(
                 "region": _MAYBE,
                 "location": _MAYBE,
                 "line_type": _MAYBE,
+                "carrier": _MAYBE,
                 "timezones": _STRINGS,
-            }
+            },
+            required=("e164", "national", "valid", "region", "location", "line_type", "timezones"),
         ),
         "zip": _object(
             {
@@ -266,7 +268,14 @@ _METADATA: Schema = _object(
         "sources": _list(_object({"id": _STRING, "provider": _STRING, "record": _STRING, "retrieved_at": _STRING})),
         "providers_tried": _list(
             _object(
-                {"provider": _STRING, "outcome": {"enum": ["match", "no_match"]}, "ms": _INTEGER, "cost_usd": _STRING}
+                {
+                    "provider": _STRING,
+                    "outcome": {"enum": ["match", "no_match", "failed"]},
+                    "error": _STRING,
+                    "ms": _INTEGER,
+                    "cost_usd": _STRING,
+                },
+                required=("provider", "outcome", "ms"),
             )
         ),
         "elapsed_ms": _INTEGER,

@@ -27,9 +27,11 @@ twice; else it has failed, and the next provider is asked.
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
+import orjson
 import structlog
 
 from gateway.core import vendor_call
@@ -253,14 +255,14 @@ async def waterfall(
     hop: str,
 ) -> tuple[A | None, list[Tried[A]]]:
     """Asks in order until one has found something of which `confident` is true: (that, everyone tried). None: nobody
-    has; what was found without confidence stands in the Tried. Together they take no more than the context's budget."""
+    has. Together they take no more than the context's budget."""
     tried: list[Tried[A]] = []
     left = context.budget_micros
     for provider in providers:
-        one = await ask(provider, question, replace(context, budget_micros=left), hop=hop)
+        one = await ask(provider, question, replace(context, budget_micros=left), confident=confident, hop=hop)
         tried.append(one)
         left -= one.call.cost_micros
-        if one.outcome is Outcome.MATCH and one.found is not None and confident(one.found):
+        if one.outcome is Outcome.MATCH and one.found is not None:
             return one.found, tried
     return None, tried
 
@@ -272,15 +274,22 @@ def rest_s(providers: Sequence[AnyProvider[Any, Any]], now_s: float) -> int | No
     return min(known) if known and len(known) == len(rests) else None
 
 
-async def ask(provider: AnyProvider[Q, A], question: Q, context: Context, *, hop: str) -> Tried[A]:
+async def ask(
+    provider: AnyProvider[Q, A],
+    question: Q,
+    context: Context,
+    *,
+    confident: Callable[[A], bool] = lambda found: True,
+    hop: str,
+) -> Tried[A]:
     """One provider, of which `context.bought` is told. `hop` names the step within its charge. Raises nothing of the
-    provider's."""
+    provider's. What it calls a match and is not `confident` is a miss, still found, and paid as the match it was."""
     exchange = _Exchange(provider.name, context, hop)
     if isinstance(provider, LocalProvider):
         reply = await provider.look(question, context)
-        return exchange.ended(reply, reply.cost_micros or 0)
+        return exchange.ended(_convinced(reply, confident), reply.cost_micros or 0)
     try:
-        return await _ask(provider, question, context, exchange)
+        return await _ask(provider, question, context, exchange, confident)
     except asyncio.CancelledError:
         exchange.broken_off(provider.terms)
         raise
@@ -326,7 +335,15 @@ class _Exchange:
             self.ended(failed(ErrorClass.TIMEOUT), self.cost_micros + terms.most_micros)
 
 
-async def _ask(provider: Provider[Q, A], question: Q, context: Context, exchange: _Exchange) -> Tried[A]:
+def _convinced(reply: Reply[A], confident: Callable[[A], bool]) -> Reply[A]:
+    if reply.outcome is Outcome.MATCH and not (reply.found is not None and confident(reply.found)):
+        return replace(reply, outcome=Outcome.NO_MATCH)
+    return reply
+
+
+async def _ask(
+    provider: Provider[Q, A], question: Q, context: Context, exchange: _Exchange, confident: Callable[[A], bool]
+) -> Tried[A]:
     request, terms, journal = provider.asks(question), provider.terms, context.journal
     if request is None:
         return exchange.skipped()
@@ -349,7 +366,7 @@ async def _ask(provider: Provider[Q, A], question: Q, context: Context, exchange
             return exchange.ended(failed(ErrorClass.LOST), terms.most_micros)
         exchange.cost_micros += lost * terms.most_micros
     reply, response = await _retried(provider, question, context, exchange, request)
-    tried = exchange.ended(reply, exchange.cost_micros)
+    tried = exchange.ended(_convinced(reply, confident), exchange.cost_micros)
     if journal is not None:
         await journal.remember(exchange.key, _kept(tried.call, context.charge_id, response))
     return tried
@@ -424,7 +441,11 @@ _OF_THE_BYTES = (ArithmeticError, AttributeError, LookupError, RecursionError, T
 def _gives_away(leaks: Leaks, response: HttpResponse) -> bool:
     if not leaks:
         return False
-    return leaks.found_in(response.body) or any(leaks.found_in(value.encode()) for value in response.headers.values())
+    body = response.body
+    if b"\\u" in body:  # written anew the value has no `\u` escapes
+        with suppress(orjson.JSONDecodeError):
+            body = orjson.dumps(orjson.loads(body))
+    return leaks.found_in(body) or any(leaks.found_in(value.encode()) for value in response.headers.values())
 
 
 def _cost_micros(reply: Reply[Any], response: HttpResponse | None, sent: bool, terms: ProviderTerms) -> int:
@@ -481,7 +502,7 @@ def _recalled(
 ) -> Tried[A]:
     """The hop as it was. The customer pays what it cost then, whichever of his charges it was bought on."""
     call, answer = VendorCall.from_json(hop["call"]), hop["answer"]
-    reply = Reply[A](call.outcome, error=call.error)
+    reply: Reply[A] = Reply(call.outcome, error=call.error)
     if answer is not None and call.error is None:
         response = HttpResponse(answer["status"], answer["headers"], base64.b64decode(answer["body"]))
         reply = _read(provider, question, response)

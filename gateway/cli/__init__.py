@@ -21,6 +21,7 @@ from gateway.cli import (
     directory,
     init,
     jobs,
+    margins,
     paying,
     serving,
     statement,
@@ -44,6 +45,7 @@ app.command("check")(checking.check)
 app.command("operations")(catalogue.operations)
 app.command("audit")(books.audit)
 app.command("backup")(books.backup)
+app.command("margins")(margins.margins)
 app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")

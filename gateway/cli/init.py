@@ -40,6 +40,18 @@ PRICES = """\
 # "enrich/person" = "0.500"
 """
 
+PROVIDERS = """\
+# Whom answers are bought from: README.md, "Buying answers".
+[providers]
+# whitepages = { key = "${WHITEPAGES_KEY}", cost_per_call = "0.10" }
+"""
+
+WATERFALLS = """\
+# Who is asked in which order. Left out: the directory, then whoever is configured.
+[waterfalls]
+# "enrich/phone" = ["local_directory", "whitepages"]
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -52,6 +64,8 @@ UPSTREAMS = """\
 # input = { city = { type = "string", example = "Springfield" } }
 # example_output = { temperature = 21.5 }
 """
+
+OTHERS = {"providers": PROVIDERS, "waterfalls": WATERFALLS, "prices": PRICES, "http_upstreams": UPSTREAMS}
 
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",
@@ -66,6 +80,12 @@ EXAMPLES = {
     ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
     ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
+    ("llm", "api"): "openai",
+    ("llm", "url"): "https://api.example.com/v1",
+    ("llm", "model"): "a-model",
+    ("llm", "key"): "${LLM_KEY}",
+    ("llm", "input_usd"): "0.50",
+    ("llm", "output_usd"): "1.50",
     ("deposits", "address"): "0x... (not pay_to)",
     ("deposit_match", "ends_at"): "2027-01-31T00:00:00Z",
 }
@@ -91,7 +111,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "http_upstreams": UPSTREAMS}[name])
+            parts.append(OTHERS[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)

@@ -103,17 +103,28 @@ def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
                 "the sandbox takes play money, and this API may cost real: say free = true if it does not, "
                 "or choose another settlement",
             )
-    costly = [f"[[search]] no. {n}, cost" for n, engine in enumerate(settings.search, 1) if engine.cost_micros]
     model = settings.llm
-    costly += ["[llm] kind"] if model.kind != "none" and any(map(_takes, (model.input_usd, model.output_usd))) else []
-    for where in costly:
+    if model.api is not None and any(map(_takes, (model.input_usd, model.output_usd))):
         yield Mistake(
-            where, "the sandbox takes play money, and this costs real: remove it, or choose another settlement"
+            "[llm] api",
+            "the sandbox takes play money, and this model takes real money: remove it, or choose another settlement",
         )
 
 
 def _takes(usd: str | None) -> bool:
     return usd is not None and parse_usd(usd) > 0
+
+
+def _sandbox_buys_nothing(settings: Settings) -> Iterator[Mistake]:
+    if not settings.sandbox:
+        return
+    for name, provider in settings.providers.items():
+        if any(cost not in (None, "0") for cost in (provider.cost_per_call, provider.cost_per_match)):
+            yield Mistake(
+                f"[providers.{name}]",
+                "the sandbox takes play money, and this provider takes real money: remove it, or choose another "
+                "settlement",
+            )
 
 
 def _settlement_is_whole(settings: Settings) -> Iterator[Mistake]:
@@ -264,45 +275,18 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
         )
 
 
-def _search_is_whole(settings: Settings) -> Iterator[Mistake]:
-    """Half a provider finds nothing, or finds it for nothing."""
-    names = [engine.provider for engine in settings.search]
-    for number, engine in enumerate(settings.search, 1):
-        where, name = f"[[search]] no. {number}, ", engine.provider
-        if engine.provider in names[: number - 1]:
-            yield Mistake(where + "provider", f"{name} is there twice: keep one")
-        if name == "searxng":
-            if engine.url is None:
-                yield Mistake(where + "url", 'is missing: name where your SearXNG is, as "http://127.0.0.1:8888"')
-            if engine.key is not None:
-                yield Mistake(where + "key", "searxng has none: remove it")
-        elif engine.key is None and not (name == "tavily" and engine.keyless):
-            more = ", or set keyless = true" if name == "tavily" else ""
-            yield Mistake(where + "key", f'is missing: {name} answers by key, as key = "${{{name.upper()}_KEY}}"{more}')
-        if engine.keyless and (name != "tavily" or engine.key is not None):
-            yield Mistake(where + "keyless", "is for tavily without a key: remove it, or the key")
-        if engine.key is not None and engine.cost is None:
-            yield Mistake(where + "cost", 'is missing: say what a search takes, as cost = "0.008", or "0" for nothing')
-        if engine.url is not None and urlsplit(engine.url).scheme == "http" and not engine.private:
-            yield Mistake(
-                where + "url", "questions and keys travel there: use https, or private = true in your network"
-            )
-
-
 def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
     model = settings.llm
     given = {"url": model.url, "model": model.model, "key": model.key, "input_usd": model.input_usd}
-    if model.kind == "none":
+    if model.api is None:
         for name in (name for name, value in given.items() if value is not None):
-            yield Mistake(
-                f"[llm] {name}", 'is set, and kind is "none": set kind = "openai" or "anthropic", or remove it'
-            )
+            yield Mistake(f"[llm] {name}", 'is set without api: add api = "openai" or "anthropic", or remove it')
         return
-    if model.url is None and model.kind == "openai":
+    if model.url is None and model.api == "openai":
         yield Mistake("[llm] url", 'is missing: name the server\'s base URL, as url = "http://127.0.0.1:11434/v1"')
     if model.model is None:
         yield Mistake("[llm] model", "is missing: name the model as the server knows it")
-    if model.key is None and (model.kind == "anthropic" or not model.private):
+    if model.key is None and (model.api == "anthropic" or not model.private):
         yield Mistake("[llm] key", 'is missing: key = "${LLM_KEY}", or private = true for a server of your own')
     for name, price in (("input_usd", model.input_usd), ("output_usd", model.output_usd)):
         if price is None:
@@ -320,6 +304,7 @@ def _web_price_fits(settings: Settings) -> Iterator[Mistake]:
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
+    _sandbox_buys_nothing,
     _settlement_is_whole,
     _facilitator_knows_us,
     _networks_are_provable,
@@ -328,7 +313,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _keys_are_secret,
     _pay_to_can_spend,
     _deposits_have_their_own_address,
-    _search_is_whole,
     _model_is_whole,
     _web_price_fits,
 )

@@ -182,6 +182,7 @@ def _rate(text: str) -> str:
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
+Share = Annotated[float, BeforeValidator(_no_bool)]
 Number = Annotated[Decimal, BeforeValidator(_no_bool)]
 Address = Annotated[str, AfterValidator(_address)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -241,6 +242,7 @@ class Service(Table):
     operator_token: Secret | None = Field(
         None, description="opens /metrics from other machines; at least 16 characters, from the environment"
     )
+    show_costs: bool = Field(False, description="whether answers tell what each provider took for them")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_browser_origin)], ...], AfterValidator(_only_star), Listed
     ] = Field(("*",), description='web pages that may call from a browser: origins, or "*"; cookies are never allowed')
@@ -479,47 +481,24 @@ class LeadsTable(Table):
 
 
 class WebTable(Table):
-    """Web research, sold by enrich/websearch: online with a [[search]] table, or with a directory that has firms."""
+    """Web research, sold by enrich/websearch: with a search engine among [providers], or a directory that has firms."""
 
     pages: Whole = Field(8, ge=1, le=20, description="found pages that are read for one call, 1 to 20")
     private: bool = Field(False, description="true: pages may be on this machine or a private network")
     ceiling: UsdText = Field("1.50", description="the most USD a call may cost, where the search takes more")
     markup_percent: Whole = Field(130, ge=100, le=10_000, description="of what search and model take, in percent")
-    expose_costs: bool = Field(False, description="true: answers tell what each provider took")
 
     @property
     def ceiling_micros(self) -> int:
         return parse_usd(self.ceiling)
 
 
-class SearchTable(Table):
-    """A search engine that web research asks; several are asked in their order until one has found something."""
-
-    provider: Literal["searxng", "tavily", "brave", "exa", "serper"] = Field(
-        description='"searxng", "tavily", "brave", "exa" or "serper"'
-    )
-    url: Url | None = Field(None, repr=False, description="where it is; needed for searxng, the others' own is known")
-    key: SecretStr | None = Field(None, min_length=8, description="its key, from the environment; searxng has none")
-    keyless: bool = Field(False, description="true: tavily is asked without a key, at a low rate")
-    cost: UsdTextOrZero | None = Field(
-        None, description='USD it takes a search, such as "0.008"; needed where there is a key'
-    )
-    private: bool = Field(False, description="true: its url is on this machine or a private network")
-    repeatable: bool = Field(False, description="true: a search whose answer was lost may be made again")
-    timeout_s: Seconds = Field(10, gt=0, le=30, description="seconds it may take")
-    requests_per_min: Whole | None = Field(None, ge=1, le=100_000, description="searches a minute at most")
-
-    @property
-    def cost_micros(self) -> int:
-        return parse_usd(self.cost or "0")
-
-
 class LlmTable(Table):
     """A language model that reads the pages of web research; everything works without one."""
 
-    kind: Literal["none", "openai", "anthropic"] = Field(
-        "none",
-        description='"openai" is any server that speaks /chat/completions, "anthropic" one that speaks /v1/messages',
+    api: Literal["openai", "anthropic"] | None = Field(
+        None,
+        description='"openai": any server that speaks /chat/completions; "anthropic": one that speaks /v1/messages',
     )
     url: Url | None = Field(None, repr=False, description='its base URL, as "https://api.example.com/v1" for openai')
     model: str | None = Field(None, min_length=1, max_length=200, description="the model's name there")
@@ -532,6 +511,32 @@ class LlmTable(Table):
     timeout_s: Seconds = Field(25, gt=0, le=300, description="seconds it may take")
     private: bool = Field(False, description="true: its url is on this machine or a private network")
     repeatable: bool = Field(False, description="true: a reading whose answer was lost may be made again")
+
+
+class ProviderTable(Table):
+    """Whom answers are bought from: one table each, by its name."""
+
+    key: SecretStr = Field(SecretStr(""), description="the secret it knows you by, as ${...} from the environment")
+    user: str = Field("", max_length=200, description="the login beside the key, where it has one")
+    cost_per_call: UsdTextOrZero | None = Field(
+        None, description='USD it takes for an answer, such as "0.10"; this or the next must be said, "0" for nothing'
+    )
+    cost_per_match: UsdTextOrZero | None = Field(None, description="USD it takes for a match beside that")
+    bill_misses: bool | None = Field(
+        None, description="whether a miss costs cost_per_call too; as its public terms say if left out"
+    )
+    timeout_s: Seconds = Field(10, gt=0, le=60, description="seconds it may take to answer")
+    repeatable: bool = Field(
+        False, description="true: a question whose answer was lost may be asked, and paid, a second time"
+    )
+    requests_per_min: Whole | None = Field(
+        None, ge=1, le=100_000, description="questions a minute at most; more go to the next provider"
+    )
+    score_min: Share | None = Field(
+        None, gt=0, le=1, description="its own score, 0 to 1, below which nobody is taken; 0.6 if left out"
+    )
+    url: Url | None = Field(None, description="where it is called, if not at its public address")
+    private: bool = Field(False, description="true: that is on this machine or a private network")
 
 
 class JobsTable(Table):
@@ -667,8 +672,13 @@ class Settings(Table):
     directory: Directory = Directory()
     leads: LeadsTable = LeadsTable()
     web: WebTable = WebTable()
-    search: tuple[SearchTable, ...] = Field((), max_length=10)
     llm: LlmTable = LlmTable()
+    providers: dict[str, ProviderTable] = Field(
+        {}, description="whom answers are bought from, a table each: [providers.whitepages]"
+    )
+    waterfalls: dict[str, Annotated[tuple[str, ...], Listed]] = Field(
+        {}, description='by operation, who is asked in which order: "enrich/phone" = ["local_directory", "whitepages"]'
+    )
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()

@@ -7,7 +7,7 @@ about others too, and nothing in it can be attributed.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -102,6 +102,20 @@ class Page:
 
     source: Source
     document: Document
+
+
+_TO_MACHINES = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompts?|rules|above|previous|prior|everything)\b"
+    r"|\bsystem\s?prompt\b|\blanguage\smodels?\b|\bAI\s(?:assistant|model|agent)s?\b|\btool[\s_-]?calls?\b|<\||\|>"
+    r"|^\s*(?:system|assistant|user)\s*:",
+    re.IGNORECASE,
+)
+
+
+def spoken(document: Document) -> Document:
+    """The page without the lines that talk to machines: whoever writes those states nothing. It is no guard against
+    clever ones; that is what quotes and weights are for."""
+    return replace(document, lines=tuple(line for line in document.lines if not _TO_MACHINES.search(line)))
 
 
 def registrable(host: str) -> str:

@@ -54,11 +54,20 @@ _REASONS = {"timeout": "timeout", "too_large": "size", "refused_address": "addre
 class Fetcher:
     """The pages of one call: what a site's robots.txt says is asked once, and few pages are read at a time."""
 
-    def __init__(self, http: HttpClient, now: Callable[[], float], deadline_s: float, private: bool = False) -> None:
+    def __init__(
+        self,
+        http: HttpClient,
+        *,
+        now: Callable[[], float],
+        deadline_s: float,
+        timeout_s: float = TIMEOUT_S,
+        private: bool = False,
+    ) -> None:
         """`deadline_s`: unix seconds by `now`, when whoever waits for all of it wants to have its answer."""
         self._http = http
         self._now = now
         self._deadline_s = deadline_s
+        self._timeout_s = timeout_s
         self._private = private
         self._rules: dict[str, asyncio.Task[robots.Rules]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -78,7 +87,7 @@ class Fetcher:
         return list(await asyncio.gather(*(self._page(url) for url in urls)))
 
     def _time_s(self) -> float:
-        return min(TIMEOUT_S, self._deadline_s - MARGIN_S - self._now())
+        return min(self._timeout_s, self._deadline_s - MARGIN_S - self._now())
 
     async def _page(self, url: str) -> Fetched | NoPage:
         async with self._places:
@@ -116,7 +125,7 @@ class Fetcher:
                 "GET",
                 url,
                 headers={"User-Agent": USER_AGENT, "Accept": "text/html,application/xhtml+xml;q=0.9,text/plain;q=0.5"},
-                timeout_s=TIMEOUT_S,
+                timeout_s=self._timeout_s,
                 bytes_max=bytes_max,
                 private=self._private,
             )

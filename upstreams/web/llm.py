@@ -249,7 +249,7 @@ class Anthropic(_Model):
 
 
 def model(
-    kind: str,
+    api: str,
     terms: ProviderTerms,
     prices: TokenPrices,
     *,
@@ -260,7 +260,7 @@ def model(
 ) -> Model:
     """ "openai" or "anthropic"; `name` is the model's, `most` the tokens it may write."""
     line = Line(Leaks((key,)))
-    if kind == "anthropic":
+    if api == "anthropic":
         return Anthropic((url or "https://api.anthropic.com").rstrip("/"), name, prices, terms, key, most, line)
     return OpenAi((url or "").rstrip("/"), name, prices, terms, key, most, line)
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,14 +33,15 @@ from upstreams.directory.database import DirectoryError
 from upstreams.directory.lookup import Directory
 from upstreams.directory.matching import Row
 from upstreams.directory.settings import Rules
-from upstreams.provider import Tried
+from upstreams.provider import Provider, Tried
+from upstreams.providers.local_directory import NAME as LOCAL
+from upstreams.providers.search import Query, Record, Results
 from upstreams.web import extraction, findings, llm, markup
 from upstreams.web.extraction import Page
 from upstreams.web.fetching import Fetched, Fetcher, NoPage, counted, tidy
 from upstreams.web.findings import Finding, Kind, Source, Subject, Value
 from upstreams.web.llm import Excerpt, Reading
 from upstreams.web.question import ANSWER, WebQuery
-from upstreams.web.searching import Query, Record, Results
 from upstreams.web.settings import WebSettings
 
 log = structlog.get_logger("upstreams.web")
@@ -49,7 +51,6 @@ TIMEOUT_S: Final = 60.0
 _OWN_PAGES_MAX: Final = 3
 """Pages of the firm's own site that are read beside those that were found."""
 _QUERY_WORDS_MAX: Final = 200
-_DIRECTORY: Final = "local_directory"
 
 _T = TypeVar("_T")
 
@@ -66,12 +67,20 @@ class _Read:
 
 
 class Web:
-    """The upstream of `enrich/websearch`."""
+    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, and no directory file."""
 
     name = "web"
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(
+        self,
+        settings: WebSettings,
+        engines: Mapping[str, Provider[Query, Results]] = MappingProxyType({}),
+        order: Sequence[str] = (LOCAL,),
+    ) -> None:
+        """`order`: the names of whom to ask. The directory, where it is named, is asked first wherever it stands."""
         self._settings = settings
+        self._engines = tuple(engines[name] for name in order if name != LOCAL)
+        self._with_directory = LOCAL in order
         self.operation = _operation(settings)
         """Whether on sale or not."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="web")
@@ -85,21 +94,20 @@ class Web:
         return engines + (model.forms * model.terms.most_micros if model is not None else 0)
 
     def offerings(self) -> Sequence[Offering]:
-        on_sale = bool(self._settings.engines) or self._settings.directory.exists()
-        return (Offering(self.operation, self._fulfil),) if on_sale else ()
+        return (Offering(self.operation, self._fulfil),) if self._engines or self._has_directory else ()
 
     def offline(self) -> Sequence[Operation]:
         return () if self.offerings() else (self.operation,)
 
     def available(self, operation_id: str, now_s: float) -> int | None:
         """A wait only where nobody could answer: the directory needs no rest."""
-        if self._settings.directory.exists() or not self._settings.engines:
+        if self._has_directory or not self._engines:
             return None
-        return provider.rest_s(self._settings.engines, now_s)
+        return provider.rest_s(self._engines, now_s)
 
     async def start(self) -> None:
         """Opens the directory, where there is one. Raises DirectoryError where the file is none."""
-        if self._settings.directory.exists():
+        if self._has_directory:
             path = self._settings.directory
             self._directory = await self._on_thread(lambda: Directory(path, Rules()))
 
@@ -109,10 +117,14 @@ class Web:
             await self._on_thread(directory.close)
         self._thread.shutdown(wait=True)
 
+    @property
+    def _has_directory(self) -> bool:
+        return self._with_directory and self._settings.directory.exists()
+
     async def _fulfil(self, query: WebQuery, context: Context) -> Outcome:
-        research = _Research(self._settings, query, context, self._on_thread)
+        research = _Research(self._settings, self._engines, query, context, self._on_thread)
         await research.ask_directory(self._directory)
-        if self._settings.engines:
+        if self._engines:
             await research.search()
             await research.read_pages()
             await research.ask_model()
@@ -125,8 +137,16 @@ class Web:
 class _Research:
     """One call under way. Its parts are asked in order; nothing here raises for what a stranger sends."""
 
-    def __init__(self, settings: WebSettings, query: WebQuery, context: Context, on_thread: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        settings: WebSettings,
+        engines: Sequence[Provider[Query, Results]],
+        query: WebQuery,
+        context: Context,
+        on_thread: Callable[..., Any],
+    ) -> None:
         self._settings = settings
+        self._engines = engines
         self._query = query
         self._subject = query.subject()
         self._context = context
@@ -150,17 +170,17 @@ class _Research:
             found = await self._on_thread(lambda: [each for row in rows for each in _of_row(subject, row)])
         except DirectoryError:
             log.error("directory_unreadable")
-            self._local.append({"provider": _DIRECTORY, "outcome": "failed", "ms": self._ms(started_s)})
+            self._local.append({"provider": LOCAL, "outcome": "failed", "ms": self._ms(started_s)})
             return
         self._findings += found
         outcome = "match" if found else "no_match"
-        self._local.append({"provider": _DIRECTORY, "outcome": outcome, "ms": self._ms(started_s), "cost_usd": "0"})
+        self._local.append({"provider": LOCAL, "outcome": outcome, "ms": self._ms(started_s), "cost_usd": "0"})
 
     async def search(self) -> None:
         self._context.progress("searching")
         question = Query(_words(self._subject), self._settings.pages)
         results, tried = await provider.waterfall(
-            self._settings.engines, question, self._left(), hop="search", confident=lambda found: bool(found.hits)
+            self._engines, question, self._left(), hop="search", confident=lambda found: bool(found.hits)
         )
         self._tried += tried
         best = next((one for one in tried if one.found is not None and one.found.records), None)
@@ -210,7 +230,13 @@ class _Research:
     async def _fetch(self) -> tuple[list[_Read], Mapping[str, int]]:
         urls = self._urls()
         context = self._context
-        async with Fetcher(context.http, context.now, context.deadline_s, self._settings.private_pages) as fetcher:
+        async with Fetcher(
+            context.http,
+            now=context.now,
+            deadline_s=context.deadline_s,
+            timeout_s=self._settings.page_timeout_s,
+            private=self._settings.private_pages,
+        ) as fetcher:
             first = await fetcher.pages(urls)
             pages = await self._read(first, set())
             seen = {*urls, *(page.source.url for page in pages)}
@@ -252,7 +278,7 @@ class _Research:
     def _nothing(self, cost: int) -> Outcome:
         """A miss is a look that found nothing; where nobody could look, it is a failure."""
         looked = any(one.outcome in (CallOutcome.MATCH, CallOutcome.NO_MATCH) for one in self._tried)
-        looked = looked or (not self._settings.engines and any(one["outcome"] != "failed" for one in self._local))
+        looked = looked or (not self._engines and any(one["outcome"] != "failed" for one in self._local))
         if not looked:
             waits = [one.retry_after_s for one in self._tried if one.retry_after_s is not None]
             timeout = bool(self._tried) and all(one.call.error is ErrorClass.TIMEOUT for one in self._tried)
@@ -263,7 +289,7 @@ class _Research:
     def _metadata(self, sources: list[dict[str, Any]], count: int) -> dict[str, Any]:
         """What is told beside the findings. On a miss nothing in it speaks of anybody."""
         return {
-            "query_mode": "web" if self._settings.engines else "directory",
+            "query_mode": "web" if self._engines else "directory",
             "match": {"rule": "websearch", "confidence_min": findings.CONFIDENCE_MIN, "values": count},
             "pages": dict(self._counts),
             "sources": sources,
@@ -275,12 +301,12 @@ class _Research:
         shown: dict[str, Any] = {"provider": one.call.provider, "outcome": one.outcome.value, "ms": one.call.ms}
         if one.call.error is not None:
             shown["error"] = one.call.error.value
-        if self._settings.expose_costs:
+        if self._settings.show_costs:
             shown["cost_usd"] = format_usd(one.call.cost_micros)
         return shown
 
     def _source_of(self, engine: str, number: int, record: Record, at_s: float) -> Source:
-        family = next((each.family for each in self._settings.engines if each.name == engine), engine)
+        family = next((each.family for each in self._engines if each.name == engine), engine)
         return Source(engine, record.url, family, findings.RECORD, at_s, f"{engine}#{number}")
 
     def _left(self) -> Context:
@@ -304,7 +330,7 @@ def _read_page(subject: Subject, fetched: Fetched, now_s: float) -> _Read:
     own = extraction.is_own_site(subject, host)
     weight = findings.OWN_SITE if own else findings.STRANGER
     source = Source("web", fetched.url, extraction.registrable(host), weight, now_s)
-    document = markup.parse(markup.decode(fetched.body, fetched.content_type))
+    document = extraction.spoken(markup.parse(markup.decode(fetched.body, fetched.content_type)))
     agreement = extraction.agreement_of(subject, document)
     spots = extraction.addresses_in(document) if agreement else []
     place = findings.about_place(subject, [spot.address for spot in spots])
@@ -344,7 +370,7 @@ def _of_row(subject: Subject, row: Row) -> list[Finding]:
     if not factor:
         return []
     record = f"{row.source}#{row.record}"
-    source = Source(_DIRECTORY, "", _DIRECTORY, findings.DIRECTORY, row.loaded_ms / 1000, record)
+    source = Source(LOCAL, "", LOCAL, findings.DIRECTORY, row.loaded_ms / 1000, record)
     found = [extraction.phone(source, number, number, factor) for number, current in row.phones if current]
     found += [each for email in row.emails for each in extraction.email(source, email, email, factor)]
     if row.line1 and (row.city or row.zip):

@@ -1,0 +1,275 @@
+"""Web research end to end: paid calls at the gate, a town of invented firms behind it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from rigs.gate import Gate, Reply
+from rigs.town import FOUND, INJECTION, PAGES, PLACES, PRICES, SEARCH_COST, TRUTH, Town
+from rigs.upstream import drip, garbage, hang_up, status
+
+from gateway.core.charge import State
+from upstreams.web import Web, WebSettings, markup, quotes
+
+PATH = "/api/v1/enrich/websearch"
+BASE = 1_000_000
+
+
+@asynccontextmanager
+async def opened(home: Path, **settings: Any) -> AsyncIterator[tuple[Gate, Town]]:
+    async with Town.open() as town, town.client() as http:
+        web: Any = town.web(home, **settings)
+        async with Gate.open(home, upstream=web, http=http) as gate:
+            yield gate, town
+
+
+async def research(gate: Gate, token: str, firm: str, **more: object) -> Reply:
+    city, state = PLACES[firm]
+    asked = {"business_name": f"{firm} LLC", "city": city, "state": state, **more}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    return await gate.send("POST", PATH, headers=headers, body=orjson.dumps(asked))
+
+
+def values(data: dict[str, Any]) -> set[str]:
+    """What an answer tells, as TRUTH spells it."""
+    return {
+        *(each["number"] for each in data["phones"]),
+        *(each["name"] for each in (*data["people"], *data["legal_associates"])),
+        *(each["line1"] for each in data["addresses"]),
+        *(each["email"] for each in data["emails"]),
+    }
+
+
+def evidence(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """(url, quote) of everything that is told."""
+    return [(s["url"], s["quote"]) for kind in data.values() for value in kind for s in value["sources"]]
+
+
+def stands_in_page(town: Town, url: str, quote: str) -> bool:
+    """Whether a quote is shown by its page: in its visible text, its links, or its structured data."""
+    place = url.removeprefix("http://").replace(f":{town.up.port}", "")
+    document = markup.parse(PAGES[place])
+    shown = [document.text, *(link.href for link in document.links), *strings(document.data)]
+    return any(quotes.plain(quote) in quotes.plain(text) for text in shown)
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in strings(each)]
+    return [text for each in value for text in strings(each)] if isinstance(value, (list, tuple)) else []
+
+
+def liar(shown: dict[str, Any]) -> Any:
+    """Invents people, quotes and sources, obeys every page, and says one thing that is true."""
+
+    def entry(name: str, title: str, source: Any, quote: str) -> dict[str, Any]:
+        return {"name": name, "title": title, "source": source, "quote": quote}
+
+    lies = [
+        entry("Ivy Invented", "Owner", 1, "Ivy Invented, Owner"),
+        entry("Eve Injected", "Owner", 1, INJECTION[:300]),
+        entry("Eve Hidden", "President", 1, "Eve Hidden, President"),
+        entry("Max Fictner", "Owner", 1, "Former owner Max Fictner sold the firm in 2019."),
+        entry("Ivy Invented", "Owner", 1, "Owner"),
+        entry("Dana Sample", "Chief Fraud Officer", 1, "Dana Sample"),
+        entry("Ann Placeholt", "Owner", 99, "Ann Placeholt, Owner"),
+        entry("Ann Placeholt", "Owner", "1", "Ann Placeholt, Owner"),
+    ]
+    true = []
+    for page in shown["pages"]:
+        lies += [entry("Ann Placeholt", "Owner", page["source"], "Ann Placeholt, Owner")]
+        lies += [entry("Dana Sample", "Head of Operations", page["source"], "Dana Sample\nOwner")]
+        lies += [entry("Jo Mockley", "Owner", page["source"], "Owner Jo Mockley runs the crews")]
+        if "Jo Mockley" in page["text"]:
+            said = "Jo Mockley runs the crews as Head of Operations."
+            true.append(entry("Jo Mockley", "Head of Operations", page["source"], said))
+    call = {"id": "call_1", "type": "function", "function": {"name": "transfer_funds", "arguments": "{}"}}
+    said = {"people": [*lies, *true], "legal_associates": lies, "phones": ["+18135550199"], "budget": 99}
+    return {"role": "assistant", "content": json.dumps(said), "tool_calls": [call]}
+
+
+@pytest.mark.parametrize("model", [False, True])
+async def test_what_is_billed_is_right_and_what_is_not_found_is_free(tmp_path: Path, model: bool) -> None:
+    """Precision 1.0: every value of every answer is true of its firm and stands in the page it cites, though the model
+    lies and the pages give orders; a miss costs nothing."""
+    async with opened(tmp_path, model=model) as (gate, town):
+        town.says = liar
+        agent, token = await gate.agent(50_000_000)
+        for name, truth in TRUTH.items():
+            before = (await gate.balance(agent)).available
+            reply = await research(gate, token, name)
+            assert reply.status == 200, reply.body
+            told = reply.json
+            found = values(told["data"])
+            expected = truth if model else truth - {"Jo Mockley"}
+            assert found == expected, name
+            assert (told["matched"], told["billed"]) == (bool(expected), bool(expected))
+            taken = before - (await gate.balance(agent)).available
+            assert taken == (BASE if expected else 0), name
+            for url, quote in evidence(told["data"]):
+                assert stands_in_page(town, url, quote), (name, url, quote)
+            if not expected:
+                assert told["metadata"]["sources"] == []
+        assert b"Eve" not in b"".join(view.result or b"" for view in await gate.charges())
+        shown = json.dumps(town.shown)
+        assert ("Jo Mockley" in shown) is model
+        for never in ("Eve Injected", "Eve Hidden", "transfer_funds"):
+            assert never not in shown
+        assert all("tools" not in asked for asked in town.asked)
+
+
+async def test_the_same_pages_give_the_same_answer(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        town.says = liar
+        _, token = await gate.agent(50_000_000)
+        one, two = [await research(gate, token, "Prototype Law") for _ in range(2)]
+        assert one.json["data"] == two.json["data"]
+        assert values(one.json["data"]) == TRUTH["Prototype Law"]
+
+
+async def test_pages_of_no_use_are_counted_and_nothing_else(tmp_path: Path) -> None:
+    """F-149, F-150: what drips, redirects inside, redirects for ever, is no HTML or too large is left out; robots.txt
+    is honoured, and one that cannot be had forbids."""
+    async with opened(tmp_path) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        counts = {}
+        for name in FOUND:
+            counts[name] = (await research(gate, token, name)).json["metadata"]["pages"]
+        assert counts["Sample Window Care"] == {"read": 7, "robots": 1, "timeout": 1}
+        assert counts["Fiction Bakery"] == {"read": 2, "address": 1}
+        assert counts["Mockup Dental Group"] == {"read": 2, "redirects": 1, "address": 1}
+        assert counts["Prototype Law"] == {"read": 2, "type": 1}
+        assert counts["Trialby Florist"] == {"read": 2, "size": 1}
+        assert counts["Placeholt Plumbing"] == {"read": 3, "robots": 1}
+        assert town.read.count("placeholtplumbing.example/robots.txt") == 1
+        for never in ("placeholtplumbing.example/staff", "gone.example/", "sample-window.example/prices"):
+            assert never not in town.read
+        assert town.read.count("loop.example/") == 4
+        pages = [seen for seen in town.up.seen if "faregate-research" in (seen.header("user-agent") or "")]
+        assert len(pages) == len(town.read)
+        assert all(seen.header("cookie") is None and seen.header("authorization") is None for seen in pages)
+
+
+async def test_what_the_vendors_took_is_what_the_charge_says(tmp_path: Path) -> None:
+    """Above the base price a match costs what search and model took, with the markup, up to the ceiling."""
+    async with opened(tmp_path, model=True, price_micros=10_000, ceiling_micros=60_000) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        town.usage = {"prompt_tokens": 20_000, "completion_tokens": 1_000}
+        tokens = PRICES.cost_micros(20_000, 1_000)
+        reply = await research(gate, token, "Prototype Law")
+        cost = SEARCH_COST + tokens
+        price = -(-cost * 130 // 100)
+        assert 10_000 < price < 60_000
+        (view,) = await gate.charges()
+        assert (view.charge.state, view.charge.held_micros, view.charge.captured_micros) == (
+            State.CAPTURED,
+            60_000,
+            price,
+        )
+        assert reply.json["metadata"]["providers_tried"][-1] == {
+            "provider": "openai", "outcome": "no_match", "ms": reply.json["metadata"]["providers_tried"][-1]["ms"],
+        }  # fmt: skip
+        assert "cost" not in reply.body.decode()
+
+
+async def test_a_model_that_may_take_more_than_is_left_is_not_asked(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True, price_micros=10_000, ceiling_micros=20_000) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        reply = await research(gate, token, "Prototype Law")
+        assert reply.json["matched"] is True
+        assert town.asked == []
+        assert reply.json["metadata"]["providers_tried"][-1]["error"] == "budget"
+
+
+async def test_a_model_server_that_refuses_formats_is_asked_more_loosely(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        town.says, town.refuses_formats = liar, True
+        _, token = await gate.agent(50_000_000)
+        reply = await research(gate, token, "Sample Window Care")
+        assert "Jo Mockley" in values(reply.json["data"])
+        assert [asked.get("response_format", {}).get("type") for asked in town.asked] == [
+            "json_schema",
+            "json_object",
+            None,
+        ]
+
+
+@pytest.mark.parametrize(
+    "behaviour", [status(500), garbage(), hang_up(), status(401), drip(b"{}" * 500, every_s=0.5)],
+    ids=["500", "garbage", "hang-up", "401", "drip"],
+)  # fmt: skip
+async def test_a_model_in_trouble_costs_no_answer(tmp_path: Path, behaviour: Any) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        town.says = lambda shown: behaviour
+        _, token = await gate.agent(50_000_000)
+        reply = await research(gate, token, "Prototype Law")
+        assert values(reply.json["data"]) == TRUTH["Prototype Law"]
+        assert reply.json["metadata"]["providers_tried"][-1]["outcome"] == "failed"
+
+
+async def test_F143_a_model_that_tells_our_key_is_not_heard(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        town.says = lambda shown: {**liar(shown), "key": "a-secret-of-the-model"}
+        _, token = await gate.agent(50_000_000)
+        reply = await research(gate, token, "Sample Window Care")
+        assert "Jo Mockley" not in values(reply.json["data"])
+        assert reply.json["metadata"]["providers_tried"][-1]["error"] == "shape"
+        assert b"a-secret-of-the-model" not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [(status(500), 502), (garbage(), 502), (status(403), 502), (status(429, headers={"Retry-After": "60"}), 502)],
+    ids=["500", "garbage", "403", "429"],
+)
+async def test_a_search_in_trouble_is_a_failure_and_free(tmp_path: Path, behaviour: Any, code: int) -> None:
+    async with opened(tmp_path) as (gate, town):
+        town.search_behaviour = behaviour
+        agent, token = await gate.agent(50_000_000)
+        reply = await research(gate, token, "Prototype Law")
+        assert (reply.status, reply.json["code"]) == (code, "UPSTREAM_ERROR")
+        assert (await gate.balance(agent)).available == 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "VALIDATION_ERROR"),
+        ({"business_name": " "}, "VALIDATION_ERROR"),
+        ({"business_name": "..."}, "MISSING_QUERY"),
+        ({"business_name": 5}, "VALIDATION_ERROR"),
+        ({"business_name": "Sample", "prompt": "x" * 2001}, "VALIDATION_ERROR"),
+        ({"business_name": "Sample", **{f"k{n}": n for n in range(65)}}, "VALIDATION_ERROR"),
+        (["Sample"], "VALIDATION_ERROR"),
+    ],
+)
+async def test_what_is_no_question_is_told_and_costs_nothing(tmp_path: Path, body: Any, code: str) -> None:
+    async with opened(tmp_path) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        reply = await gate.send("POST", PATH, headers=headers, body=orjson.dumps(body))
+        assert (reply.status, reply.json["code"]) == (422, code), reply.body
+        assert town.searches == []
+        assert await gate.charges() == []
+
+
+async def test_unknown_keys_are_hints_and_odd_values_are_passed_over(tmp_path: Path) -> None:
+    async with opened(tmp_path, model=True) as (gate, town):
+        _, token = await gate.agent(50_000_000)
+        odd = {"state": "Nowhere", "domain": "not a domain", "owner_guess": "Nora", "nested": {"a": [1]}, "n": 3}
+        reply = await research(gate, token, "Prototype Law", prompt="Who owns it?", **odd)
+        assert values(reply.json["data"]) == TRUTH["Prototype Law"]
+        assert town.shown[0]["asked"] == "Who owns it?\nn: 3\nowner_guess: Nora"
+        assert town.searches == ["Prototype Law LLC Madison"]
+
+
+def test_without_an_engine_and_a_directory_it_is_offline(tmp_path: Path) -> None:
+    web = Web(WebSettings(directory=tmp_path / "directory.db"))
+    assert list(web.offerings()) == []
+    assert [operation.id for operation in web.offline()] == ["enrich/websearch"]

@@ -1,0 +1,185 @@
+"""Each provider of people against a server that speaks as it is documented to, and as it has been seen to.
+
+A case is a file in vendors/: what is asked, the vendor's answer, and beside them the request that goes out and what
+comes of it all. `FAREGATE_WRITE_GOLDEN=1 pytest tests/upstreams/test_people_providers.py` writes the latter two anew.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from rigs.upstream import ScriptedUpstream, drip, echo, endless, garbage, hang, redirect, reply, reset, wrong_length
+
+from gateway.core.upstream import Context
+from gateway.core.vendor_call import ErrorClass, Outcome
+from gateway.outbound import OutboundClient
+from upstreams.directory.settings import Rules
+from upstreams.person import PersonQuery
+from upstreams.persons import People, Sources, judge, shown
+from upstreams.provider import Provider, Tried, ask
+from upstreams.providers import KINDS, Account, built
+
+FOLDER = Path(__file__).parent / "vendors"
+WRITE = os.environ.get("FAREGATE_WRITE_GOLDEN") == "1"
+NOW = 1_790_000_000.0
+KEY, USER = "vendor-key-canary-31c9", "AC0example"
+CASES = sorted(FOLDER.glob("*/*.json"))
+PEOPLE = ("whitepages", "trestle", "people_data_labs", "twilio", "enformion_go")
+
+
+def provider(name: str, up: ScriptedUpstream, **said: Any) -> Provider[Any, Any]:
+    has = Account(
+        key=KEY, user=USER, url=up.url("").rstrip("/"), cost_per_call_micros=100_000, cost_per_match_micros=50_000,
+        private=True, **said,
+    )  # fmt: skip
+    return built({name: has})[name]
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as up:
+        yield up
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[OutboundClient]:
+    async with OutboundClient() as client:
+        yield client
+
+
+async def asked(who: Provider[Any, Any], client: OutboundClient, **body: Any) -> Tried[People]:
+    query = PersonQuery.model_validate(body).query()
+    context = Context(http=client, now=lambda: NOW, deadline_s=NOW + 20, budget_micros=1_000_000)
+    return await ask(
+        who, query, context, confident=lambda found: bool(judge(query, found, Rules()).people), hop="people"
+    )
+
+
+def comes_to(tried: Tried[People], body: dict[str, Any]) -> dict[str, Any]:
+    """What a case shows of its end: the recorded call, and the people as they are answered."""
+    call = tried.call
+    gives: dict[str, Any] = {"outcome": call.outcome.value, "cost_micros": call.cost_micros}
+    if call.error is not None:
+        gives["error"] = call.error.value
+    if tried.found is not None:
+        judged = judge(PersonQuery.model_validate(body).query(), tried.found, Rules())
+        sources = Sources()
+        gives["people"] = shown(judged.people, sources)
+        gives["sources"] = sources.listing(call.at_ms)
+        if judged.reason is not None:
+            gives["reason"] = judged.reason
+        if judged.line is not None:
+            gives["line"] = {"line_type": judged.line.line_type, "carrier": judged.line.carrier}
+    return gives
+
+
+@pytest.mark.parametrize("path", CASES, ids=[f"{path.parent.name}-{path.stem}" for path in CASES])
+async def test_f020_every_documented_answer_and_every_drift_of_it(
+    path: Path, up: ScriptedUpstream, client: OutboundClient
+) -> None:
+    case = read(path)
+    content = case["body"].encode() if "body" in case else orjson.dumps(case["answer"])
+    up.default = reply(status=case["status"], body=content, headers=case.get("headers", {}))
+    tried = await asked(provider(path.parent.name, up), client, **case["asks"])
+    came = {**case, "request": request(up), "gives": comes_to(tried, case["asks"])}
+    if WRITE:
+        write(path, came)
+    assert came == read(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    case: dict[str, Any] = orjson.loads(path.read_bytes())
+    return case
+
+
+def write(path: Path, case: dict[str, Any]) -> None:
+    path.write_bytes(orjson.dumps(case, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def request(up: ScriptedUpstream) -> dict[str, Any] | None:
+    """What the vendor was sent, without what every request has."""
+    if not up.seen:
+        return None
+    assert len(up.seen) == 1
+    (seen,) = up.seen
+    plain = {"host", "user-agent", "accept", "accept-encoding", "content-length"}
+    shown = {name.lower(): value for name, value in seen.headers if name.lower() not in plain}
+    body = {"body": orjson.loads(seen.body)} if seen.body else {}
+    return {"method": seen.method, "target": seen.target, "headers": shown, **body}
+
+
+def test_every_provider_of_people_has_its_cases() -> None:
+    told = {name: {path.stem for path in CASES if path.parent.name == name} for name in PEOPLE}
+    assert set(PEOPLE) <= set(KINDS)
+    for name, stems in told.items():
+        assert {"wrong_key", "too_many", "down", "another_shape", "no_json"} <= stems, name
+
+
+def test_no_case_holds_a_real_person() -> None:
+    """Invented people only: 555-0100 to 555-0199, example.com."""
+    for path in CASES:
+        text = path.read_text()
+        assert "@" not in text.replace("@example.com", ""), path
+
+
+FAULTS = {
+    "garbage": (garbage(), "transient"),
+    "reset": (reset(), "transient"),
+    "wrong length": (wrong_length(500, b"{}"), "transient"),
+    "endless": (endless(), "shape"),
+    "redirect": (redirect("https://example.com/"), "shape"),
+    "silence": (hang(), "timeout"),
+    "slow drip": (drip(b'{"results": []}' * 400), "timeout"),
+    "our secret": (echo(), "shape"),
+    "our secret in base64": (echo("base64"), "shape"),
+}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_f143_f149_every_fault_fails_this_provider_and_nothing_else(
+    name: str, fault: str, up: ScriptedUpstream, client: OutboundClient
+) -> None:
+    up.default, error = FAULTS[fault]
+    with structlog.testing.capture_logs() as logs:
+        tried = await asked(provider(name, up, timeout_s=0.2), client, phone="+12065550100")
+    assert (tried.outcome, tried.call.error) == (Outcome.FAILED, ErrorClass(error))
+    assert tried.call.cost_micros == (150_000 if fault != "redirect" else 0)
+    assert len(up.seen) == 1
+    assert KEY not in str(logs) + str(tried)
+    assert "2065550100" not in str(logs)
+
+
+Json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(-1e9, 1e9) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from([
+            "results", "result", "name", "phones", "emails", "current_addresses", "matched_by", "match_score", "owners",
+            "belongs_to", "data", "likelihood", "caller_name", "phone_number", "person", "addresses", "id", "number",
+            "firstname", "full_name", "message", "error", "relatives", "line_type_intelligence", "age", "line1",
+        ]), inner, max_size=6),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(answer=Json, code=st.sampled_from([200, 200, 200, 404, 500]), name=st.sampled_from(PEOPLE))
+def test_whatever_comes_is_a_reply_and_every_person_of_it_can_be_judged_and_told(
+    answer: Any, code: int, name: str
+) -> None:
+    who = built({name: Account(key=KEY, user=USER, cost_per_call_micros=1)})[name]
+    query = PersonQuery.model_validate({"phone": "+12065550100", "name": "Dana Sample"}).query()
+    found = who.read(query, code, {}, orjson.dumps(answer)).found
+    if found is not None:
+        orjson.dumps(shown(judge(query, found, Rules()).people, Sources()))
+
+
+@given(body=st.binary(max_size=200), name=st.sampled_from(PEOPLE))
+def test_any_bytes_are_a_reply(body: bytes, name: str) -> None:
+    who = built({name: Account(key=KEY, user=USER)})[name]
+    assert who.read(PersonQuery.model_validate({"phone": "+12065550100"}).query(), 200, {}, body) is not None
