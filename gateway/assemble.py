@@ -418,14 +418,14 @@ def lead_settings(settings: Settings) -> LeadSettings:
         ceiling_micros=max(parse_usd(table.ceiling), base),
         usual_micros=max(parse_usd(table.budget), base),
         default_region=settings.directory.default_region,
-        show_costs=table.show_costs,
+        show_costs=settings.service.show_costs,
         planner=table.planner,
     )
 
 
 def lead_planner(settings: Settings) -> Advise | None:
     table = settings.llm
-    if table.kind == "none" or settings.leads.planner == "rules":
+    if table.api is None or settings.leads.planner == "rules":
         return None
     prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
     terms = ProviderTerms(
@@ -436,19 +436,22 @@ def lead_planner(settings: Settings) -> Advise | None:
         private=table.private,
     )
     key = table.key.get_secret_value() if table.key is not None else ""
-    return advise_by(advising.advisor(table.kind, terms, prices, url=table.url, name=table.model or "", key=key))
+    return advise_by(advising.advisor(table.api, terms, prices, url=table.url, name=table.model or "", key=key))
 
 
 def lead_tools(people: People, web: Web) -> LeadTools:
-    """What a lead session may ask: whatever is on sale here of its own."""
-    sold = {offering.operation.id: offering for upstream in (people, web) for offering in upstream.offerings()}
+    """What a lead session may ask: whatever is on sale here of its own, our own records apart from what is bought."""
+    models = {operation.id: operation.input for operation in people.operations}
     tools = {}
-    for asks, operation, cost_micros in (
-        ("directory", "enrich/person", 0),
-        ("websearch", web.operation.id, web.most_micros),
+    for asks, id, local in (
+        ("directory", providers.PERSON, True),
+        ("person", providers.PERSON, False),
+        ("phone", providers.PHONE, False),
     ):
-        if (offering := sold.get(operation)) is not None:
-            tools[asks] = LeadTool(asks, offering.fulfil, offering.operation.input, cost_micros)
+        if (asking := people.asking(id, local=local)) is not None:
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1])
+    for offering in web.offerings():
+        tools["websearch"] = LeadTool("websearch", offering.fulfil, offering.operation.input, web.most_micros)
     return tools
 
 

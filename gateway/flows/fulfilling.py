@@ -134,7 +134,7 @@ class Call:
     def at_most_micros(self, held_micros: int) -> int:
         """The most that is charged for it, of what is held."""
         asked = self.budget_micros, self.goes_on.budget_micros if self.goes_on else None
-        return min(held_micros, *(micros for micros in asked if micros is not None))
+        return min([held_micros, *(micros for micros in asked if micros is not None)])
 
     @property
     def metered(self) -> bool:

@@ -477,7 +477,6 @@ class LeadsTable(Table):
     planner: Literal["auto", "rules"] = Field(
         "auto", description='who decides what to ask next: "auto" by an LLM where one is configured, "rules" never'
     )
-    show_costs: bool = Field(False, description="true: its caller sees what the vendors took for each step")
 
 
 class WebTable(Table):

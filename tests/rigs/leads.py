@@ -241,7 +241,8 @@ ERIE = {"line1": "9 Sample St", "line2": None, "city": "Erie", "state_code": "PA
 DANA = person("P1", "Dana Sample", phones=["+18135550177"], emails=["dana@sample-window.example"], place=TAMPA)
 LEE = person("P2", "Lee Sample", phones=["+18135550177"], place=TAMPA)
 WINDOW = {"company": "Sample Window Care LLC", "number1": "(813) 555-0142", "street": "5 Example Rd", "city": "Tampa",
-          "state": "FL", "zip": "33602", "website": "https://www.sample-window.example/", "contact_id": "81551343"}  # fmt: skip
+          "state": "FL", "zip": "33602", "website": "https://www.sample-window.example/",
+          "contact_id": "81551343"}  # fmt: skip
 SITE = "https://sample-window.example/about"
 
 
@@ -353,8 +354,9 @@ LEADS: dict[str, tuple[Callable[[], World], dict[str, Json], dict[str, Json]]] =
     "untidy-row": (
         full,
         {
-            "Account Name": " Sample  Window Care LLC ", "dba": "Sample Windows", "Number1": "n/a", "phone2": 8135550142,
-            "state": "Floriduh", "zip": 33602.0, "city": "Tampa", "Favourite colour": "blue", "tags": ["a", "b"],
+            "Account Name": " Sample  Window Care LLC ", "dba": "Sample Windows", "Number1": "n/a",
+            "phone2": 8135550142, "state": "Floriduh", "zip": 33602.0, "city": "Tampa",
+            "Favourite colour": "blue", "tags": ["a", "b"],
             "dm_name": "unknown", "id": 7,
         },
         {"prompts": ["the owner's mobile, please", "what is their favourite colour?"]},

@@ -57,8 +57,8 @@ def _person(writing: Writing, told: "_Told", person: Mapping[str, Json]) -> None
     own = told.all_of(person)
     if not name or not own:
         return
-    firm = person.get("kind") == "business" or (person.get("name_parts") is None and names.is_business(name))
-    firm = firm or (person.get("name_parts") is None and not person.get("relatives") and person.get("kind") is None)
+    # A name without parts is a firm's in our own records; a vendor may just not know which word is which.
+    firm = person.get("name_parts") is None and (own[0].kind == "directory" or names.is_business(name))
     make = graph.business if firm else graph.person
     mention = make(own[0], name, str(person.get("id") or ""))
     score = _score(person, "match_score")

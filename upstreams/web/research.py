@@ -89,7 +89,7 @@ class Web:
     @property
     def most_micros(self) -> int:
         """What one call's vendors take at the most: every engine, and every form of asking the model."""
-        engines = sum(engine.terms.most_micros for engine in self._settings.engines)
+        engines = sum(engine.terms.most_micros for engine in self._engines)
         model = self._settings.model
         return engines + (model.forms * model.terms.most_micros if model is not None else 0)
 

@@ -167,7 +167,8 @@ async def test_a_tool_that_fails_is_one_tool_less() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        None, [], "text", {"phones": 5}, {"phones": [5]}, {"people": [{"name": {"a": 1}}]}, {"addresses": [{"zip": []}]},
+        None, [], "text", {"phones": 5}, {"phones": [5]}, {"people": [{"name": {"a": 1}}]},
+        {"addresses": [{"zip": []}]},
         {"phones": [{"number": None, "sources": [{"id": "src_1"}]}]},
     ],
 )  # fmt: skip
