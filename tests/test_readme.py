@@ -94,6 +94,9 @@ def test_every_example_of_a_configuration_is_one() -> None:
         "BASE_RPC_URL": "https://rpc.example.com",
         "WEATHER_KEY": "a-key-of-mine",
         "RESEARCH_KEY": "a-key-of-mine",
+        "WHITEPAGES_KEY": "a-key-of-mine",
+        "TWILIO_SID": "AC0",
+        "TWILIO_TOKEN": "a-token-of-mine",
     }
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
