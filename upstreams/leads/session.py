@@ -301,7 +301,7 @@ class Walk:
                 "rounds_used": self._rounds,
                 "max_rounds": self._query.max_rounds,
                 "stop_reason": stop,
-                "budget_usd": format_usd(self._query.budget_usd or self._settings.usual_micros),
+                "budget_usd": format_usd(self._query.budget_usd or self._context.at_most_micros),
                 "budget_usd_effective": format_usd(self._context.at_most_micros),
                 "projected_charge_usd": format_usd(min(self._projected(0), self._context.at_most_micros))
                 if found
