@@ -94,6 +94,8 @@ def test_every_example_of_a_configuration_is_one() -> None:
         "BASE_RPC_URL": "https://rpc.example.com",
         "WEATHER_KEY": "a-key-of-mine",
         "RESEARCH_KEY": "a-key-of-mine",
+        "SERPER_KEY": "a-key-of-mine",
+        "LLM_KEY": "a-key-of-mine",
         "WHITEPAGES_KEY": "a-key-of-mine",
         "TWILIO_SID": "AC0",
         "TWILIO_TOKEN": "a-token-of-mine",

@@ -124,6 +124,23 @@ async def test_what_is_billed_is_right_and_what_is_not_found_is_free(tmp_path: P
         assert all("tools" not in asked for asked in town.asked)
 
 
+async def test_it_is_handed_over_as_a_job(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (gate, town):
+        agent, token = await gate.agent(50_000_000)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        for firm, charged in (("Prototype Law", BASE), ("Trialby Florist", 0)):
+            payload = {"business_name": firm, "state": PLACES[firm][1]}
+            body = orjson.dumps({"route": "enrich/websearch", "payload": payload, "bill_up_to_usd": "1.20"})
+            before = (await gate.balance(agent)).available
+            taken = await gate.send("POST", "/api/v1/enrich/jobs", headers=headers, body=body)
+            assert taken.status == 202, taken.body
+            done = await gate.send("GET", taken.json["poll_url"] + "?wait=20", headers=headers)
+            assert (done.json["status"], done.json["matched"]) == ("completed", bool(charged))
+            assert values(done.json["result"]["data"]) == TRUTH[firm]
+            assert before - (await gate.balance(agent)).available == charged
+        assert len(town.searches) == 2
+
+
 async def test_the_same_pages_give_the_same_answer(tmp_path: Path) -> None:
     async with opened(tmp_path, model=True) as (gate, town):
         town.says = liar

@@ -29,10 +29,12 @@ def agree(asked: str, held: str, passing: Collection[str] = ()) -> float:
     with, else 0. Words in `passing` (folded; a city, "home") may stand in the held name beside it."""
     ours = words(asked)
     theirs = [word for word in words(held) if word in ours or word not in passing]
-    if not ours or not theirs or _token_set(ours, theirs) < TOKEN_SET_MIN:
+    if not ours or not theirs:
         return 0.0
     if "".join(ours) == "".join(theirs):
         return 1.0
+    if _token_set(ours, theirs) < TOKEN_SET_MIN:
+        return 0.0
     fewer, more = (ours, theirs) if len(ours) <= len(theirs) else (theirs, ours)
     rest = list(more)
     for word in fewer:

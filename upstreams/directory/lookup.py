@@ -36,6 +36,20 @@ _BY_NAME = "SELECT e.* FROM finder f JOIN entry e ON e.id = f.rowid WHERE finder
 _LAST_NAMES = "SELECT word FROM last_name WHERE word >= ? AND word < ? ORDER BY word"
 
 
+def has_firms(path: Path) -> bool:
+    """Whether there is a directory with firms that can be found by name."""
+    try:
+        connection = open_reader(path) if path.exists() else None
+    except DirectoryError:
+        return False  # whoever opens it to sell from it says why
+    if connection is None:
+        return False
+    try:
+        return connection.execute("SELECT 1 FROM finder WHERE finder MATCH 'area : f *' LIMIT 1").fetchone() is not None
+    finally:
+        connection.close()
+
+
 class Directory:
     """A read-only view of a directory's file, for one thread. Raises DirectoryError where there is none."""
 

@@ -28,12 +28,10 @@ _GENERIC_WORDS = (
     "location hours phone number address reviews profile company overview directions"
 )
 _GENERIC = frozenset(_GENERIC_WORDS.split())
-_TITLE_SIGNS = re.compile(r"\s[|\u2013\u2014\u00b7\u2022:>\u00bb-]\s|\s*[|\u00bb\u2022]\s*|:\s")
+_TITLE_SIGNS = re.compile(r"\s[|\u2013\u2014\u00b7\u2022\u00bb-]\s|\s*[|\u00bb\u2022]\s*")
 
-_NAME = (
-    r"(?:(?:Mc|Mac|De|La|Van|O['\u2019])?[A-Z\u00c0-\u00de][a-z\u00df-\u00ff'\u2019]{1,20}"
-    r"(?:-[A-Z\u00c0-\u00de][a-z\u00df-\u00ff]{1,20})?)"
-)
+_WORD = r"(?:Mc|Mac|De|La|Van|O['\u2019])?[A-Z\u00c0-\u00de][a-z\u00df-\u00ff'\u2019]{1,20}"
+_NAME = rf"(?:{_WORD}(?:-{_WORD})?)"
 _PERSON = rf"{_NAME}(?:\s[A-Z]\.?)?(?:\s{_NAME}){{1,2}}"
 _TITLES = (
     "chief executive officer", "chief financial officer", "chief operating officer", "chief technology officer",
@@ -61,7 +59,7 @@ _BY_NAME = re.compile(
     rf"(?<!\w)(?P<how>(?i:founded|owned|owned and operated|established|started))\s(?:in\s\d{{4}}\s)?by\s"
     rf"(?P<name>{_PERSON})(?![\w'])"
 )
-_ANYBODY = re.compile(rf"(?<![\w']){_PERSON}(?![\w'])")
+_ANYBODY = re.compile(rf"(?<![\w'])(?=({_NAME}(?:\s[A-Z]\.?)?\s{_NAME})(?![\w']))")
 _OVER = re.compile(
     r"\b(?:former|formerly|previous|previously|ex|late|retired|no\slonger|not|never)\b[^.;]{0,20}$", re.IGNORECASE
 )
@@ -402,7 +400,7 @@ def _people_in(line: str, previous: "re.Match[str] | None") -> Iterator[tuple[st
 
 def names_somebody(text: str) -> bool:
     """Whether something in the text reads like a person's name."""
-    return any(looks_like_person(match[0]) for match in _ANYBODY.finditer(text))
+    return any(looks_like_person(match[1]) for match in _ANYBODY.finditer(text))
 
 
 def looks_like_person(name: str) -> bool:

@@ -91,6 +91,8 @@ class Fetcher:
 
     async def _page(self, url: str) -> Fetched | NoPage:
         async with self._places:
+            if self._time_s() <= 0:
+                return NoPage("timeout")
             try:
                 async with asyncio.timeout(self._time_s()):
                     url, response = await self._followed(url, BYTES_MAX, asks_robots=True)

@@ -113,11 +113,13 @@ def is_match(values: Sequence[Value]) -> bool:
 
 
 def _value(kind: Kind, group: list[Finding], subject: Subject) -> Value:
-    ranked = sorted(group, key=lambda f: (-f.confidence, f.source.provider, f.source.url, f.quote))
-    stated = tuple({(each.source.url, each.source.record): each for each in reversed(ranked)}.values())[::-1]
+    ranked = sorted(group, key=_rank)
+    first: dict[tuple[str, str], Finding] = {}
     best: dict[str, float] = {}
-    for each in stated:
-        best[each.source.family] = max(best.get(each.source.family, 0.0), each.confidence)
+    for each in ranked:
+        first.setdefault((each.source.url, each.source.record), each)
+        best.setdefault(each.source.family, each.confidence)
+    stated = tuple(first.values())
     doubt = 1.0
     for family in sorted(best):
         doubt *= 1 - best[family]
@@ -129,6 +131,13 @@ def _value(kind: Kind, group: list[Finding], subject: Subject) -> Value:
     if kind is Kind.PHONE and subject.state and region in places.STATE_CODES and region != subject.state:
         confidence -= OTHER_STATE
     return Value(kind, value, round(confidence, 3), stated)
+
+
+def _rank(finding: Finding) -> tuple[float, str, str, str, str, str]:
+    """Best first; the rest is only there so that the same findings always give the same value."""
+    said = repr(sorted(finding.value.items()))
+    source = finding.source
+    return -finding.confidence, source.provider, source.url, source.family, finding.quote, said
 
 
 def _contradicts(finding: Finding, subject: Subject) -> bool:

@@ -1,8 +1,9 @@
 """A language model that reads pages: people, their titles, and legal associates. Optional, and never believed.
 
 It is shown numbered excerpts and must give for every value the number of its page and a quote. What is taken over is
-only what `verified` finds true: the quote stands in that page word for word, the name and the title stand in the quote,
-next to each other. So neither a model that invents nor a page that gives it orders adds anything that no page says.
+only what `verified` finds true: the quote stands in that page word for word, name and title stand in the quote, and a
+line of the page gives this title to this name. So neither a model that invents nor a page that gives it orders adds
+anything that no page says.
 
 Page text goes to it as data in one JSON value, and comes from it as names and quotes. It has no tools, so no text can
 make it use one: what an answer holds beside the one JSON object is passed over.
@@ -15,6 +16,7 @@ make it use one: what an answer holds beside the one JSON object is passed over.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import orjson
@@ -353,38 +355,49 @@ def verified(claims: Sequence[Claim], reading: Reading) -> list[Finding]:
     for claim in claims:
         if not 1 <= claim.source <= len(texts):
             continue
-        if quotes.within(quotes.plain(claim.quote), texts[claim.source - 1]) and says(claim):
-            true.extend(_finding(claim, reading.excerpts[claim.source - 1], reading.subject))
+        excerpt = reading.excerpts[claim.source - 1]
+        quoted = quotes.has_words(claim.quote, claim.name) and quotes.has_words(claim.quote, claim.title)
+        if quoted and quotes.within(quotes.plain(claim.quote), texts[claim.source - 1]) and states(claim, excerpt.text):
+            true.extend(_finding(claim, excerpt, reading.subject))
     return true
 
 
-_NEGATED = re.compile(
+_OVER = re.compile(
     r"\b(?:former|formerly|previous|previously|ex|late|retired|no longer|not|never|was|were)\b", re.IGNORECASE
 )
-_ENDS = re.compile(r"[.;!?\n|]")
+_ENDS = re.compile(r"[.;!?|]")
+_PLACES_MAX = 20
 
 
-def says(claim: Claim) -> bool:
-    """Whether the quote gives this title to this name: both stand in it, close together, with no other person between,
-    and nothing says that it is over."""
-    quote = " ".join(claim.quote.split())
-    name, title = " ".join(claim.name.split()), " ".join(claim.title.split())
-    if not quotes.has_words(quote, name) or not quotes.has_words(quote, title) or _NEGATED.search(quote):
+def states(claim: Claim, text: str) -> bool:
+    """Whether a line of the page gives this title to this name: close together, in one sentence, with no other person
+    between, and nothing that says it is over. Or the name ends a line and the title begins the next."""
+    name, title = _whole(claim.name), _whole(claim.title)
+    above = ""
+    for line in text.split("\n"):
+        names = [match.span() for match in islice(name.finditer(line), _PLACES_MAX)]
+        titles = [match.span() for match in islice(title.finditer(line), _PLACES_MAX)]
+        if any(_belong(line, one, other) for one in names for other in titles):
+            return True
+        if any(start == 0 for start, _ in titles) and any(m.end() == len(above) for m in name.finditer(above)):
+            return not _OVER.search(above)
+        above = line.rstrip(" ,:")
+    return False
+
+
+def _belong(line: str, name: tuple[int, int], title: tuple[int, int]) -> bool:
+    (start, end), (first, last) = sorted((name, title))
+    if not 0 <= first - end <= _APART_MAX:
         return False
-    at, to = _place(name, quote), _place(title, quote)
-    if at < 0 or to < 0:  # written with other signs, or a part of a longer name: close enough is not verbatim
-        return False
-    if at < to:
-        between = quote[at + len(name) : to]
-        return len(between) <= _APART_MAX and not extraction.names_somebody(between)
-    between = quote[to + len(title) : at]
-    return len(between) <= _APART_MAX and not extraction.names_somebody(between) and not _ENDS.search(between)
+    between = line[end:first]
+    said = line[max(0, start - _APART_MAX) : last]
+    return not (_ENDS.search(between) or extraction.names_somebody(between) or _OVER.search(said))
 
 
-def _place(value: str, quote: str) -> int:
-    """Where a name or title stands in the quote as a whole, -1 if nowhere: "Dana Sample" not in "Dana Sample-Lee"."""
-    found = re.search(rf"(?<![\w'\u2019-]){re.escape(value)}(?![\w'\u2019-])", quote, re.IGNORECASE)
-    return found.start() if found else -1
+def _whole(value: str) -> "re.Pattern[str]":
+    """A name or title as a whole, whatever its spaces and case: "Dana Sample" is not in "Dana Sample-Lee"."""
+    words = r"\s+".join(map(re.escape, value.split())) or r"(?!)"
+    return re.compile(rf"(?<![\w'\u2019-]){words}(?![\w'\u2019-])", re.IGNORECASE)
 
 
 def _finding(claim: Claim, excerpt: Excerpt, subject: Subject) -> Iterator[Finding]:

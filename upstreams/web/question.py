@@ -95,8 +95,8 @@ class WebQuery(BaseModel):
 
 def domain_of(text: str) -> str:
     """ "https://www.Sample-Window.example/about" -> "sample-window.example"; "" for what is no host name."""
-    text = text.strip().lower()
-    host = host_of(text if "://" in text else f"https://{text}".split("#")[0]) or ""
+    text = text.strip().lower().partition("#")[0]
+    host = host_of(text if "://" in text else f"https://{text}") or ""
     host = host.removeprefix("www.")
     return host if "." in host and any(sign.isalpha() for sign in host.rpartition(".")[2]) else ""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from gateway.core.vendor_call import Outcome as CallOutcome
 from upstreams import provider
 from upstreams.directory import phones, places
 from upstreams.directory.database import DirectoryError
-from upstreams.directory.lookup import Directory
+from upstreams.directory.lookup import Directory, has_firms
 from upstreams.directory.matching import Row
 from upstreams.directory.settings import Rules
 from upstreams.provider import Provider, Tried
@@ -67,7 +67,7 @@ class _Read:
 
 
 class Web:
-    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, and no directory file."""
+    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, and no directory with firms."""
 
     name = "web"
 
@@ -117,9 +117,10 @@ class Web:
             await self._on_thread(directory.close)
         self._thread.shutdown(wait=True)
 
-    @property
+    @cached_property
     def _has_directory(self) -> bool:
-        return self._with_directory and self._settings.directory.exists()
+        """Whether there are firms in it, as this process has found it."""
+        return self._with_directory and has_firms(self._settings.directory)
 
     async def _fulfil(self, query: WebQuery, context: Context) -> Outcome:
         research = _Research(self._settings, self._engines, query, context, self._on_thread)
