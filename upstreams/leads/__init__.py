@@ -3,12 +3,13 @@
     lead.py         free-form keys -> a lead                     query.py     what may be asked, and what may not
     graph.py        sources and statements; merging              prior.py     a graph that a caller sends back
     resolving.py    who is who                                   confidence.py   how sure
-    report.py       the graph as it is told                      coverage.py  what is missing, and the summary
+    picture.py      what a graph shows of a lead                 report.py    the same, as it is told
+    coverage.py     what is missing, and the summary             answers.py   what tools answer -> statements
     planning.py     what to do next, by rules                    choosing.py  or by an LLM, within the same rails
-    answers.py      what tools answer -> statements              tools.py     one hop
+    tools.py        one hop                                      advising.py  the LLM itself
     session.py      the loop: rounds, budget, deadline           leads.py     the operation, as it is sold
 
-All but the last two rows is pure.
+What asks anybody is in tools, choosing, advising and session; all the rest is pure.
 """
 
 from upstreams.leads.leads import Leads

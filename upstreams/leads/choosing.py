@@ -12,8 +12,8 @@ from typing import Any
 
 from gateway.core.upstream import Context
 from upstreams.leads import coverage
+from upstreams.leads.picture import Picture
 from upstreams.leads.planning import Move
-from upstreams.leads.report import Picture
 
 Json = Any
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from upstreams.directory import phones
 from upstreams.leads import confidence
-from upstreams.leads.report import Contact, Picture
+from upstreams.leads.picture import Contact, Picture
 
 Json = Any
 

@@ -255,6 +255,11 @@ def sound(graph: Graph) -> bool:
     )
 
 
+def source_ids(said: Iterable[Statement]) -> list[str]:
+    """The sources of some statements."""
+    return sorted({statement.source for statement in said})
+
+
 def united(graphs: Iterable[Graph]) -> Graph:
     whole = EMPTY
     for graph in graphs:

@@ -15,7 +15,7 @@ import orjson
 from upstreams.directory.names import fold
 from upstreams.leads import confidence, coverage
 from upstreams.leads.graph import CALLER, Place, Statement, digest
-from upstreams.leads.report import Contact, Picture, Value, owner
+from upstreams.leads.picture import Contact, Picture, Value, owner
 from upstreams.leads.resolving import firm_key
 
 Json = Any

@@ -24,9 +24,9 @@ from upstreams.leads import coverage, graph, lead, planning, report, tools
 from upstreams.leads.answers import Asked
 from upstreams.leads.choosing import STOP, Advise, Chooser
 from upstreams.leads.graph import EMPTY, Graph, digest
+from upstreams.leads.picture import Picture, draw
 from upstreams.leads.planning import Known, Move, Offered, Wishes
 from upstreams.leads.query import LeadQuery
-from upstreams.leads.report import Picture
 from upstreams.leads.settings import LeadSettings
 from upstreams.leads.tools import Hop, Tools
 
@@ -108,7 +108,7 @@ class Walk:
         left = self._moves(picture, wishes)
         state = self._kept(bool(found), [move.label for move in left]) if self._context.session is not None else None
         if not found:  # a miss is free, and tells nothing that was bought for it
-            picture = await asyncio.to_thread(report.picture, self._before, self._lead)
+            picture = await asyncio.to_thread(draw, self._before, self._lead)
         data = self._data(picture, found, stop, wishes, left)
         metadata = {"elapsed_ms": self._elapsed_ms()}
         if not found:
@@ -227,7 +227,7 @@ class Walk:
     async def _look(self) -> Picture:
         """Off the loop: it loads tables the first time, and compares names with names."""
         if self._picture is None:
-            self._picture = await asyncio.to_thread(report.picture, self._graph, self._lead)
+            self._picture = await asyncio.to_thread(draw, self._graph, self._lead)
         return self._picture
 
     # time and money

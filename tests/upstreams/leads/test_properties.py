@@ -14,6 +14,7 @@ from upstreams.leads import confidence, graph, prior, report
 from upstreams.leads.answers import Asked, people
 from upstreams.leads.graph import Graph, merge, sound
 from upstreams.leads.lead import mapped, statements
+from upstreams.leads.picture import draw
 
 FIRST = ("Dana", "D", "Daniel", "Lee", "Leander", "Pat")
 LAST = ("Sample", "Samples", "Specimen", "Testerman")
@@ -73,7 +74,7 @@ def read(answer: Outcome) -> Graph:
 
 def told(whole: Graph, lead: Any = LEADS[0]) -> Any:
     known = mapped(lead, "US")
-    return report.backfill(report.picture(merge(statements(known, 1), whole), known), graph.EMPTY)
+    return report.backfill(draw(merge(statements(known, 1), whole), known), graph.EMPTY)
 
 
 @given(st.lists(ANSWERS, min_size=2, max_size=4), st.randoms())
@@ -126,7 +127,7 @@ def test_what_was_told_and_is_sent_back_adds_nothing(answers: list[Outcome], lea
         assert sorted(values) == sorted(each[key] for each in first[kind])
     known = mapped(lead, "US")
     given_by_caller = merge(statements(known, 1), prior.statements(first, "US"))
-    picture = report.picture(merge(given_by_caller, whole), known)
+    picture = draw(merge(given_by_caller, whole), known)
     anew = report.found_anew(picture, given_by_caller)
     assert not {"phones", "emails"} & set(anew)
     assert telling(again) <= telling(first)
