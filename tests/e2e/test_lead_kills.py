@@ -146,9 +146,7 @@ async def died(gate: Running, accepted: Any) -> bool:
     if accepted is not None:
         with suppress(*GONE):
             await ended(gate, accepted)
-    assert gate.child is not None
-    if gate.child.ended() is None and accepted is not None:
-        await gate.kill()
-        return False
+            await gate.kill()
+            return False
     assert await gate.ended() == KILLED
     return True

@@ -17,7 +17,7 @@ from rigs.payer import Payer
 
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Event, State
-from gateway.core.upstream import Failure, Offering
+from gateway.core.upstream import Failure, NoMatch, Offering
 from gateway.store import sessions
 from upstreams.leads import Leads
 
@@ -244,6 +244,25 @@ async def test_a_later_call_is_charged_what_it_adds(tmp_path: Path) -> None:
         third = await ask(gate, token=token, mode="interactive", chat_session_id=session)
         assert (third.json["matched"], third.json["billed"]) == (False, False)
         assert (await gate.balance(agent)).available == 10_000_000 - 2_639_000
+
+
+async def test_what_a_miss_took_is_never_charged_later(tmp_path: Path) -> None:
+    world = full()
+    world.costs |= {"person": 500_000, "email": 900_000}
+    world.answers["email"] = lambda question: NoMatch()
+    async with opened(tmp_path, world) as (gate, _):
+        agent, token = await gate.agent(10_000_000)
+        session = await begun(gate, token, budget_usd="3")
+        first = 10_000_000 - (await gate.balance(agent)).available
+        asked = {"mode": "interactive", "chat_session_id": session, "budget_usd": "3"}
+        missed = await ask(gate, token=token, prompts=["Find an email address for Dana Sample"], **asked)
+        assert (missed.json["matched"], missed.json["billed"]) == (False, False)
+        found = await ask(gate, token=token, prompts=[LABEL], **asked)
+        assert found.json["matched"] is True
+        spent = 10_000_000 - (await gate.balance(agent)).available
+        bought = [view.cost_micros for view in await gate.charges()]
+        assert bought == [60_000, 900_000, 500_000], "the operator has paid for the miss"
+        assert spent == first == BASE, "which covers what was found; with the miss it would be 1.898"
 
 
 async def test_what_the_base_has_paid_for_already_is_a_free_match(tmp_path: Path) -> None:

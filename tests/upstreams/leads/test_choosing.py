@@ -14,7 +14,8 @@ from gateway.core.upstream import Context, Match, NoMatch
 from gateway.core.vendor_call import VendorCall
 from gateway.outbound import OutboundClient
 from upstreams.leads.advising import Advisor, advise_by, advisor
-from upstreams.leads.choosing import Advice
+from upstreams.leads.choosing import Advice, judged
+from upstreams.leads.planning import Move
 from upstreams.provider import ProviderTerms
 from upstreams.web.llm import TokenPrices
 
@@ -102,6 +103,18 @@ async def test_no_advice_spends_more_than_the_budget() -> None:
     assert world.asked("websearch") == []
     assert isinstance(outcome, Match)
     assert world.price.charge_micros(outcome.cost_micros, 10**12) <= 1_500_000
+
+
+def test_why_it_is_refused() -> None:
+    moves = [Move("enrich_websearch", {}, 5.0, "", "", "ent_1"), Move("enrich_email", {}, 2.0, "", "", "ent_2")]
+    for advice, affordable, move, why in (
+        (Advice("enrich_email", "ent_2"), True, moves[1], ""),
+        (Advice("enrich_email"), True, moves[1], ""),
+        (Advice("enrich_email", "ent_2"), False, None, "it would cost more than is left"),
+        (Advice("enrich_email", "ent_1"), True, None, "this tool does not apply to that"),
+        (Advice("enrich_company"), True, None, "no such tool applies here, or it was used so already"),
+    ):
+        assert judged(advice, moves, lambda _, yes=affordable: yes) == (move, why)
 
 
 async def test_what_it_costs_is_part_of_the_session() -> None:
