@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -91,6 +91,7 @@ from gateway.store.database import Database
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.leads import Leads, LeadSettings, advising, leads
@@ -99,7 +100,7 @@ from upstreams.leads import Tools as LeadTools
 from upstreams.leads.advising import advise_by
 from upstreams.leads.choosing import Advise
 from upstreams.people import People
-from upstreams.provider import ProviderTerms
+from upstreams.provider import AnyProvider, ProviderTerms
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from upstreams.web import Web, WebSettings, llm
@@ -359,12 +360,12 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
-    people = people_of(settings)
-    web = web_of(settings)
+    people, companies, web = people_of(settings), companies_of(settings), web_of(settings)
     sold: list[Upstream] = [
         people,
+        companies,
         web,
-        Leads(lead_settings(settings), lambda: lead_tools(people, web), lead_planner(settings)),
+        Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -439,7 +440,7 @@ def lead_planner(settings: Settings) -> Advise | None:
     return advise_by(advising.advisor(table.api, terms, prices, url=table.url, name=table.model or "", key=key))
 
 
-def lead_tools(people: People, web: Web) -> LeadTools:
+def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
     """What a lead session may ask: whatever is on sale here of its own, our own records apart from what is bought."""
     models = {operation.id: operation.input for operation in people.operations}
     tools = {}
@@ -450,9 +451,31 @@ def lead_tools(people: People, web: Web) -> LeadTools:
     ):
         if (asking := people.asking(id, local=local)) is not None:
             tools[asks] = LeadTool(asks, asking[0], models[id], asking[1])
-    for offering in web.offerings():
-        tools["websearch"] = LeadTool("websearch", offering.fulfil, offering.operation.input, web.most_micros)
+    for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
+        for offering in upstream.offerings():
+            operation = offering.operation
+            if operation.id == f"enrich/{asks}":
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, upstream.most_micros(operation.id))
     return tools
+
+
+def companies_of(settings: Settings) -> Companies:
+    accounts = accounts_of(settings)
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
+    )
 
 
 def web_of(settings: Settings) -> Web:
@@ -498,7 +521,8 @@ def mistakes(settings: Settings) -> Iterator[str]:
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
-    sold = (*people_of(bare).operations, web_of(bare).operation, Leads(lead_settings(bare)).operation)
+    bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
+    sold = (*bought, Leads(lead_settings(bare)).operation)
     prices = {operation.id: operation.price.base_micros for operation in sold}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)

@@ -7,7 +7,7 @@ import pytest
 from rigs.caller import Caller
 from rigs.facilitator import FacilitatorServer
 
-from gateway.assemble import facilitator_of, mistakes, people_of, stocked
+from gateway.assemble import companies_of, facilitator_of, mistakes, people_of, stocked
 from gateway.core.errors import SettingsError
 from gateway.settings import parse
 
@@ -42,6 +42,18 @@ HALF = {
         "[providers.whitepages] cost_per_call: is missing: the USD it takes for a call",
     ]),
     "an empty key": ({"trestle": {"key": " ", "cost_per_match": "0.08"}}, {}, ["[providers.trestle] key: is missing"]),
+    "nobody who asks": ({"sec_edgar": {}, "gleif": {}, "npi": {}}, {}, [
+        "[providers.sec_edgar] user: is missing: who asks, with an address",
+    ]),
+    "the directory for what it has not": ({}, {"enrich/email": ["local_directory"]}, [
+        '[waterfalls] "enrich/email": local_directory has no answer to this',
+    ]),
+    "one that has no answer": ({"gleif": {}}, {"enrich/phone": ["gleif"]}, [
+        '[waterfalls] "enrich/phone": gleif has no answer to this',
+    ]),
+    "dearer than a company": ({"open_corporates": {**KEYED, "cost_per_call": "0.30"}}, {}, [
+        "[providers.open_corporates] cost_per_call: it can take more than enrich/company is sold for",
+    ]),
     "no login": ({"twilio": KEYED}, {}, ["[providers.twilio] user: is missing: the login beside the key"]),
     "no cost": ({"whitepages": {"key": "k"}}, {}, ["[providers.whitepages] cost_per_call: is missing"]),
     "nobody of this name": ({"whitepage": KEYED}, {}, [
@@ -94,6 +106,16 @@ def test_mistakes_of_both_kinds_are_told_in_one_way(tmp_path: Path):
     assert [mistake.partition(":")[0] for mistake in refused.value.mistakes] == [
         "[providers.twilio] timeout_s", "[providers.twilio] user"
     ]  # fmt: skip
+
+
+def test_what_is_on_sale_follows_from_who_is_configured(tmp_path: Path):
+    def offline(**providers):
+        return {one.id for one in companies_of(parse({"providers": providers}, {}, base=tmp_path)).offline()}
+
+    assert offline() == {"enrich/email", "enrich/company"}
+    assert offline(gleif={}) == {"enrich/email"}
+    assert offline(hunter=KEYED) == {"enrich/company"}
+    assert offline(people_data_labs=KEYED) == set()
 
 
 def test_who_is_asked_when_nothing_is_said(tmp_path: Path):

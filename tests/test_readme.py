@@ -19,6 +19,7 @@ from gateway.cli.init import toml
 from gateway.core.errors import TABLE
 from gateway.settings import parse
 from gateway.settings.tables import Settings, Table
+from upstreams.providers import KINDS
 from wellknown import DOCUMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,11 @@ def test_every_setting_with_its_default_and_explanation() -> None:
         for key, field in model.model_fields.items():
             default = "required" if field.is_required() else "" if field.default is None else f"`{toml(field.default)}`"
             assert f"\n| `{key}` | {default} | {field.description} |\n" in README
+
+
+def test_every_provider() -> None:
+    for name in KINDS:
+        assert f"\n| `{name}` | " in README
 
 
 def test_every_error() -> None:

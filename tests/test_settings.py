@@ -544,7 +544,7 @@ def test_one_string_for_a_list_hides_no_other_mistake(tmp_path: Path) -> None:
         ({"web": {"ceiling": "0.99"}}, "[web] ceiling"),
         ({"web": {"pages": 21}}, "[web] pages"),
         ({"prices": {"enrich/websearch": "1.51"}}, "[web] ceiling"),
-        ({"providers": {"searxng": {"cost_per_call": "0"}}}, "[providers.searxng] url"),
+        ({"providers": {"searxng": {"private": True}}}, "[providers.searxng] url"),
         ({"providers": {"brave": {"cost_per_call": "0"}}}, "[providers.brave] key"),
         ({"providers": {"exa": {"key": "a-key-of-mine"}}}, "[providers.exa] cost_per_call"),
         ({"waterfalls": {"enrich/websearch": ["searxng"]}}, '[waterfalls] "enrich/websearch"'),
@@ -563,7 +563,7 @@ def test_a_research_that_is_half_configured_is_none(tables: dict[str, Any], wher
 def test_a_research_that_is_whole_is_taken() -> None:
     tables = {
         "providers": {
-            "searxng": {"url": "http://127.0.0.1:8888", "private": True, "cost_per_call": "0"},
+            "searxng": {"url": "http://127.0.0.1:8888", "private": True},
             "tavily": {"cost_per_call": "0"},
             "serper": {"key": "a-key-of-mine", "cost_per_call": "0.001"},
         },

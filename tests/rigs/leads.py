@@ -222,18 +222,14 @@ def web(url: str, **found: list[Json]) -> Outcome:
 
 def registry(name: str, number: str, **more: Json) -> Outcome:
     firm = {
-        "id": number,
-        "name": name,
-        "score": 0.95,
-        "identifiers": [{"scheme": "us-fl", "value": number, "score": 0.95, "sources": ["src_1"]}],
-        "sources": ["src_1"],
-        **more,
-    }
-    source = {
-        "id": "src_1", "provider": "opencorporates", "kind": "registry", "record": number,
-        "url": f"https://registry.example.com/{number}", "retrieved_at": AT,
+        "id": f"com_{number}", "name": name, "aliases": [], "phones": [], "emails": [], "people": [],
+        "identifiers": {"us-fl": number}, "match_score": 0.95, **more,
     }  # fmt: skip
-    return Match({"companies": [firm]}, {"sources": [source], "providers_tried": [_tried("opencorporates")]})
+    firm["addresses"] = [{**each, "sources": ["src_1"]} for each in more.get("addresses", [])]
+    source = {
+        "id": "src_1", "provider": "open_corporates", "record": f"open_corporates#{number}", "retrieved_at": AT,
+    }  # fmt: skip
+    return Match({"companies": [firm]}, {"sources": [source], "providers_tried": [_tried("open_corporates")]})
 
 
 TAMPA = {"line1": "5 Example Rd", "line2": None, "city": "Tampa", "state_code": "FL", "zip": "33602"}
@@ -263,7 +259,7 @@ def window_registry(question: Question) -> Outcome:
         return NoMatch()
     return registry(
         "SAMPLE WINDOW CARE, LLC", "L00000000", status="active",
-        officers=[{"name": "Sample, Dana", "title": "Managing member", "score": 0.95}],
+        people=[{"name": "Sample, Dana", "title": "Managing member", "phone": None, "sources": ["src_1"]}],
         addresses=[{**TAMPA, "score": 0.9}],
     )  # fmt: skip
 
@@ -287,9 +283,8 @@ def full() -> World:
             "websearch": window_web,
             "company": window_registry,
             "person": by_name(**{"Dana Sample": people(DANA), "+18135550177": people(DANA, LEE)}),
-            "email": lambda question: Match(
-                {"emails": [{"email": "dana@sample-window.example", "score": 0.9, "sources": ["src_1"]}]},
-                {"sources": [{"id": "src_1", "provider": "hunter", "record": "h1", "retrieved_at": AT}]},
+            "email": lambda question: people(
+                {**DANA, "phones": [], "addresses": [], "title": "Owner"}, provider="hunter"
             ),
         }
     )
@@ -307,11 +302,13 @@ def namesakes() -> World:
 
 def quarrel() -> World:
     """A register and a page that contradict each other."""
-    closed = registry("Sample Window Care LLC", "L00000000", status="dissolved")
+    closed = registry("Sample Window Care LLC", "L00000000", status="dissolved", addresses=[{**TAMPA, "score": 0.9}])
     assert isinstance(closed, Match)
     name = "Sample Window Care LLC"
-    listed = {"id": "x", "name": name, "status": "active", "score": 0.7, "domain": "sample-window.example",
-              "sources": ["src_2"]}  # fmt: skip
+    listed = {
+        "id": "x", "name": name, "status": "active", "match_score": 0.7, "domain": "sample-window.example",
+        "phones": [{"number": "+18135550142", "score": 0.7, "sources": ["src_2"]}],
+    }  # fmt: skip
     yellow = {"id": "src_2", "provider": "yellow", "record": "x", "retrieved_at": AT}
     told = Match({"companies": [*closed.data["companies"], listed]}, {"sources": [*closed.metadata["sources"], yellow]})
     return World({"company": lambda question: told, "websearch": window_web})
@@ -321,7 +318,7 @@ def far_away() -> World:
     """A firm of the very name, in another state."""
     elsewhere = registry(
         "Sample Window Care LLC", "X1", addresses=[{**ERIE, "score": 0.9}],
-        phones=[{"number": "+18145550150", "score": 0.9}],
+        phones=[{"number": "+18145550150", "score": 0.9, "sources": ["src_1"]}],
     )  # fmt: skip
     return World({"company": lambda question: elsewhere})
 

@@ -24,7 +24,7 @@ from rigs.upstream import (
 from gateway.core.upstream import Context
 from gateway.outbound import OutboundClient
 from upstreams.provider import ErrorClass, Outcome, Provider, ProviderTerms, ask
-from upstreams.providers import KINDS, Account
+from upstreams.providers import KINDS, WEBSEARCH, Account
 from upstreams.providers.search import Hit, Query, Record, Results
 
 NAMES = ("searxng", "tavily", "brave", "exa", "serper")
@@ -118,6 +118,10 @@ def engine(name: str, url: str = "https://engine.example", key: str = KEY) -> Pr
 def read(name: str, answer: Any, code: int = 200, headers: Mapping[str, str] = {}) -> Any:
     body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
     return engine(name).read(QUERY, code, headers, body)
+
+
+def test_every_engine_is_here() -> None:
+    assert set(NAMES) == {name for name, kind in KINDS.items() if WEBSEARCH in kind.serves}
 
 
 @pytest.mark.parametrize("name", NAMES)

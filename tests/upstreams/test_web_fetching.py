@@ -210,6 +210,7 @@ async def test_robots_are_asked_first_and_once(answer: Behaviour, reason: str) -
         ("User-agent: *\nDisallow: /x", "/x/y", False),
         ("User-agent: *\nDisallow: /x\nAllow: /x/y", "/x/y", True),
         ("User-agent: *\nAllow: /x\nDisallow: /x", "/x", True),
+        ("User-agent: *\nDisallow: /x\nAllow: /x", "/x", True),
         ("User-agent: *\nDisallow: /*.pdf$", "/a/b.pdf", False),
         ("User-agent: *\nDisallow: /*.pdf$", "/a/b.pdf?x", True),
         ("User-agent: *\nDisallow: /a*b*c", "/a1b2c3", False),

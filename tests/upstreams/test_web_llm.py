@@ -18,7 +18,8 @@ PRICES = TokenPrices(500_000, 1_500_000)
 TERMS = ProviderTerms(PRICES.most_micros(2_000), bill_misses=True)
 PAGES = (
     "Sample Window Care\nDana Sample\nOwner\nLee Placeholt, Manager. Jo Mockley is our Head of Crews.",
-    "Registered agent: Nora Quuxford\nParent company: Example Holdings Inc\nFormer owner Max Fictner",
+    "Registered agent: Nora Quuxford\nParent company: Example Holdings Inc\nFormer owner Max Fictner\n"
+    "Ada Testerman and Kurt Mockley, Foreman",
 )
 SUBJECT = Subject("Sample Window Care", "Tampa", "FL")
 
@@ -211,6 +212,8 @@ def test_no_bytes_make_reading_raise(body: bytes) -> None:
         ("Dana Sample", "Owner", 3, "Dana Sample\nOwner"),
         ("Dana Sample", "Owner", 1, "Dana Sample is the Owner"),  # not its words
         ("Dana", "Owner", 1, "Dana Sample\nOwner"),  # half a name
+        ("Dana Sample", "Owner", 1, "Jo Mockley is our Head of Crews."),  # true, and true words about another
+        ("Ada Testerman", "Foreman", 2, "Ada Testerman and Kurt Mockley, Foreman"),  # of the one between
         ("Max Fictner", "owner", 2, "Former owner Max Fictner"),  # over
         ("Sample Window", "Owner", 1, "Sample Window Care\nDana Sample\nOwner"),  # the firm itself
         ("Dana Sample", "", 1, "Dana Sample\nOwner"),

@@ -18,6 +18,12 @@ from upstreams.leads.lead import domain
 
 Json = Any
 
+_KINDS = {
+    "local_directory": "directory",
+    "web": "web",
+    **dict.fromkeys(("sec_edgar", "gleif", "npi", "open_corporates"), "registry"),
+}
+"""What kind of source a provider is, where it is no vendor of data."""
 RECORDS_MAX = 40
 """People, phones or addresses that are taken from one answer."""
 _OWNS = frozenset({"owner", "co-owner", "coowner", "proprietor", "founder", "cofounder", "co-founder"})
@@ -169,17 +175,15 @@ def _associate(writing: Writing, source: Source, firm: str, entry: Mapping[str, 
 
 
 def company(data: Json, metadata: Json, asked: Asked) -> Graph:
-    """The shape of enrich/company: `companies`, or one `company`, with identifiers, officers and what the web has."""
-    found = _mapping(data)
-    listed = _listed(found.get("companies")) or ([found["company"]] if found.get("company") else [])
+    """The shape of enrich/company: firms with the numbers they have in registers, and who acts for them."""
     writing, told = Writing(), _Told(metadata, asked)
-    for each in listed:
+    for each in _listed(_mapping(data).get("companies")):
         _company(writing, told, _mapping(each))
     return writing.graph()
 
 
 def _company(writing: Writing, told: "_Told", firm: Mapping[str, Json]) -> None:
-    name = graph.plain(firm.get("name") or firm.get("legal_name"))
+    name = graph.plain(firm.get("name"))
     own = told.all_of(firm)
     if not name or not own:
         return
@@ -187,61 +191,55 @@ def _company(writing: Writing, told: "_Told", firm: Mapping[str, Json]) -> None:
     score = _score(firm, "match_score")
     for source in own:
         writing.says(source, mention, "name", name, score)
-        for other in _listed(firm.get("aliases") or firm.get("other_names")):
-            writing.says(source, mention, "trade_name", _called(other), score * 0.9)
+        for other in _listed(firm.get("aliases")):
+            writing.says(source, mention, "trade_name", other, score * 0.9)
         for field in ("status", "industry"):
             writing.says(source, mention, field, firm.get(field), score)
         writing.says(source, mention, "domain", domain(graph.plain(firm.get("domain") or firm.get("website"))), score)
-    for identifier in _listed(firm.get("identifiers")):
-        entry = _mapping(identifier)
-        scheme, value = graph.plain(entry.get("scheme"), 40), graph.plain(entry.get("value"), 80)
-        for source in told.sources(entry) or own:
-            if scheme and value:
-                writing.says(source, mention, "identifier", f"{scheme}:{value}", _score(entry))
+        for scheme, value in _mapping(firm.get("identifiers") or {}).items():
+            if graph.plain(value, 80):
+                writing.says(source, mention, "identifier", f"{graph.plain(scheme, 40)}:{value}", score)
     for phone in _listed(firm.get("phones")):
         _number(writing, told, own, mention, _mapping(phone))
-    for email in _listed(firm.get("emails")):
-        for source in told.sources(_mapping(email)) or own:
-            if "@" in graph.plain(_mapping(email).get("email")):
-                writing.says(source, mention, "has_email", graph.mailto(_mapping(email)["email"]), score)
-    for spot in _listed(firm.get("addresses")):
-        for source in told.sources(_mapping(spot)) or own:
-            writing.at(source, mention, place(_mapping(spot)), _score(_mapping(spot)))
-    for human in (*_listed(firm.get("officers")), *_listed(firm.get("people"))):
-        _officer(writing, told, own, mention, _mapping(human))
+    for email in map(_mapping, _listed(firm.get("emails"))):
+        for source in told.sources(email) or own:
+            if "@" in graph.plain(email.get("email")):
+                writing.says(source, mention, "has_email", graph.mailto(email["email"]), _score(email))
+    for spot in map(_mapping, _listed(firm.get("addresses"))):
+        for source in told.sources(spot) or own:
+            writing.at(source, mention, place(spot), _score(spot))
+    for human in map(_mapping, _listed(firm.get("people"))):
+        _officer(writing, told.sources(human) or own, mention, human, score)
 
 
-def _officer(writing: Writing, told: "_Told", own: Sequence[Source], firm: str, human: Mapping[str, Json]) -> None:
-    name, title = graph.plain(human.get("name")), graph.plain(human.get("title") or human.get("position"))
-    for source in told.sources(human) or own:
-        if not name or names.is_business(name):
-            continue
-        name = _straight(name)
+def _officer(writing: Writing, sources: Sequence[Source], firm: str, human: Mapping[str, Json], score: float) -> None:
+    name, title = graph.plain(human.get("name")), graph.plain(human.get("title"))
+    if not name or names.is_business(name):
+        return
+    name = _straight(name)
+    for source in sources:
         mention = graph.person(source, name)
-        writing.says(source, mention, "name", name, _score(human))
-        kind = "registered_agent_of" if "registered agent" in title.lower() else "officer_of"
-        writing.says(source, mention, "owner_of" if _owns(title) else kind, firm, _score(human), title)
-        for phone in _listed(human.get("phones")):
-            _number(writing, told, [source], mention, _mapping(phone))
+        writing.says(source, mention, "name", name, score)
+        kind = role(title)
+        # Whom a register names is an officer, whatever he is called there.
+        writing.says(source, mention, "officer_of" if kind == "employee_of" else kind, firm, score, title)
+        number = e164(human.get("phone"))
+        if number is not None:
+            writing.says(source, mention, "has_phone", graph.tel(number), score)
 
 
-def email(data: Json, metadata: Json, asked: Asked, name: str) -> Graph:
-    """The shape of enrich/email: `emails`, of whoever was asked for."""
+def email(data: Json, metadata: Json, asked: Asked) -> Graph:
+    """The shape of enrich/email: people with their addresses at the firm that was asked about."""
     writing, told = Writing(), _Told(metadata, asked)
-    for each in _listed(_mapping(data).get("emails")):
-        mail = _mapping(each)
-        text, called = graph.plain(mail.get("email")), graph.plain(mail.get("name")) or name
-        for source in told.all_of(mail):
-            if "@" in text and called:
-                mention = graph.person(source, called)
-                writing.says(source, mention, "name", called, _score(mail))
-                writing.says(source, mention, "has_email", graph.mailto(text), _score(mail))
-                if asked.firm:
-                    firm = graph.business(source, asked.firm)
-                    writing.says(source, firm, "name", asked.firm, 0.5)
-                    writing.says(source, firm, "domain", asked.domain, 0.5)
-                    title = graph.plain(mail.get("title"))
-                    writing.says(source, mention, role(title), firm, 0.7, title)
+    for each in map(_mapping, _listed(_mapping(data).get("people"))):
+        name, title = _straight(graph.plain(each.get("name"))), graph.plain(each.get("title"))
+        for source in told.all_of(each) if name else ():
+            mention = graph.person(source, name, str(each.get("id") or ""))
+            writing.says(source, mention, "name", name, _score(each, "match_score"))
+            writing.says(source, mention, role(title), told.firm(writing, source), 0.7, title)
+            for mail in map(_mapping, _listed(each.get("emails"))):
+                if "@" in graph.plain(mail.get("email")):
+                    writing.says(source, mention, "has_email", graph.mailto(mail["email"]), _score(mail))
     return writing.graph()
 
 
@@ -274,7 +272,7 @@ class _Told:
     def all_of(self, record: Mapping[str, Json]) -> list[Source]:
         """What a record and the values in it name; the only one that there is, where they name none."""
         found: dict[str, Source] = {source.id: source for source in self.sources(record)}
-        for field in ("phones", "emails", "addresses", "identifiers"):
+        for field in ("phones", "emails", "addresses", "people"):
             for value in _listed(record.get(field)):
                 if isinstance(value, Mapping):
                     found.update((source.id, source) for source in self.sources(value))
@@ -286,7 +284,7 @@ class _Told:
         """The firm that was asked about, as a source knows it."""
         mention = graph.business(source, self._asked.firm)
         writing.says(source, mention, "name", self._asked.firm)
-        if self._asked.domain and source.kind == "own_site":
+        if self._asked.domain and source.kind != "web":
             writing.says(source, mention, "domain", self._asked.domain)
         return mention
 
@@ -294,12 +292,7 @@ class _Told:
         provider = graph.plain(entry.get("provider"), 64) or "unnamed"
         url = graph.plain(entry.get("url"), 2_000)
         site = family(domain(url)) if url else ""
-        said = entry.get("kind")
-        kind = said if said in ("registry", "directory", "vendor", "web") else "vendor"
-        if provider == "local_directory":
-            kind = "directory"
-        elif provider == "web" and url:
-            kind = "web"
+        kind = _KINDS.get(provider, "vendor")
         if kind == "web" and site and site == family(self._asked.domain):
             kind = "own_site"
         of_site = kind in ("web", "own_site") and site
@@ -370,10 +363,6 @@ def place(entry: Mapping[str, Json]) -> Place:
 def e164(value: Json) -> str | None:
     text = graph.plain(value, 64)
     return phones.normalise(text, "US") if text else None
-
-
-def _called(value: Json) -> Json:
-    return value.get("name") if isinstance(value, Mapping) else value
 
 
 def _score(entry: Mapping[str, Json], *more: str) -> float:

@@ -206,7 +206,8 @@ class Walk:
             session=None,
             progress=_nothing,
         )
-        asked = Asked(move.tool, self._rounds + 1, _ms(self._context), domain=self._lead.domain)
+        firm = self._lead.company or self._lead.domain
+        asked = Asked(move.tool, self._rounds + 1, _ms(self._context), firm, self._lead.domain)
         # By what it comes to and not by its number: whatever else is decided after a crash, this is not bought again.
         return await tools.use(tool, move.question, asked, context, f"hop/{move.key}")
 

@@ -192,7 +192,7 @@ def read(asks: str, outcome: Match, question: Mapping[str, Json], asked: Asked) 
         case "company":
             return answers.company(outcome.data, outcome.metadata, asked)
         case "email":
-            return answers.email(outcome.data, outcome.metadata, asked, question.get("name", ""))
+            return answers.email(outcome.data, outcome.metadata, asked)
         case _:
             return answers.people(outcome.data, outcome.metadata, asked)
 

@@ -33,7 +33,7 @@ from upstreams.directory.database import DirectoryError
 from upstreams.directory.lookup import Directory, has_firms
 from upstreams.directory.matching import Row
 from upstreams.directory.settings import Rules
-from upstreams.provider import Provider, Tried
+from upstreams.provider import AnyProvider, Tried
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.search import Query, Record, Results
 from upstreams.web import extraction, findings, llm, markup
@@ -67,14 +67,14 @@ class _Read:
 
 
 class Web:
-    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, and no directory with firms."""
+    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, no directory with firms."""
 
     name = "web"
 
     def __init__(
         self,
         settings: WebSettings,
-        engines: Mapping[str, Provider[Query, Results]] = MappingProxyType({}),
+        engines: Mapping[str, AnyProvider[Query, Results]] = MappingProxyType({}),
         order: Sequence[str] = (LOCAL,),
     ) -> None:
         """`order`: the names of whom to ask. The directory, where it is named, is asked first wherever it stands."""
@@ -86,12 +86,10 @@ class Web:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="web")
         self._directory: Directory | None = None
 
-    @property
-    def most_micros(self) -> int:
+    def most_micros(self, operation_id: str) -> int:
         """What one call's vendors take at the most: every engine, and every form of asking the model."""
-        engines = sum(engine.terms.most_micros for engine in self._engines)
         model = self._settings.model
-        return engines + (model.forms * model.terms.most_micros if model is not None else 0)
+        return provider.most_micros(self._engines) + (model.forms * model.terms.most_micros if model else 0)
 
     def offerings(self) -> Sequence[Offering]:
         return (Offering(self.operation, self._fulfil),) if self._engines or self._has_directory else ()
@@ -141,7 +139,7 @@ class _Research:
     def __init__(
         self,
         settings: WebSettings,
-        engines: Sequence[Provider[Query, Results]],
+        engines: Sequence[AnyProvider[Query, Results]],
         query: WebQuery,
         context: Context,
         on_thread: Callable[..., Any],

@@ -12,6 +12,7 @@ from gateway.assemble import lead_tools
 from gateway.core.answer import pack
 from gateway.core.session import Session
 from gateway.core.upstream import Context, Match
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import invented
 from upstreams.directory.loading import load
 from upstreams.directory.settings import DirectorySettings
@@ -30,7 +31,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_the_example_is_what_the_demo_answers(database: Path) -> None:
     people, web = People(DirectorySettings(database)), Web(WebSettings(database))
-    leads = Leads(LeadSettings(), lambda: lead_tools(people, web))
+    leads = Leads(LeadSettings(), lambda: lead_tools(people, Companies(CompanySettings()), web))
     for upstream in (people, web):
         await upstream.start()
     (offering,) = leads.offerings()
@@ -58,7 +59,7 @@ async def test_the_example_is_what_the_demo_answers(database: Path) -> None:
 
 async def test_without_anybody_to_ask_it_is_offline(tmp_path: Path) -> None:
     people, web = People(DirectorySettings(tmp_path / "none")), Web(WebSettings(tmp_path / "none"))
-    leads = Leads(LeadSettings(), lambda: lead_tools(people, web))
+    leads = Leads(LeadSettings(), lambda: lead_tools(people, Companies(CompanySettings()), web))
     assert leads.offerings() == ()
     assert [operation.id for operation in leads.offline()] == ["enrich/lead-session"]
     for upstream in (people, web):
