@@ -16,7 +16,8 @@ from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
 from gateway.core.vendor_call import VendorCall
 from gateway.outbound import OutboundClient
 from upstreams.companies import COMPANY, EMAIL, Companies, CompanyQuery, CompanySettings, EmailQuery
-from upstreams.firms import alike, bare_domain, core_name
+from upstreams.firms import Firm, FirmQuestion, Firms, alike, bare_domain, core_name, judge
+from upstreams.persons import Address, Source
 from upstreams.providers import KINDS, Account, built
 
 KEY = "vendor-key-canary-31c9"
@@ -157,6 +158,27 @@ def test_names_of_firms_are_compared_without_their_legal_forms() -> None:
     assert alike("Example Bakery", "Example Bakery Supply") < 0.9  # a part of a name is another name
     assert alike("LLC", "Inc") < 0.9
     assert alike("", "Example") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "score"),
+    [
+        (FirmQuestion("Example Bakery LLC", state="WA"), 1.0),
+        (FirmQuestion("Example Bakery LLC"), 0.95),
+        (FirmQuestion("Example Bakery LLC", domain="example.com"), 0.95),
+        (FirmQuestion("Example Bakery LLC", domain="example.org", state="WA"), 0.8),  # it may have several
+        (FirmQuestion("Exampel Bakery", state="WA"), 0.929),
+        (FirmQuestion("Example Bakehouse", state="WA"), None),
+        (FirmQuestion("Example Plumbing", domain="example.com"), None),
+        (FirmQuestion(domain="example.org"), None),
+        (FirmQuestion("Example Bakery", state="OR"), None),
+    ],
+)
+def test_how_well_a_firm_fits(asked: FirmQuestion, score: float | None) -> None:
+    source = Source("gleif", "gleif#1")
+    place = Address(0.9, (source,), city="Seattle", state="WA")
+    firm = Firm(source, "Example Bakery, Inc.", domain="example.com", addresses=(place,))
+    assert [one.score for one in judge(asked, Firms((firm,))).firms] == ([] if score is None else [score])
 
 
 # What comes
