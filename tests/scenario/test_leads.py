@@ -465,3 +465,23 @@ async def test_what_it_bought_stands_beside_its_charge(tmp_path: Path) -> None:
         )
         assert sorted((provider, cost) for _, provider, _, cost in rows) == [("person", 100_000), ("websearch", 60_000)]
         assert len({hop for hop, *_ in rows}) == 2
+
+
+async def test_paid_before_the_work_it_goes_on_as_any_call_from_a_balance(tmp_path: Path) -> None:
+    toml = '\n[settle]\n"enrich/lead-session" = "before"\n'
+    async with opened(tmp_path, toml=toml) as (gate, _):
+        agent, token = await gate.agent()
+        required = (await ask(gate)).offer
+        offer = next(o for o in required["accepts"] if "assetTransferMethod" not in o["extra"])
+        assert (offer["scheme"], offer["amount"]) == ("exact", "2000000"), "what a session usually may cost"
+        payment = gate.paying(Payer(KEYS[0]).eip3009(offer), required)
+        reply = await ask(gate, token=token, payment=payment, mode="interactive")
+        assert (reply.status, reply.json["billing"]["charged_usd"]) == (200, "1.500"), reply.body
+        assert (await gate.balance(agent)).available == 500_000
+        session = reply.json["data"]["chat_session_id"]
+        short = await ask(gate, token=token, prompts=[LABEL], chat_session_id=session)
+        assert (short.status, short.json["code"]) == (402, "PAYMENT_REQUIRED")
+        payment = gate.paying(Payer(KEYS[0]).eip3009(offer), required)
+        on = await ask(gate, token=token, payment=payment, prompts=[LABEL], chat_session_id=session)
+        assert (on.status, on.json["billing"]["charged_usd"]) == (200, "0.000"), on.body
+        assert (await gate.balance(agent)).available == 2_500_000
