@@ -480,6 +480,12 @@ class LeadsTable(Table):
         "auto", description='who decides what to ask next: "auto" by an LLM where one is configured, "rules" never'
     )
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if parse_usd(self.budget) > parse_usd(self.ceiling):
+            raise ValueError("budget is above ceiling: lower the one or raise the other")
+        return self
+
 
 class WebTable(Table):
     """Web research, sold by enrich/websearch: with a search engine among [providers], or a directory that has firms."""

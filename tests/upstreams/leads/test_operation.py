@@ -8,10 +8,12 @@ import jsonschema
 import pytest
 from rigs.leads import NoNetwork
 
-from gateway.assemble import lead_tools
+from gateway.assemble import lead_settings, lead_tools, mistakes
 from gateway.core.answer import pack
+from gateway.core.errors import SettingsError
 from gateway.core.session import Session
 from gateway.core.upstream import Context, Match
+from gateway.settings import parse
 from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import invented
 from upstreams.directory.loading import load
@@ -64,3 +66,24 @@ async def test_without_anybody_to_ask_it_is_offline(tmp_path: Path) -> None:
     assert [operation.id for operation in leads.offline()] == ["enrich/lead-session"]
     for upstream in (people, web):
         await upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"budget": "30"}, "budget is above ceiling"),
+        ({"markup_percent": 99}, "markup_percent"),
+        ({"planner": "me"}, "planner"),
+        ({"rounds": 7}, "rounds"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused_at_the_start(table: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse({"leads": table}, {})
+    assert any(said in mistake for mistake in refused.value.mistakes)
+
+
+def test_the_price_of_the_operation_is_the_operators_to_say() -> None:
+    settings = parse({"prices": {"enrich/lead-session": "3.000"}}, {}, also=mistakes)
+    made = lead_settings(settings)
+    assert (made.price_micros, made.usual_micros) == (3_000_000, 3_000_000)
