@@ -80,6 +80,8 @@ class World:
     costs: dict[str, int] = field(default_factory=lambda: dict(COSTS))
     settings: LeadSettings = field(default_factory=lambda: LeadSettings(show_costs=True))
     journal: list[tuple[str, Question]] = field(default_factory=list)
+    allowed: list[tuple[str, int]] = field(default_factory=list)
+    """What each of them was allowed to take, in micro-USD."""
     advise: Advise | None = None
     repeatable: bool = True
 
@@ -101,6 +103,7 @@ class World:
         async def fulfil(query: Anything, context: Context) -> Outcome:
             question = query.model_dump()
             self.journal.append((asks, question))
+            self.allowed.append((asks, context.budget_micros))
             answer = self.answers.get(asks)
             outcome = answer(question) if answer else NoMatch()
             if isinstance(outcome, Failure) or outcome.cost_micros:

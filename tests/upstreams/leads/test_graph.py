@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from upstreams.leads import confidence, coverage, graph, prior, report
+from upstreams.leads import answers, confidence, coverage, graph, prior, report
+from upstreams.leads.answers import Asked
 from upstreams.leads.graph import EMPTY, Graph, Place, Source, Writing, merge
 from upstreams.leads.lead import mapped, statements
 from upstreams.leads.picture import Picture, draw
@@ -184,6 +185,19 @@ def test_a_value_is_one_line_without_signs_that_steer() -> None:
     assert graph.plain("Dana\n\u202eSample\x00  \u200b!") == "Dana Sample !"
     assert graph.plain("x" * 301) == ""
     assert graph.plain(7) == ""
+
+
+@pytest.mark.parametrize(
+    ("score", "taken"),
+    [(0.9, 0.9), (95, 0.95), (0, 0.0), (1, 1.0), (1e9, 1.0), (-3, 0.0), (True, 0.8), (None, 0.8), ("1", 0.8),
+     (float("nan"), 0.8), ([1], 0.8)],
+)  # fmt: skip
+def test_whatever_score_a_vendor_gives_it_is_one(score: Any, taken: float) -> None:
+    firm = {"id": "x", "name": "Sample LLC", "match_score": score}
+    source = {"id": "src_1", "provider": "gleif", "record": "gleif#1", "retrieved_at": ""}
+    read = answers.company({"companies": [firm]}, {"sources": [source]}, Asked("enrich_company", 1, 5))
+    assert {s.score for s in read.statements} == {taken}
+    assert {s.kind for s in read.sources.values()} == {"registry"}
 
 
 def test_a_contradiction_is_told_and_the_surest_is_chosen() -> None:

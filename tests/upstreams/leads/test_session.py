@@ -114,6 +114,18 @@ async def test_the_dearest_tool_is_left_out_where_it_is_too_dear() -> None:
     assert "BUDGET_SPENT" in [each["code"] for each in told["gaps"]]
 
 
+async def test_a_tool_may_take_what_is_left_and_no_more() -> None:
+    """It is a waterfall of its own: whom it may still ask hangs on this."""
+    world = full()
+    world.costs |= {"websearch": 300_000, "person": 200_000}
+    await world.run(WINDOW, budget_usd="2.60")
+    spent, whole = 0, 2_000_000
+    assert len(world.allowed) > 3
+    for asks, allowed in world.allowed:
+        assert allowed == whole - spent
+        spent += world.costs[asks]
+
+
 @pytest.mark.parametrize("rounds", [1, 2, 3, 10])
 async def test_rounds_are_counted_when_a_paid_tool_adds_something(rounds: int) -> None:
     world = full()
