@@ -103,6 +103,11 @@ from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
+from upstreams.leads import Leads, LeadSettings, advising, leads
+from upstreams.leads import Tool as LeadTool
+from upstreams.leads import Tools as LeadTools
+from upstreams.leads.advising import advise_by
+from upstreams.leads.choosing import Advise
 from upstreams.people import People
 from upstreams.provider import AnyProvider, ProviderTerms
 from upstreams.providers import Account
@@ -117,6 +122,7 @@ DRAIN_S = 20.0
 """What settlements under way get at shutdown; the rest is found again at the next start."""
 WEBHOOKS_DRAIN_S = 3.0
 """What tries to deliver get: strangers' servers do not keep us from stopping."""
+LEAD_PRICE = "1.50"
 LOOKUPS = 16
 """Threads that look up the names of strangers' servers."""
 
@@ -212,6 +218,7 @@ async def assemble(
         recoverable = recovery_tokens(settings)
         secret = kept_key(key_file(settings), entropy(KEY_BYTES))
         fulfilling = Fulfilling(
+            db=db,
             offerings=offerings,
             http=http,
             decimals=decimals,
@@ -385,10 +392,12 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
+    people, companies, web = people_of(settings), companies_of(settings), web_of(settings)
     sold: list[Upstream] = [
-        people_of(settings),
-        companies_of(settings),
-        web_of(settings),
+        people,
+        companies,
+        web,
+        Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -430,6 +439,54 @@ def people_of(settings: Settings) -> People:
         {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
         show_costs=settings.service.show_costs,
     )
+
+
+def lead_settings(settings: Settings) -> LeadSettings:
+    table, base = settings.leads, settings.prices.get(leads.ID, parse_usd(LEAD_PRICE))
+    return LeadSettings(
+        price_micros=base,
+        markup_percent=table.markup_percent,
+        ceiling_micros=max(parse_usd(table.ceiling), base),
+        usual_micros=max(parse_usd(table.budget), base),
+        default_region=settings.directory.default_region,
+        show_costs=settings.service.show_costs,
+        planner=table.planner,
+    )
+
+
+def lead_planner(settings: Settings) -> Advise | None:
+    table = settings.llm
+    if table.api is None or settings.leads.planner == "rules":
+        return None
+    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
+    terms = ProviderTerms(
+        cost_per_call_micros=prices.cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX),
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+    )
+    key = table.key.get_secret_value() if table.key is not None else ""
+    return advise_by(advising.advisor(table.api, terms, prices, url=table.url, name=table.model or "", key=key))
+
+
+def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
+    """What a lead session may ask: whatever is on sale here of its own, our own records apart from what is bought."""
+    models = {operation.id: operation.input for operation in people.operations}
+    tools = {}
+    for asks, id, local in (
+        ("directory", providers.PERSON, True),
+        ("person", providers.PERSON, False),
+        ("phone", providers.PHONE, False),
+    ):
+        if (asking := people.asking(id, local=local)) is not None:
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1])
+    for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
+        for offering in upstream.offerings():
+            operation = offering.operation
+            if operation.id == f"enrich/{asks}":
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, upstream.most_micros(operation.id))
+    return tools
 
 
 def companies_of(settings: Settings) -> Companies:
@@ -495,7 +552,8 @@ def mistakes(settings: Settings) -> Iterator[str]:
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
     bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
-    prices = {operation.id: operation.price.base_micros for operation in bought}
+    sold = (*bought, Leads(lead_settings(bare)).operation)
+    prices = {operation.id: operation.price.base_micros for operation in sold}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}

@@ -2,9 +2,10 @@
 
 from upstreams.companies import Companies
 from upstreams.http_api import HttpApi
+from upstreams.leads import Leads
 from upstreams.people import People
 from upstreams.support import Support
 from upstreams.web import Web
 
-ALL = (People, Companies, Web, HttpApi, Support)
+ALL = (People, Companies, Web, Leads, HttpApi, Support)
 """Every upstream that ships with the gateway, in the order of the catalogue."""

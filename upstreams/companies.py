@@ -33,7 +33,7 @@ from upstreams.person import (
     optional,
 )  # fmt: skip
 from upstreams.persons import People, PersonAtFirm, Sources
-from upstreams.provider import AnyProvider, Tried, rest_s, waterfall
+from upstreams.provider import AnyProvider, Tried, most_micros, rest_s, waterfall
 from upstreams.waterfalls import TRIED_SCHEMA, cost_micros, looked, nobody_looked, timeout_s, told
 
 COMPANY, EMAIL = "enrich/company", "enrich/email"
@@ -165,6 +165,10 @@ class Companies:
 
     def available(self, operation_id: str, now_s: float) -> int | None:
         return rest_s(self._company if operation_id == COMPANY else self._email, now_s)
+
+    def most_micros(self, operation_id: str) -> int:
+        """What one call's vendors take at the most."""
+        return most_micros(self._company if operation_id == COMPANY else self._email)
 
     async def start(self) -> None:
         """There is nothing to start."""

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
-from gateway.core.upstream import Context, Match, NoMatch, Offering, Outcome
+from gateway.core.upstream import Context, Fulfil, Match, NoMatch, Offering, Outcome
 from upstreams.directory import phones, places
 from upstreams.directory.matching import Query, threshold
 from upstreams.directory.settings import DirectorySettings, Rules
 from upstreams.person import ANSWER, PersonQuery, PhoneQuery
 from upstreams.persons import People as Found
 from upstreams.persons import Sources, judge, shown
-from upstreams.provider import AnyProvider, Tried, rest_s, waterfall
+from upstreams.provider import AnyProvider, LocalProvider, Tried, most_micros, rest_s, waterfall
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.local_directory import LocalDirectory
 from upstreams.waterfalls import cost_micros, looked, nobody_looked, timeout_s, told
@@ -88,7 +88,22 @@ class People:
         here = self._directory.is_there
         return tuple(one for one in self._orders[operation_id] if one is not self._directory or here)
 
+    def asking(self, operation_id: str, *, local: bool) -> tuple[Fulfil, int] | None:
+        """The same look-up at our own records alone, or at everybody else: what answers it, and the most that it takes.
+        None: there is nobody."""
+        asked = tuple(one for one in self._asked_for(operation_id) if isinstance(one, LocalProvider) is local)
+        return (partial(self._look, asked, operation_id), most_micros(asked)) if asked else None
+
     async def _fulfil(self, operation_id: str, question: PhoneQuery | PersonQuery, context: Context) -> Outcome:
+        return await self._look(self._asked_for(operation_id), operation_id, question, context)
+
+    async def _look(
+        self,
+        providers: tuple[AnyProvider[Query, Found], ...],
+        operation_id: str,
+        question: PhoneQuery | PersonQuery,
+        context: Context,
+    ) -> Outcome:
         started_s, rules = context.now(), self._settings.rules
         query = await self._first_off_loop(_query, question)
         facts: dict[str, Any] = {}
@@ -97,7 +112,7 @@ class People:
         if query.zip:
             facts["zip"] = await self._first_off_loop(places.zip_facts, query.zip)
         found, tried = await waterfall(
-            self._asked_for(operation_id),
+            providers,
             query,
             context,
             confident=lambda found: bool(judge(query, found, rules).people),

@@ -44,7 +44,7 @@ from upstreams.leaks import Leaks
 
 __all__ = [
     "ErrorClass", "HttpAsk", "Line", "LocalProvider", "Outcome", "Provider", "ProviderTerms", "Quota", "Reply", "Tried",
-    "VendorCall", "ask", "by_status", "failed", "rest_s", "waterfall",
+    "VendorCall", "ask", "by_status", "failed", "most_micros", "rest_s", "waterfall",
 ]  # fmt: skip
 
 log = structlog.get_logger("upstreams.provider")
@@ -196,6 +196,11 @@ class LocalProvider(Protocol[Q_in, A]):
 
 
 AnyProvider = Provider[Q, A] | LocalProvider[Q, A]
+
+
+def most_micros(providers: "Iterable[AnyProvider[Any, Any]]") -> int:
+    """What asking all of them can take."""
+    return sum(0 if isinstance(one, LocalProvider) else one.terms.most_micros for one in providers)
 
 
 @dataclass(frozen=True, slots=True)

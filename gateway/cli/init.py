@@ -38,6 +38,7 @@ PRICES = """\
 [prices]
 # "enrich/phone" = "0.330"
 # "enrich/person" = "0.500"
+# "enrich/lead-session" = "1.500"
 """
 
 PROVIDERS = """\

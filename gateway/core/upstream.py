@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from gateway.core.catalogue import Operation
 from gateway.core.http import HttpClient
+from gateway.core.session import Session
 from gateway.core.vendor_call import VendorCall
 
 Json = Any
@@ -34,6 +35,8 @@ class Match:
     cost_micros: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     """Response headers an operator allowed through; everything else of a vendor's headers is dropped."""
+    session: bytes | None = field(default=None, repr=False)
+    """What the session's next call is to begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class NoMatch:
     data: Json = field(default=None, repr=False)
     metadata: Mapping[str, Json] = field(default_factory=dict, repr=False)
     cost_micros: int = 0
+    session: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class Context:
     """Unix seconds by which the function must have answered."""
     budget_micros: int
     """The most the vendors may take for this call."""
+    at_most_micros: int = 0
+    """The most the call may be charged."""
+    session: Session | None = None
+    """What it goes on with; None where nothing is kept: the operation has no sessions, or its caller is no agent."""
     charge_id: str = ""
     """Whatever is done twice for one call has this in common, and no other call has it."""
     of_agent: bool = False

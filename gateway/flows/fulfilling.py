@@ -22,12 +22,13 @@ from gateway.core.errors import Conflict
 from gateway.core.http import HttpClient
 from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
+from gateway.core.session import STATE_MAX, Session, SessionQuery
 from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
-from gateway.store import charges, leads
+from gateway.store import charges, leads, sessions
 from gateway.store.charges import ChargeView
-from gateway.store.database import StoreUnavailable, Tx
+from gateway.store.database import Database, StoreUnavailable, Tx
 
 log = structlog.get_logger("fulfilling")
 
@@ -120,9 +121,33 @@ class Call:
         return self.handover.ceiling_micros if self.handover else self.operation.price.ceiling_micros
 
     @property
+    def signed_ceiling_micros(self) -> int:
+        """What `upto` is offered and signed for."""
+        return self.ceiling_micros if self.handover else self.operation.asks_micros or self.ceiling_micros
+
+    @property
     def from_balance_micros(self) -> int:
         """What is held of a balance for it."""
         return self.ceiling_micros if self.budget_micros is None else min(self.ceiling_micros, self.budget_micros)
+
+    @property
+    def least_micros(self) -> int:
+        """What a balance must have for it."""
+        return self.from_balance_micros if self.goes_on is None else self.operation.price.base_micros
+
+    def shrinks_to(self, available_micros: int) -> bool:
+        """Whether a balance that has less than its budget is enough for a smaller one."""
+        return self.goes_on is not None and self.handover is None and available_micros >= self.least_micros
+
+    @property
+    def goes_on(self) -> SessionQuery | None:
+        """Its query, where it belongs to a session or may begin one."""
+        return self.query if isinstance(self.query, SessionQuery) else None
+
+    def at_most_micros(self, held_micros: int) -> int:
+        """The most that is charged for it, of what is held."""
+        asked = self.budget_micros, self.goes_on.budget_micros if self.goes_on else None
+        return min([held_micros, *(micros for micros in asked if micros is not None)])
 
     @property
     def metered(self) -> bool:
@@ -171,6 +196,8 @@ class Done:
     """What is kept of it; None of a failure."""
     calls: tuple[VendorCall, ...] = ()
     """What was bought for it."""
+    session: Session | None = None
+    """What it went on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +212,10 @@ class Ending:
     result: bytes | None = None
     result_ttl_ms: int = 0
     resells: str | None = None
+    session_id: str | None = None
+    session_subject: bytes = b""
+    session_state: bytes | None = None
+    session_cost_micros: int = 0
     leads: tuple[bytes, ...] = ()
     """Digests of whom it was about."""
     lead_key_id: int = 0
@@ -194,6 +225,7 @@ class Fulfilling:
     def __init__(
         self,
         *,
+        db: Database | None = None,
         offerings: Mapping[str, Offering],
         http: HttpClient,
         decimals: Mapping[str, int],
@@ -201,8 +233,9 @@ class Fulfilling:
         entropy: Callable[[int], bytes],
         lead_key: LeadKey | None = None,
     ) -> None:
-        """`decimals` by asset (`eip155:8453/0x...`). `lead_key`: what agents ask about is remembered by it, where
-        they can be recovered by that."""
+        """`decimals` by asset (`eip155:8453/0x...`). Without a `db` there are no sessions. `lead_key`: what agents ask
+        about is remembered by it, where they can be recovered by that."""
+        self._db = db
         self._lead_key = lead_key
         self._offerings = offerings
         self._http = http
@@ -218,17 +251,23 @@ class Fulfilling:
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
+        session = await self._session(held)
         calls = bench.calls if bench else []
-        outcome = await self._ask(held, bench, calls.append)
+        outcome = await self._ask(held, bench, session, calls.append)
         if not calls and outcome.cost_micros:
             calls.append(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
             return Done(outcome, None, tuple(calls))
         try:
-            return Done(outcome, answer.pack(outcome), tuple(calls))
+            return Done(outcome, answer.pack(outcome), tuple(calls), session)
         except TypeError:
             log.error("unusable_outcome", operation=held.call.operation.id)
             return Done(Failure("the upstream's answer could not be used"), None, tuple(calls))
+
+    async def _session(self, held: Held) -> Session | None:
+        if held.call.goes_on is None or self._db is None:
+            return None
+        return await self._db.read(sessions.find, held.charge.id)
 
     def _only_call(self, operation: Operation, outcome: Outcome) -> VendorCall:
         """Of an upstream that does not tell what it buys, and of whom."""
@@ -241,14 +280,19 @@ class Fulfilling:
                 came, error = vendor_call.Outcome.FAILED, ErrorClass.TIMEOUT if timeout else ErrorClass.TRANSIENT
         return VendorCall("call", operation.id, came, error, outcome.cost_micros, at_ms=int(self._clock() * 1000))
 
-    async def _ask(self, held: Held, bench: Bench | None, bought: Callable[[VendorCall], None]) -> Outcome:
+    async def _ask(
+        self, held: Held, bench: Bench | None, session: Session | None, bought: Callable[[VendorCall], None]
+    ) -> Outcome:
         operation, now = held.call.operation, self._clock()
         deadline_s = bench.deadline_s if bench else now + operation.timeout_s
+        at_most = held.call.at_most_micros(held.charge.held_micros)
         context = Context(
             http=self._http,
             now=self._clock,
             deadline_s=deadline_s,
-            budget_micros=operation.price.budget_micros(held.charge.held_micros),
+            budget_micros=operation.price.budget_micros(at_most, **_earlier(session)),
+            at_most_micros=at_most,
+            session=session,
             charge_id=held.charge.id,
             of_agent=held.call.principal is not None,
             journal=bench.journal if bench else None,
@@ -270,8 +314,8 @@ class Fulfilling:
 
     def ending(self, held: Held, done: Done, result_ttl_ms: int) -> Ending:
         """What the outcome means for the money."""
-        charge = held.charge
-        event, amount = self._verdict(held, done.outcome)
+        charge, session, outcome = held.charge, done.session, done.outcome
+        event, amount = self._verdict(held, outcome, session)
         amount, atomic = self._in_token(charge, amount)
         settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
         return Ending(
@@ -283,6 +327,10 @@ class Fulfilling:
             result=done.stored,
             result_ttl_ms=result_ttl_ms,
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
+            session_id=session.id if session else None,
+            session_subject=held.call.goes_on.session_subject if held.call.goes_on else b"",
+            session_state=None if isinstance(outcome, Failure) else outcome.session,
+            session_cost_micros=0 if event is Event.MISSED else outcome.cost_micros,
             leads=() if event is Event.FAILED else self._leads(held),
             lead_key_id=self._lead_key.id if self._lead_key else 0,
         )
@@ -295,7 +343,7 @@ class Fulfilling:
         return tuple(key.digest(party, spelling) for spelling in asked)
 
     @staticmethod
-    def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
+    def _verdict(held: Held, outcome: Outcome, session: Session | None) -> tuple[Event, int]:
         operation, charge = held.call.operation, held.charge
         if isinstance(outcome, Failure):
             return Event.FAILED, 0
@@ -305,7 +353,8 @@ class Fulfilling:
             return Event.MATCHED, charge.held_micros
         if held.withheld is not None:
             return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
-        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
+        at_most = held.call.at_most_micros(charge.held_micros)
+        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, at_most, **_earlier(session))
 
     def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
         """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
@@ -333,9 +382,14 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
     )  # fmt: skip
     if isinstance(view, charges.Late):
         return None
+    if ending.session_id is not None and ending.session_state is not None:
+        sessions.keep(
+            tx, ending.session_id, view, ending.session_subject, ending.session_state, ending.session_cost_micros
+        )
     if ending.leads and view.agent_id is not None:
         leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
+        sessions.pass_on(tx, ending.resells, charge_id)
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, ending.resells, charge_id)
     return view
@@ -353,7 +407,16 @@ def _sound(outcome: Outcome) -> Outcome:
         raise TypeError("no outcome")
     if not 0 <= outcome.cost_micros <= MICROS_MAX:
         raise TypeError("an outcome of an impossible cost")
+    if not isinstance(outcome, Failure) and outcome.session is not None and len(outcome.session) > STATE_MAX:
+        return replace(outcome, session=None)
     return outcome
+
+
+def _earlier(session: Session | None) -> dict[str, int]:
+    """What a session has come to before, as a price wants to know it."""
+    if session is None:
+        return {}
+    return {"earlier_cost_micros": session.cost_micros, "earlier_charged_micros": session.charged_micros}
 
 
 def _nothing(phase: str) -> None:

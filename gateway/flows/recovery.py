@@ -18,7 +18,7 @@ from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import charges, jobs, leads, settlements, usage_keys
+from gateway.store import charges, jobs, leads, sessions, settlements, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
@@ -93,6 +93,7 @@ class Recovery:
             await self._watched(self._settler, self._collecting)
         await self._db.write(charges.expire_results)
         await self._db.write(jobs.forget)
+        await self._db.write(sessions.forget)
         await self._db.write(leads.forget)
         await self._tidy()
 

@@ -480,6 +480,23 @@ class Directory(Table):
     )
 
 
+class LeadsTable(Table):
+    """Lead sessions: enrich/lead-session, which asks everything that is on sale here about one lead."""
+
+    budget: UsdText = Field("2.00", description="USD that one may cost when its caller says nothing; its base at least")
+    ceiling: UsdText = Field("20", description="the most USD that a caller may allow one call")
+    markup_percent: Whole = Field(130, ge=100, le=10_000, description="percent of what vendors took that it costs")
+    planner: Literal["auto", "rules"] = Field(
+        "auto", description='who decides what to ask next: "auto" by an LLM where one is configured, "rules" never'
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if parse_usd(self.budget) > parse_usd(self.ceiling):
+            raise ValueError("budget is above ceiling: lower the one or raise the other")
+        return self
+
+
 class WebTable(Table):
     """Web research, sold by enrich/websearch: with a search engine among [providers], or a directory that has firms."""
 
@@ -684,6 +701,7 @@ class Settings(Table):
     relayer: Relayer = Relayer()
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
+    leads: LeadsTable = LeadsTable()
     web: WebTable = WebTable()
     llm: LlmTable = LlmTable()
     providers: dict[str, ProviderTable] = Field(

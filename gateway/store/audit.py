@@ -16,6 +16,7 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     collection  a charge by signature and its settlement tell the same story
     proof       what is proven has one proof, nothing else has one; no log is a proof and a deposit
     attempt     nothing was sent that may not be, no payment is under way at two nonces
+    session     what is kept of a session is of its own agent's calls, and of none that failed
     key         no idempotency key points to a charge that failed
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
     prepaid     a call that was paid for before its work names the top-up of that very request, which came; it has no
@@ -509,6 +510,12 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("usage", "is good although its key was revoked",
      "SELECT t.id FROM tokens t JOIN usage_keys k ON k.id = t.key_id"
      " WHERE (k.revoked_ms IS NOT NULL AND t.revoked_ms IS NULL) OR k.agent_id <> t.agent_id"),
+    ("session", "was gone on with by another agent's call, or by another operation's",
+     "SELECT t.charge_id FROM session_turns t JOIN sessions s ON s.id = t.session_id"
+     " JOIN charges c ON c.id = t.charge_id WHERE c.agent_id IS NOT s.agent_id OR c.operation <> s.operation"),
+    ("session", "is kept of a call that failed, or that is still worked on",
+     "SELECT t.charge_id FROM session_turns t JOIN charges c ON c.id = t.charge_id"
+     f" WHERE c.state = 'held' OR ({_FAILED})"),
     ("cost", "has cost more or less than what was bought for it",
      "SELECT c.id FROM charges c LEFT JOIN (SELECT charge_id, sum(cost_micros) AS micros FROM vendor_calls"
      " GROUP BY charge_id) v ON v.charge_id = c.id WHERE c.cost_micros <> coalesce(v.micros, 0)"),

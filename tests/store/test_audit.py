@@ -56,6 +56,11 @@ JOB = """
 INSERT INTO jobs (id, operation, party, payload, request_id, deadline_ms, attempt, cancelling, phase, rounds,
   created_ms, charge_id, state, ended_ms, expires_ms, callback_url, error_code, retry_of)
 VALUES ('j1', 'x', 'ann', x'', 'r', 9, 1, 0, '', 0, 1, '{charge}', {ended})"""
+SESSION = """
+UPDATE charges SET agent_id = 'ann' WHERE id = '{charge}';
+INSERT INTO sessions (id, agent_id, operation, subject, created_ms, expires_ms)
+SELECT 'cs_1', '{agent}', {operation}, zeroblob(32), 1, 9 FROM charges WHERE id = '{charge}';
+INSERT INTO session_turns (charge_id, session_id, cost_micros, state) VALUES ('{charge}', 'cs_1', 0, x'00')"""
 BREAKAGES = [
     ("cache", "ann:available", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
     ("cache", "all accounts", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
@@ -156,6 +161,9 @@ BREAKAGES = [
     ("recovery", "tok_9", "UPDATE tokens SET agent_id = 'agt_1' WHERE id = 'tok_9'"),
     ("recovery", "tok_9", "UPDATE tokens SET created_ms = 1 WHERE id = 'tok_9'"),
     ("recovery", "tok_8", "UPDATE tokens SET revoked_ms = NULL WHERE id = 'tok_8'"),
+    *(("session", charge, SESSION.format(charge=charge, agent=agent, operation=of)) for charge, agent, of in (
+        ("c1", "agt_1", "operation"), ("c1", "ann", "'x'"), ("h1", "ann", "operation"), ("f1", "ann", "operation"),
+    )),
     ("integrity", "leads", "UPDATE leads SET agent_id = 'eve'"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip

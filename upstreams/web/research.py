@@ -86,6 +86,11 @@ class Web:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="web")
         self._directory: Directory | None = None
 
+    def most_micros(self, operation_id: str) -> int:
+        """What one call's vendors take at the most: every engine, and every form of asking the model."""
+        model = self._settings.model
+        return provider.most_micros(self._engines) + (model.forms * model.terms.most_micros if model else 0)
+
     def offerings(self) -> Sequence[Offering]:
         return (Offering(self.operation, self._fulfil),) if self._engines or self._has_directory else ()
 
