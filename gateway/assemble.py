@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -32,7 +33,9 @@ from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import Code, Problem
 from gateway.core.grant import Policy
 from gateway.core.http import HttpClient
+from gateway.core.lead import LeadKey
 from gateway.core.money import format_usd, parse_usd
+from gateway.core.networks import Token
 from gateway.core.settlement import State
 from gateway.core.siwe import Site
 from gateway.core.upstream import Offering, Upstream
@@ -58,6 +61,7 @@ from gateway.edge.tickets import TicketDoor
 from gateway.edge.tokens import Tokens
 from gateway.edge.usage_keys import UsageKeys
 from gateway.edge.visit import RequestIds
+from gateway.edge.wallet_recovery import WalletRecoveryDoor
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
 from gateway.flows.collecting import Collecting, StoredJournal
@@ -70,6 +74,7 @@ from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
 from gateway.flows.registration import Terms as RegistrationTerms
 from gateway.flows.tickets import Tickets
+from gateway.flows.wallet_recovery import WalletRecovery
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
@@ -88,15 +93,17 @@ from gateway.settlement.wallets import ChainWallets
 from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
 from gateway.store.database import Database
+from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api, providers
+from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
-from wellknown import Identity, Offer, challenge_parts, requirements, requirements_up_to
+from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
 log = structlog.get_logger("gateway")
 
@@ -125,6 +132,7 @@ class Gateway:
     metrics: Metrics
     webhooks: Webhooks
     deposits: Deposits
+    wallet_recovery: WalletRecovery
 
 
 @asynccontextmanager
@@ -155,7 +163,7 @@ async def assemble(
         for upstream in sold:
             await upstream.start()
             stack.push_async_callback(upstream.close)
-        offerings = {o.operation.id: o for upstream in sold for o in upstream.offerings()}
+        offerings = settled_as_asked(settings, {o.operation.id: o for each in sold for o in each.offerings()})
         catalogue = catalogue_of(settings, offerings, [o for upstream in sold for o in upstream.offline()])
 
         # Of its own: what talks to chains and facilitators neither follows redirects nor reads the environment.
@@ -195,7 +203,16 @@ async def assemble(
             neighbours=owner.neighbours,
             alarm=alarms.tell,
         )
-        fulfilling = Fulfilling(offerings=offerings, http=http, decimals=decimals, clock=clock, entropy=entropy)
+        recoverable = recovery_tokens(settings)
+        secret = kept_key(key_file(settings), entropy(KEY_BYTES)) if recoverable else b""
+        fulfilling = Fulfilling(
+            offerings=offerings,
+            http=http,
+            decimals=decimals,
+            clock=clock,
+            entropy=entropy,
+            lead_key=LeadKey.of(secret) if recoverable else None,
+        )
         webhooks = Webhooks(
             db=db,
             http=strangers,
@@ -274,12 +291,23 @@ async def assemble(
             waiters_of_party_max=settings.rate_limits.long_polls,
         )
         deposits = deposits_of(settings, db, session, clock, entropy, alarms.tell)
+        wallet_recovery = WalletRecovery(
+            db=db,
+            deposits=deposits,
+            networks={chain: token.network for chain, token in recoverable.items()},
+            secret=secret,
+            phone=partial(phones.normalise, region=settings.directory.default_region),
+            token_prefix=settings.service.token_prefix,
+            clock=clock,
+            entropy=entropy,
+            proves=partial(limiter.hit, "recoveries"),
+        )
         last_used = LastUsed(db, clock)
         tokens = Tokens(db, settings.service.token_prefix, clock, Rates(clock), limiter, last_used.saw)
         app = build_app(
             edge_parts(
-                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration, metrics,
-                limiter, alarms, settler, clock, entropy,
+                settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration,
+                wallet_recovery, metrics, limiter, alarms, settler, clock, entropy,
             )
         )  # fmt: skip
 
@@ -299,7 +327,7 @@ async def assemble(
         stack.callback(jobs.close)
         yield Gateway(
             settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
-            deposits,
+            deposits, wallet_recovery,
         )  # fmt: skip
 
 
@@ -356,9 +384,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         support_of(settings),
     ]
     assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
-    for plugin in entry_points(group="faregate.upstreams"):
-        sold.append(cast("Upstream", plugin.load()()))
-    return sold
+    return [*sold, *plugins()]
 
 
 def accounts_of(settings: Settings) -> dict[str, Account]:
@@ -420,6 +446,32 @@ def mistakes(settings: Settings) -> Iterator[str]:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
+    for id in sorted(set(settings.settle) - priced - plugged()):
+        if id == ticket.OPERATION:
+            yield f'[settle] "{id}": a ticket is never paid for in vain; remove it here'
+        elif id in own:
+            yield f'[settle] "{id}": say settle in its own [[http_upstreams]] table; remove it here'
+        else:
+            yield f'[settle] "{id}": there is no such operation; there are {", ".join(sorted(priced | plugged()))}'
+
+
+def plugged() -> set[str]:
+    """The operations of plug-ins."""
+    return {o.operation.id for upstream in plugins() for o in upstream.offerings()}
+
+
+def plugins() -> list[Upstream]:
+    return [cast("Upstream", plugin.load()()) for plugin in entry_points(group="faregate.upstreams")]
+
+
+def settled_as_asked(settings: Settings, offerings: Mapping[str, Offering]) -> dict[str, Offering]:
+    """With the operator's word on when their payments are settled, where he has one."""
+    return {
+        id: replace(offering, operation=replace(offering.operation, settle_first=settings.settle[id] == "before"))
+        if id in settings.settle
+        else offering
+        for id, offering in offerings.items()
+    }
 
 
 def catalogue_of(settings: Settings, offerings: Mapping[str, Offering], offline: Sequence[Operation]) -> Catalogue:
@@ -531,6 +583,20 @@ def deposit_networks(settings: Settings) -> list[NetworkTable]:
     return [each for each in settings.networks if each.rpc_urls]
 
 
+def recovery_tokens(settings: Settings) -> dict[int, Token]:
+    """By chain id: what an agent may send to be recovered. A token that cannot tell micro-dollars apart is none."""
+    if not settings.wallet_recovery.enabled:
+        return {}
+    networks = [each.network for each in deposit_networks(settings)]
+    fine = {network.chain_id: [token for token in network.tokens if token.decimals >= 6] for network in networks}
+    return {chain: tokens[0] for chain, tokens in fine.items() if tokens}
+
+
+def key_file(settings: Settings) -> Path:
+    path = settings.store.path
+    return settings.wallet_recovery.key_file or path.with_name(f"{path.name}.leads-key")
+
+
 def chain_wallets(settings: Settings, session: aiohttp.ClientSession) -> ChainWallets:
     """Whoever is asked about wallets that register, on each network that has somebody to ask."""
     return ChainWallets(
@@ -602,7 +668,8 @@ def identity_of(settings: Settings, accepted: tuple[Accepted, ...], clock: Calla
 def features_of(settings: Settings, accepted: Sequence[Accepted]) -> frozenset[str]:
     topups = {"topups"} if settings.deposits.enabled and accepted else set()
     transfers = {"transfers"} if deposit_networks(settings) else set()
-    return frozenset(topups | transfers)
+    recovery = {"recovery"} if recovery_tokens(settings) else set()
+    return frozenset(topups | transfers | recovery)
 
 
 def forbidden_payers(settings: Settings, accepted: Sequence[Accepted], settler: Settler | None) -> frozenset[str]:
@@ -636,6 +703,7 @@ def edge_parts(
     jobs: Jobs,
     deposits: Deposits,
     registration: Registration,
+    wallet_recovery: WalletRecovery,
     metrics: Metrics,
     limiter: Limiter,
     alarms: Alarms,
@@ -650,16 +718,22 @@ def edge_parts(
         key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
         return build_challenge(operation, offers[operation.id], problem, request_id, key, settings.sandbox)
 
-    def up_to(ceiling_micros: int) -> tuple[Requirements, ...]:
+    def for_job(wanted: job_door.Wanted) -> tuple[Requirements, ...]:
         operation = catalogue.get(job_door.ID)
-        return requirements_up_to(operation, identity, ceiling_micros) if operation is not None else ()
+        if operation is None:
+            return ()
+        asked = replace(operation, asks_micros=wanted.ceiling_micros, settle_first=wanted.settle_first)
+        return requirements(asked, identity)
 
-    def job_refusal(ceiling_micros: int, problem: Problem, request_id: str) -> Challenge:
+    def job_refusal(wanted: job_door.Wanted, problem: Problem, request_id: str) -> Challenge:
         operation = catalogue.get(job_door.ID)
         assert operation is not None, "only what is on sale is refused"
-        offer = offers[operation.id]._replace(accepts=up_to(ceiling_micros))
+        ceiling = wanted.ceiling_micros
+        shown = replace(
+            operation, price=replace(operation.price, base_micros=ceiling), settle_first=wanted.settle_first
+        )
+        offer = offers[operation.id]._replace(accepts=for_job(wanted), resource=resource_of(shown, identity))
         key = ids.new_repeat_key(entropy(ids.ENTROPY_REPEAT_KEY_BYTES))
-        shown = replace(operation, price=replace(operation.price, base_micros=ceiling_micros))
         return build_challenge(shown, offer, problem, request_id, key, settings.sandbox)
 
     topup = challenge_parts(deposit_door.operation(deposit_door.USUAL_MICROS), identity)
@@ -680,12 +754,19 @@ def edge_parts(
         return build_challenge(operation, offers[operation.id], problem, request_id, repeat_key, settings.sandbox)
 
     door = JobDoor(
-        jobs, tokens, catalogue, job_terms(settings), job_refusal, up_to, limits, webhook_terms(settings).refuse,
+        jobs, tokens, catalogue, job_terms(settings), job_refusal, for_job, limits, webhook_terms(settings).refuse,
         limiter, metrics.call,
     )  # fmt: skip
+    agent_door = Agents(
+        db, tokens, catalogue, limits, clock, entropy, job_terms(settings).most_micros, settings.deposit_match.rule
+    )
     money_door = DepositDoor(
         db, tokens, purchase, deposits, limits, limiter, tuple(each.network for each in deposit_networks(settings)),
         lambda operation: requirements(operation, identity), topup_refusal, settings.deposits.enabled, metrics.call,
+    )  # fmt: skip
+    recovery_door = WalletRecoveryDoor(
+        wallet_recovery, settings.deposits.address or "", recovery_tokens(settings), settings.deposits.confirmations,
+        limits, limiter,
     )  # fmt: skip
     sync = Paid(purchase, tokens, refusal, limits, metrics.call)
     filing = replace(sync, seller=Tickets(purchase, settings.support.open_max))
@@ -724,11 +805,12 @@ def edge_parts(
         request_ids=RequestIds(int(clock() * 1000), entropy(ids.ENTROPY_ID_BYTES)),
         entropy=entropy,
         routes=[
-            *Agents(db, tokens, catalogue, limits, clock, entropy, settings.deposit_match.rule).routes(),
-            *Statement(db, tokens).routes(),
-            *WalletDoor(db, tokens, registration, limits, limiter).routes(),
-            *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
+            *agent_door.routes(),
             *money_door.routes(),
+            *Statement(db, tokens).routes(),
+            *WalletDoor(db, tokens, registration, limits, limiter, recovers=bool(wallet_recovery.networks)).routes(),
+            *recovery_door.routes(),
+            *UsageKeys(db, tokens, catalogue, limits, clock, entropy, jobs.revoke_key).routes(),
             *Charges(db, tokens, limiter).routes(),
             *door.routes(),
             *ticket_door.routes(),
@@ -752,6 +834,7 @@ def build_challenge(
         "request_id": request_id,
         "price_usd": format_usd(operation.price.base_micros),
         "billing_reason": "payment_required",
+        **({"settle": operation.settle} if operation.settle_first else {}),
         # A client reads the reason's word; whoever reads the answer himself is told in a sentence.
         **({"message": problem.message} if problem.reason else {}),
         **problem.details,

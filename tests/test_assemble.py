@@ -27,6 +27,21 @@ def test_prices_name_operations_that_have_none_of_their_own(tmp_path: Path, pric
     assert [sentence[: len(start)] for sentence, start in zip(found, told, strict=True)] == told
 
 
+@pytest.mark.parametrize(
+    ("settle", "told"),
+    [
+        ({"enrich/phone": "before", "enrich/person": "after"}, []),
+        ({"weather/now": "before"}, ['[settle] "weather/now": say settle in its own']),
+        ({"support/tickets": "before"}, ['[settle] "support/tickets": a ticket is never']),
+        ({"enrich/fone": "before"}, ['[settle] "enrich/fone": there is no such operation']),
+    ],
+)
+def test_what_is_settled_first_is_an_operation(tmp_path: Path, settle, told):
+    settings = parse({"settle": settle, "http_upstreams": [WEATHER]}, {}, base=tmp_path)
+    found = list(mistakes(settings))
+    assert [sentence[: len(start)] for sentence, start in zip(found, told, strict=True)] == told
+
+
 def test_prices_are_looked_at_even_when_a_table_is_wrong(tmp_path: Path):
     settings = parse({"prices": {"nothing": "1"}, "http_upstreams": [{"id": "weather/now"}]}, {}, base=tmp_path)
     found = list(mistakes(settings))

@@ -785,4 +785,17 @@ def test_deposits_are_listed_and_orphans_credited(faregate: Run, tmp_path: Path)
     assert faregate("deposits", "credit-orphan", "dep_1", other[0]).status == 4
     assert "dep_1" in faregate("deposits", "list", "--agent", agent_id[0], "--state", "credited").out
     assert faregate("deposits", "list", "--state", "lost").status == 2
+
+    async def spend_and_lose() -> None:
+        db = await open_database(parse({}, base=tmp_path))
+        await db.write(charges.hold, books.charge("chg_1", agent_id[0], 2_500_000), books.work(agent_id[0]), None, None)
+        await db.write(charges.record, "chg_1", Event.MATCHED, 2_500_000)
+        await db.write(deposits.taken_back, "dep_1")
+        await db.close()
+
+    asyncio.run(spend_and_lose())
+    assert json.loads(faregate("agents", "show", agent_id[0], "--json").out)["debt_usd"] == "2.500", "bonus, too"
+    newest = json.loads(faregate("statement", agent_id[0], "--json").out.splitlines()[0])
+    assert (newest["kind"], newest["deposit_id"], newest["balance_usd"]) == ("withdrawn", "dep_1", "-2.500")
+    assert "-2.500" in faregate("statement", agent_id[0]).out
     assert faregate("audit").status == 0

@@ -326,6 +326,19 @@ DANGERS = {
         {"settlement": {"kind": "sandbox"}, "deposits": {"address": OTHER}},
         "[deposits] address: transfers are seen on a chain",
     ),
+    "settled first, and no top-ups": (
+        relaying(networks=[BASE], deposits={"enabled": False}, settle={"enrich/phone": "before"}),
+        '[settle] "enrich/phone": a payment that is settled before the work tops',
+    ),
+    "an API settled first, and no top-ups": (
+        relaying(networks=[BASE], deposits={"enabled": False}, http_upstreams=[{"settle": "before"}]),
+        "[[http_upstreams]] no. 1, settle: a payment that is settled before",
+    ),
+    "settled first, and nobody can claim": (
+        relaying(networks=[BASE], registration={"enabled": False}, settle={"enrich/phone": "before"}),
+        '[settle] "enrich/phone": what a miss leaves to a payer without an agent',
+    ),
+    "settled at another time": ({"settle": {"enrich/phone": "never"}}, "[settle] enrich/phone: 'never'"),
     "a deposit of nothing": ({"deposits": {"min_usd": "0"}}, "[deposits] min_usd: a price is above zero"),
     "a match without a zone": (
         {"deposit_match": {"percent": 5, "ends_at": "2027-01-01T00:00:00"}},
@@ -343,6 +356,18 @@ def test_dangerous_configuration_is_refused_with_a_clear_line(tables: dict[str, 
     found = mistakes(tables)
     assert len(found) == 1, found
     assert told in found[0]
+
+
+def test_settled_first_where_what_is_left_can_be_spent() -> None:
+    first = {"settle": {"enrich/phone": "before", "enrich/person": "after"}}
+    for tables in (
+        relaying(networks=[BASE], **first),
+        relaying(networks=[BASE], service={"anonymous": "none"}, registration={"enabled": False}, **first),
+        {"settlement": {"kind": "sandbox"}, **first},
+    ):
+        assert parse(tables).settle == first["settle"]
+    last = {"settle": {"enrich/phone": "after"}, "deposits": {"enabled": False}, "registration": {"enabled": False}}
+    assert parse(relaying(networks=[BASE], **last)).settle == last["settle"]
 
 
 def test_pay_to_is_not_the_relayer() -> None:

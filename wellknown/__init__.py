@@ -11,7 +11,7 @@ No document reads a clock, a request or a store, so none can drift from the live
 from wellknown.discovery import QUERIES, Query
 from wellknown.documents import DOCUMENTS, Document
 from wellknown.identity import Anonymous, Identity
-from wellknown.offer import Offer, challenge_parts, max_timeout_s, requirements, requirements_up_to
+from wellknown.offer import Offer, challenge_parts, max_timeout_s, requirements, resource_of
 
 __all__ = [
     "DOCUMENTS",
@@ -24,5 +24,5 @@ __all__ = [
     "challenge_parts",
     "max_timeout_s",
     "requirements",
-    "requirements_up_to",
+    "resource_of",
 ]

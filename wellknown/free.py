@@ -31,7 +31,7 @@ class Free:
     method: Literal["get", "post", "patch", "delete"] = "get"
     of: str = ""
     """Only where this operation is on sale."""
-    feature: Literal["", "topups", "transfers"] = ""
+    feature: Literal["", "topups", "transfers", "recovery"] = ""
     """Only where the operator's identity has it."""
     problems: tuple[int, ...] = ()
     """Those that are answered with the error envelope, beside 429: nothing that is free may be asked for endlessly."""
@@ -204,6 +204,8 @@ ROUTES: tuple[Free, ...] = (
             wallets={"type": ["array", "null"], "items": _WALLET},
             **{name: {**_USD, "type": ["string", "null"]} for name in _AMOUNTS},
             deposit_match=_OBJECT_OR_NONE,
+            spent_usd_30d={**_USD, "type": ["string", "null"]},
+            limits=_object(requests_per_min={"type": ["integer", "null"]}, job_ceiling_cap_usd=_USD),
             routes={"type": "object"},
         ),
         access="agent",
@@ -289,6 +291,64 @@ ROUTES: tuple[Free, ...] = (
             "additionalProperties": False,
         },
         body_required=True,
+    ),
+    Free(
+        "recovery_challenge",
+        "/api/v1/agents/wallet-recover/challenge",
+        "For who has lost the token of an agent, and has its wallet: what to send from it, and a question to answer",
+        _object(
+            recovery_id=_TEXT,
+            pay_to=_TEXT,
+            asset=_TEXT,
+            asset_address=_TEXT,
+            chain_id={"type": "integer"},
+            amount_usd=_USD,
+            amount_atomic=_TEXT,
+            confirmations_required={"type": "integer"},
+            question=_object(kind={"const": "lead_history"}, prompt=_TEXT),
+            attempts_left={"type": "integer"},
+            expires_at=_TEXT,
+        ),
+        problems=(400, 403, 404, 408, 413, 415, 422, 429, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["address"],
+            "properties": {
+                "address": {"type": "string", "description": "The wallet that the agent was registered with."},
+                "chain_id": {**_CHAIN_ID, "description": "Where it will send."},
+            },
+            "additionalProperties": False,
+        },
+        body_required=True,
+        feature="recovery",
+    ),
+    Free(
+        "recovery_complete",
+        "/api/v1/agents/wallet-recover/complete",
+        "Another token for the agent, shown this once, when the transfer is there and the answer right; all before end",
+        _object(
+            agent_id=_TEXT,
+            token=_TEXT,
+            token_shown_once={"const": True},
+            revoked=_object(admin_tokens={"type": "integer"}, usage_keys={"const": 0}),
+            usage_keys_active={"type": "integer"},
+            credited_usd=_USD,
+        ),
+        problems=(400, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+        method="post",
+        body={
+            "type": "object",
+            "required": ["recovery_id", "tx_hash", "answer"],
+            "properties": {
+                "recovery_id": _TEXT,
+                "tx_hash": {"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$"},
+                "answer": {"type": ["string", "integer"]},
+            },
+            "additionalProperties": False,
+        },
+        body_required=True,
+        feature="recovery",
     ),
     Free(
         "agent_statement",

@@ -43,7 +43,8 @@ class Identity:
     """The whole content of /.well-known/402index-verify.txt."""
     token_prefix: str = "411"
     features: frozenset[str] = frozenset()
-    """What agents may do here beyond buying: `topups` by x402, `transfers` to an address for deposits."""
+    """What agents may do here beyond buying: `topups` by x402, `transfers` to an address for deposits, and
+    `recovery` of their tokens by one."""
 
     def __post_init__(self) -> None:
         if not ORIGIN.fullmatch(self.public_url):

@@ -73,6 +73,7 @@ def _price(operation: Operation, identity: Identity) -> Json:
         "price_usd": format_usd(operation.price.base_micros),
         "schemes": list(dict.fromkeys(accepted.scheme for accepted in requirements(operation, identity))),
         "bill_on_match": operation.miss_free,
+        "settle": operation.settle,
     }
 
 

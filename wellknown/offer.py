@@ -5,7 +5,6 @@ Whoever needs a price, a payee or a schema of an operation takes it from here. T
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ TIMEOUT_MIN_S = 60
 SETTLE_SLACK_S = 30
 DESCRIPTION_MAX = 500
 TAGS_MAX = 5
+PREPAID = "A payment is settled before the work: what is not charged stays on the payer's account."
 
 
 class Offer(NamedTuple):
@@ -38,9 +38,12 @@ class Offer(NamedTuple):
 
 def requirements(operation: Operation, identity: Identity) -> tuple[Requirements, ...]:
     """Every way to pay for one call by x402. A metered operation sells its base price by `exact`, and what the work
-    comes to by `upto`, within its ceiling."""
+    comes to by `upto`, within its ceiling. One that settles first is paid the ceiling by `exact`: what the work does
+    not come to stays on its payer's account."""
     price = operation.price
     ceiling = operation.asks_micros or price.ceiling_micros
+    if operation.settle_first:
+        return offers(ceiling, max_timeout_s(operation, identity), identity.terms)
     made = offers(
         price.base_micros, max_timeout_s(operation, identity), identity.terms,
         upto_micros=ceiling if price.metered else None,
@@ -48,13 +51,11 @@ def requirements(operation: Operation, identity: Identity) -> tuple[Requirements
     return tuple(offer for offer in made if offer.scheme == "upto") if operation.by_body else made
 
 
-def requirements_up_to(operation: Operation, identity: Identity, ceiling_micros: int) -> tuple[Requirements, ...]:
-    """Every way to pay for a call that may cost so much, where that stands in its body."""
-    return requirements(replace(operation, asks_micros=ceiling_micros), identity)
-
-
 def max_timeout_s(operation: Operation, identity: Identity) -> int:
-    """How long a payer's signature must hold: the work, its settlement and some air."""
+    """How long a payer's signature must hold: the work, its settlement and some air. What is settled first does not
+    wait for the work."""
+    if operation.settle_first:
+        return max(TIMEOUT_MIN_S, identity.settle_wait_s + SETTLE_SLACK_S)
     return operation.pays_within_s or max(
         TIMEOUT_MIN_S, ceil(operation.timeout_s) + identity.settle_wait_s + SETTLE_SLACK_S
     )
@@ -110,12 +111,20 @@ def resource_of(operation: Operation, identity: Identity) -> Resource:
     """
     return Resource(
         url=identity.url(operation.example_url_path),
-        description=_clip(" ".join((operation.description or operation.summary, *_roundings(operation, identity)))),
+        description=_described(operation, identity),
         mime_type="application/json",
         service_name=identity.service_name,
         tags=_tags(operation.tags),
         icon_url=identity.icon_url,
     )
+
+
+def _described(operation: Operation, identity: Identity) -> str:
+    """What a payer must know before he signs is never cut off."""
+    known = (*((PREPAID,) if operation.settle_first else ()), *_roundings(operation, identity))
+    room = DESCRIPTION_MAX - sum(len(sentence) + 1 for sentence in known)
+    about = operation.description or operation.summary
+    return _clip(" ".join((_clip(about, max(room, 0)), *known)) if known else about)
 
 
 def _roundings(operation: Operation, identity: Identity) -> tuple[str, ...]:
@@ -144,5 +153,5 @@ def _tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(fit.values())[:TAGS_MAX]
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= DESCRIPTION_MAX else text[: DESCRIPTION_MAX - 1].rstrip() + "…"
+def _clip(text: str, chars: int = DESCRIPTION_MAX) -> str:
+    return text if len(text) <= chars else text[: max(chars - 1, 0)].rstrip() + "…"

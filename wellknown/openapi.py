@@ -37,7 +37,8 @@ _NOT_OF_A_PAID_CALL = (
     Code.NOT_FOUND, Code.JOB_NOT_FOUND, Code.JOB_ENDED, Code.JOB_EXPIRED, Code.SENDER_NOT_LINKED,
     Code.TRANSACTION_NOT_FOUND, Code.CONFIRMATIONS_PENDING, Code.DEPOSIT_IS_X402_SETTLEMENT,
     Code.DEPOSIT_CREDITED_ELSEWHERE, Code.CHAIN_NOT_ACCEPTED, Code.TRANSACTION_FAILED, Code.NO_DEPOSIT_IN_TRANSACTION,
-    Code.DEPOSIT_BELOW_MINIMUM,
+    Code.DEPOSIT_BELOW_MINIMUM, Code.RECOVERY_NOT_ELIGIBLE, Code.RECOVERY_NOT_FOUND, Code.RECOVERY_ANSWER_WRONG,
+    Code.RECOVERY_LOCKED, Code.RECOVERY_USED, Code.RECOVERY_EXPIRED, Code.RECOVERY_TRANSFER_WRONG,
 )  # fmt: skip
 _PAYMENT_STATUSES = (402, 412)
 
@@ -122,6 +123,7 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
         "x-payment-info": {
             "price": price_json(operation.price),
             "protocols": [{"x402": {}}] if requirements(operation, identity) else [],
+            **({"settle": operation.settle} if operation.settle_first else {}),
         },
         "parameters": [
             *_parameters("path", schemas.get("pathParams"), example.get("pathParams", {})),
@@ -328,6 +330,7 @@ _PAYMENT_REQUIRED = {
         "billing_reason": {"type": "string"},
         "request_id": {"type": "string"},
         "price_usd": {"type": "string"},
+        "settle": {"const": "before", "description": "Of a payment that is settled before the work."},
         "resource": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}},
         "accepts": {
             "type": "array",

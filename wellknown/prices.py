@@ -28,6 +28,8 @@ def in_words(operation: Operation) -> str:
     amount = f"${format_usd(price.base_micros)} a call"
     if price.metered:
         amount = f"from ${format_usd(price.base_micros)} to ${format_usd(price.ceiling_micros)} a call"
+    if operation.settle_first:
+        amount += ", settled before the work"
     return f"{amount}, free when nothing is found" if operation.miss_free else amount
 
 
@@ -46,6 +48,13 @@ def notes(catalogue: Catalogue, identity: Identity) -> list[str]:
             "An operation with a price range costs the lower end by x402 `exact`, where that is offered. By `upto`, or "
             "from a balance, the upper end is held, or less if the caller says so, and what the work came to is "
             "charged."
+        )
+    if any(operation.settle_first for operation in catalogue.operations):
+        told.append(
+            "Where `settle` is `before`, a payment by x402 is settled first, as a top-up of the payer's account, and "
+            "the call is charged to that: of a range the upper end is paid, by `exact`. What is not charged, after a "
+            "miss or a failure all of it, stays on the account, and the answer says so in `topup`. Without a bearer "
+            "token the account is the wallet's: register the wallet, or link it to an agent, to spend it."
         )
     if any(operation.by_body for operation in catalogue.operations):
         told.append(
@@ -79,6 +88,7 @@ def _operation(operation: Operation, identity: Identity) -> Json:
         "summary": operation.summary,
         "price": price_json(operation.price),
         "bill_on_match": operation.miss_free,
+        "settle": operation.settle,
         "schemes": list(dict.fromkeys(accepted.scheme for accepted in requirements(operation, identity))),
         "timeout_s": operation.timeout_s,
     }

@@ -88,7 +88,7 @@ def _told(found: "Dossier") -> dict[str, object]:
         "held_usd": format_usd(balance.held),
         "bonus_usd": format_usd(balance.bonus),
         "bonus_held_usd": format_usd(balance.bonus_held),
-        "debt_usd": format_usd(found.debt_micros),
+        "debt_usd": format_usd(balance.debt),
         "wallets": [
             {"address": checksum_address(wallet.address), "role": wallet.role.value, "since": iso(wallet.at_ms)}
             for wallet in found.wallets

@@ -85,7 +85,7 @@ def _row(view: "DepositView") -> dict[str, object]:
         "seen": iso(view.seen_ms),
         "source": deposit.source.value,
         "state": deposit.state.value,
-        "agent": deposit.agent_id,
+        "agent": deposit.party,
         "amount_usd": format_usd(deposit.amount_micros),
         "bonus_usd": format_usd(deposit.bonus_micros),
         "from": checksum_address(view.sender),

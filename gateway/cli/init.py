@@ -52,6 +52,13 @@ WATERFALLS = """\
 # "enrich/phone" = ["local_directory", "whitepages"]
 """
 
+SETTLE = """\
+# When the signed payments of an operation are settled: "after" a match, or "before" the work, as a top-up of the
+# payer's account, where a miss or a failure leaves the money.
+[settle]
+# "enrich/person" = "before"
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -65,7 +72,13 @@ UPSTREAMS = """\
 # example_output = { temperature = 21.5 }
 """
 
-OTHERS = {"providers": PROVIDERS, "waterfalls": WATERFALLS, "prices": PRICES, "http_upstreams": UPSTREAMS}
+OTHERS = {
+    "providers": PROVIDERS,
+    "waterfalls": WATERFALLS,
+    "prices": PRICES,
+    "settle": SETTLE,
+    "http_upstreams": UPSTREAMS,
+}
 
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",

@@ -1,4 +1,5 @@
-"""The answer of a paid call, composed from its charge and its stored result: the same bytes whenever it is asked for.
+"""The answer of a paid call, composed from its charge and its stored result: the same bytes whenever it is asked for,
+but for what is on the account of a prepaid call's payer, which is told as it is now.
 
 A stored result is compact JSON of {matched, data, metadata, headers}. It is written with the capture or the
 release, and every answer is made from what was stored, never from what is still in memory.
@@ -53,15 +54,16 @@ def unpack(stored: bytes) -> Result:
     return Result(**orjson.loads(stored))
 
 
-def billing(charge: Charge) -> dict[str, object]:
+def billing(charge: Charge, topup: Mapping[str, object] | None = None) -> dict[str, object]:
     """What the charge came to: {mode, charge_id, price_usd, charged_usd}; what is billed by what it took has no price
-    but a ceiling, `bill_up_to_usd`."""
-    return {
+    but a ceiling, `bill_up_to_usd`. `topup`: what a prepaid call has brought, and where that is."""
+    told: dict[str, object] = {
         "mode": mode(charge),
         "charge_id": charge.id,
         "bill_up_to_usd" if charge.metered else "price_usd": format_usd(charge.held_micros),
         "charged_usd": format_usd(charged_micros(charge)),
     }
+    return told if topup is None else {**told, "topup": topup}
 
 
 def mode(charge: Charge) -> str:
@@ -78,7 +80,7 @@ def charged_micros(charge: Charge) -> int:
     return charge.captured_micros - charge.refunded_micros
 
 
-def body(charge: Charge, request_id: str, result: Result) -> bytes:
+def body(charge: Charge, request_id: str, result: Result, topup: Mapping[str, object] | None = None) -> bytes:
     """The 200 answer of every operation: {request_id, route, matched, billed, cache_hit, billing, data, metadata}."""
     return orjson.dumps(
         {
@@ -87,7 +89,7 @@ def body(charge: Charge, request_id: str, result: Result) -> bytes:
             "matched": result.matched,
             "billed": charge.captured_micros > 0,
             "cache_hit": False,
-            "billing": billing(charge),
+            "billing": billing(charge, topup),
             "data": result.data,
             "metadata": result.metadata,
         }

@@ -65,6 +65,9 @@ class Operation:
     example_output: Mapping[str, Any]
     timeout_s: float = 30.0
     miss_free: bool = True
+    settle_first: bool = False
+    """Whether a signed payment is settled before the work: as a top-up of its payer's account, which the call is then
+    charged to. Else it is settled after a match, and never without one."""
     job: bool = False
     """Whether it may be handed over as a job, which takes its time and is asked about later."""
     by_body: bool = False
@@ -82,6 +85,11 @@ class Operation:
             raise ValueError(f"operation {self.id}: {self.path!r} is no path")
         if self.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise ValueError(f"operation {self.id}: {self.method!r} is no method we sell")
+
+    @property
+    def settle(self) -> str:
+        """When a signed payment is settled, as documents say it."""
+        return "before" if self.settle_first else "after"
 
     @property
     def takes_body(self) -> bool:

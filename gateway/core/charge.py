@@ -8,9 +8,12 @@
 
 PAID and GIVEN_UP belong to charges paid by a signature; from CAPTURED only charges paid from balance are
 refunded. A top-up is a charge by signature that buys balance: its capture moves nothing, the money stays authorized
-until its settlement is proven, and is the party's own then; it is never refunded. Whatever is not in TRANSITIONS is no
-move. `advance` decides; the shell writes the new charge as a
-compare-and-set on the old state, with the transfers, in one transaction.
+until its settlement is proven, and is the party's own then; it is never refunded. A prepaid call is two charges: the
+top-up that its payment was settled as, and one from balance that names it, held once that has come. Neither machine
+knows of the other: what a miss or a failure gives back is on the account, as of any charge from balance.
+
+Whatever is not in TRANSITIONS is no move. `advance` decides; the shell writes the new charge as a compare-and-set on
+the old state, with the transfers, in one transaction.
 
 Money. A hold from balance takes own money first, then bonus. A capture takes own money first too, the rest of
 both parts is released in the same step. A refund gives back in the reverse order of spending, so that bonus
@@ -109,6 +112,8 @@ class Charge:
     """What is held is a ceiling; what is captured is what the work came to."""
     topup: bool = False
     """It buys balance, not work."""
+    topup_id: str | None = None
+    """Of a prepaid call: the top-up that its payment was settled as. One has one call that has not failed."""
 
     def __post_init__(self) -> None:
         signed = self.source is Source.SIGNATURE
@@ -116,6 +121,8 @@ class Charge:
             raise ValueError("a charge by signature names its asset and has no bonus")
         if self.topup and not signed:
             raise ValueError("a top-up is paid by signature")
+        if self.topup_id is not None and signed:
+            raise ValueError("a prepaid call is paid from balance")
         if not 0 <= self.held_bonus_micros <= self.held_micros or self.held_micros <= 0:
             raise ValueError("a hold is above zero, and its bonus part is no larger")
 

@@ -19,6 +19,10 @@ from enum import StrEnum
 from gateway.core.errors import IllegalMove
 from gateway.core.transfer import GRANTS, Kind, Part, Transfer, account, chain_treasury, transfers
 
+TOPUP = "balance/topup/x402"
+"""The operation of a top-up that an agent asked for. What a prepaid call has brought is its payer's as well, and no
+deposit to him: nothing is matched for it, and it is not his first."""
+
 
 class State(StrEnum):
     SEEN = "seen"
@@ -68,7 +72,8 @@ class Deposit:
     """`eip155:8453/0x8335...`"""
     amount_micros: int
     state: State = State.SEEN
-    agent_id: str | None = None
+    party: str | None = None
+    """Whose it is: an agent, or of what was paid for a call without one the wallet."""
     bonus_micros: int = 0
 
     @property
@@ -76,17 +81,17 @@ class Deposit:
         """The account it comes from, and goes back to."""
         if self.source is Source.TRANSFER:
             return chain_treasury(self.asset)
-        if self.agent_id is None:
+        if self.party is None:
             raise IllegalMove(f"{self.id} is a top-up of nobody")
-        return account(self.agent_id, Part.AUTHORIZED)
+        return account(self.party, Part.AUTHORIZED)
 
 
-def credited(deposit: Deposit, agent_id: str, bonus_micros: int) -> tuple[Deposit, tuple[Transfer, ...]]:
+def credited(deposit: Deposit, party: str, bonus_micros: int) -> tuple[Deposit, tuple[Transfer, ...]]:
     """Raises IllegalMove when it was credited before, or taken back."""
-    after = replace(_moved(deposit, Event.CREDITED), agent_id=agent_id, bonus_micros=bonus_micros)
+    after = replace(_moved(deposit, Event.CREDITED), party=party, bonus_micros=bonus_micros)
     return after, transfers(
-        (Kind.DEPOSIT, after.origin, account(agent_id, Part.AVAILABLE), after.amount_micros),
-        (Kind.MATCH, GRANTS, account(agent_id, Part.BONUS), bonus_micros),
+        (Kind.DEPOSIT, after.origin, account(party, Part.AVAILABLE), after.amount_micros),
+        (Kind.MATCH, GRANTS, account(party, Part.BONUS), bonus_micros),
     )
 
 
@@ -95,11 +100,11 @@ def taken_back(
 ) -> tuple[Deposit, tuple[Transfer, ...]]:
     """What is there is taken, the rest is owed. Raises IllegalMove when it was taken back before."""
     after = _moved(deposit, Event.TAKEN_BACK)
-    if deposit.agent_id is None:
+    if deposit.party is None:
         return after, ()
     own = min(deposit.amount_micros, available_micros)
     bonus = min(deposit.bonus_micros, bonus_available_micros)
-    part = {part: account(deposit.agent_id, part) for part in Part}
+    part = {part: account(deposit.party, part) for part in Part}
     return after, transfers(
         (Kind.WITHDRAWN, part[Part.AVAILABLE], deposit.origin, own),
         (Kind.WITHDRAWN, part[Part.DEBT], deposit.origin, deposit.amount_micros - own),

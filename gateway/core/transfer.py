@@ -14,7 +14,9 @@ zero at all times. Append only: a correction is another transfer.
 
 Whoever owes has nothing available: gateway/store/ledger.py pays a debt out of whatever comes, before it can be spent.
 
-A party is an agent (`agt_...`) or a wallet address in lower case. `<asset>` is `eip155:8453/0x8335...`.
+A party is an agent (`agt_...`) or a wallet address in lower case. `<asset>` is `eip155:8453/0x8335...`. What a wallet
+has, of refunds and of prepaid calls that came to nothing, is its agent's once it belongs to one: it goes on to the
+agent then, and whatever comes later goes on as it comes.
 """
 
 from dataclasses import dataclass
@@ -36,6 +38,10 @@ class Part(StrEnum):
     AUTHORIZED = "authorized"
     DEBT = "debt"
     BONUS_DEBT = "bonus:debt"
+
+
+def is_wallet(party: str) -> bool:
+    return party.startswith("0x")
 
 
 def account(party: str, part: Part) -> str:
@@ -75,6 +81,8 @@ class Kind(StrEnum):
     """A deposit, or its match, that a reorganisation took back."""
     REPAID = "repaid"
     """A debt, out of what has come since."""
+    JOINED = "joined"
+    """What a wallet had, or has come to it, goes on to the agent it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

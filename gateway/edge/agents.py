@@ -24,11 +24,12 @@ from gateway.edge.private import private
 from gateway.edge.tokens import Tokens
 from gateway.edge.usage_keys import key_cap
 from gateway.edge.wallets import wallet_told
-from gateway.store import agents, deposits, outbox, registrations, usage_keys
+from gateway.store import agents, deposits, outbox, registrations, statements, usage_keys
 from gateway.store.agents import Balance
 from gateway.store.database import Database, Tx
 from gateway.store.usage_keys import Use
 
+SPENT_MS = 30 * 86_400_000
 OVERLAP_S = 86_400
 OVERLAP_MAX_S = 604_800
 """How long a replaced webhook secret still signs beside the new one."""
@@ -42,6 +43,8 @@ class Agents:
     limits: Limits
     clock: Callable[[], float]
     entropy: Callable[[int], bytes]
+    job_ceiling_micros: int
+    """The most that may be held or signed for one job."""
     match: Match | None = None
     """What a deposit brings beside itself."""
 
@@ -55,6 +58,7 @@ class Agents:
     async def me(self, request: Request) -> Response:
         principal = await self.tokens.someone(request)
         balance, use, keys = await self.db.read(_standing, principal)
+        spent = await self.db.read(statements.spent, principal.agent_id, int(self.clock() * 1000) - SPENT_MS)
         wallets = await self.db.read(registrations.shown, principal.agent_id)
         matched = await self.db.read(_matched, principal.agent_id) if self.match else None
         seen = principal.may(BALANCE)
@@ -69,6 +73,11 @@ class Agents:
                 "created_at": iso(principal.created_ms),
                 "wallets": [wallet_told(each) for each in wallets] if seen else None,
                 **(_amounts(balance) if seen else dict.fromkeys(_amounts(balance))),
+                "spent_usd_30d": format_usd(spent) if seen else None,
+                "limits": {
+                    "requests_per_min": principal.requests_per_min,
+                    "job_ceiling_cap_usd": format_usd(self.job_ceiling_micros),
+                },
                 "deposit_match": _offered(self.match, *matched) if self.match and matched and seen else None,
                 "routes": {
                     **{o.id: {"price_usd": format_usd(o.price.base_micros), "online": True} for o in self.catalogue},

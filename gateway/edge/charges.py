@@ -13,13 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import answer, ids
+from gateway.core.agent import Principal
 from gateway.core.charge import Disclosure, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.edge import paid
 from gateway.edge.limiter import Limiter
+from gateway.edge.prepaid import topup_told
 from gateway.edge.private import private
 from gateway.edge.tokens import Tokens, bearer
-from gateway.store import charges
+from gateway.store import charges, prepaid
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
@@ -35,19 +37,25 @@ class Charges:
 
     async def charge(self, request: Request) -> Response:
         with self.limiter.asking("polls", request):
-            view = await self._mine(request)
+            view, principal = await self._mine(request)
         told = paid.status(view)
+        topup_id = view.charge.id if paid.prepays(view.charge) else view.charge.topup_id
+        topup = None
+        if topup_id is not None:
+            topup = topup_told(await self.db.read(prepaid.look, topup_id), principal)
+            told["topup"] = topup
         settlement = view.settlement
         may_have = disclosure(view.charge, abandoned=settlement is not None and settlement.abandoned)
         stored = answer.unpack(view.result) if may_have is Disclosure.RESULT and view.result is not None else None
         told["matched"] = stored.matched if stored else None
-        told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored)) if stored else None
+        told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored, topup)) if stored else None
         told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
         waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
         return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)
 
-    async def _mine(self, request: Request) -> ChargeView:
-        """The charge, if the asker may have it. The charge token comes as X-Charge-Token or as the bearer."""
+    async def _mine(self, request: Request) -> tuple[ChargeView, Principal | None]:
+        """The charge, if the asker may have it, and which agent he is. The charge token comes as X-Charge-Token or as
+        the bearer."""
         charge_id = request.path_params["charge_id"]
         prefix = f"{self.tokens.prefix}c_"
         token = request.headers.get("x-charge-token") or bearer(request) or ""
@@ -55,9 +63,9 @@ class Charges:
             if await self.db.read(charges.token_matches, charge_id, ids.token_hash(token)):
                 view = await self.db.read(charges.find, charge_id)
                 if view is not None:
-                    return view
+                    return view, None
         elif (principal := await self.tokens.principal(request)) is not None:
             view = await self.db.read(charges.find, charge_id)
             if view is not None and view.agent_id == principal.agent_id and principal.key_id in (None, view.key_id):
-                return view
+                return view, principal
         raise Problem(Code.NOT_FOUND, "no such charge, or not yours")

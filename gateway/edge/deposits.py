@@ -25,6 +25,7 @@ from gateway.core.agent import Principal, Status
 from gateway.core.answer import iso
 from gateway.core.catalogue import Operation, Price
 from gateway.core.charge import Disclosure
+from gateway.core.deposit import TOPUP
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
 from gateway.core.networks import Network, chain_id, checksum_address
@@ -44,7 +45,6 @@ from gateway.store import deposits
 from gateway.store.database import Database
 from gateway.store.deposits import DepositView
 
-TOPUP = "balance/topup/x402"
 TOPUP_PATH = "/api/v1/balance/topup/x402"
 USUAL_MICROS = 5_000_000
 MOST_MICROS = 100_000_000_000
@@ -183,7 +183,7 @@ class DepositDoor:
             if bought.replayed:
                 headers["Idempotent-Replay"] = "true"
             told = {
-                "agent_id": found.deposit.agent_id,
+                "agent_id": found.deposit.party,
                 "amount_usd": format_usd(asked.amount_usd),
                 "charge_id": view.charge.id,
                 "settlement": {"network": found.network, "transaction": view.transaction, "state": "proven"},

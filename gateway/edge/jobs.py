@@ -6,7 +6,7 @@ says nothing usable is told the usual ceiling; with one, everything has to be ri
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from pydantic import (
@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.core import answer, ids, job
-from gateway.core.agent import JOBS, Status, scope_of
+from gateway.core.agent import JOBS, Principal, Status, scope_of
 from gateway.core.catalogue import Catalogue, Operation, Price
 from gateway.core.charge import Disclosure
 from gateway.core.errors import Code, Problem
@@ -33,13 +33,25 @@ from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
 from gateway.edge.bodies import Limits, read_json
 from gateway.edge.limiter import Limiter
-from gateway.edge.paid import bill_up_to_micros, idempotency_key, payment_of, receipt, refusal, settlement_status
+from gateway.edge.paid import (
+    bill_up_to_micros,
+    charge_token,
+    idempotency_key,
+    kept,
+    outcome_of,
+    payment_of,
+    receipt,
+    refusal,
+    unanswered,
+)
+from gateway.edge.prepaid import settlement_status, topup_told
 from gateway.edge.private import private
 from gateway.edge.problems import invalid
 from gateway.edge.tokens import Tokens, bearer
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call, Handover
 from gateway.flows.jobs import Asker, Jobs, JobView, Submitted
+from gateway.flows.purchase import Answer, Kept
 
 ID = "enrich/jobs"
 PATH = "/api/v1/enrich/jobs"
@@ -48,9 +60,17 @@ WAIT_MAX_S = 60
 SETTLE_MARGIN_S = 120
 """How long a signature must outlive the job: its settlement may have to wait for better times."""
 
-ChallengeUpTo = Callable[[int, Problem, str], Challenge]
-"""(ceiling in micros, why, request id) -> the 402 that says so."""
-OffersUpTo = Callable[[int], tuple[Requirements, ...]]
+
+class Wanted(NamedTuple):
+    """What the offer for a job depends on."""
+
+    ceiling_micros: int
+    settle_first: bool
+
+
+ChallengeFor = Callable[[Wanted, Problem, str], Challenge]
+"""(what is to be offered, why, request id) -> the 402 that says so."""
+OffersFor = Callable[[Wanted], tuple[Requirements, ...]]
 
 
 def _usd(value: object) -> int:
@@ -157,6 +177,7 @@ def operation(catalogue: Catalogue, terms: JobTerms) -> Operation | None:
             "bill_up_to_usd": format_usd(usual),
         },
         by_body=True,
+        settle_first=first.settle_first,
         asks_micros=usual,
         pays_within_s=terms.pays_within_s,
         tags=("jobs",),
@@ -169,8 +190,8 @@ class JobDoor:
     tokens: Tokens
     catalogue: Catalogue
     terms: JobTerms
-    challenge: ChallengeUpTo
-    offers: OffersUpTo
+    challenge: ChallengeFor
+    offers: OffersFor
     limits: Limits
     refuse_callback: Callable[[str], str | None]
     """Why this url may not be called back; None: it may."""
@@ -186,16 +207,23 @@ class JobDoor:
 
     async def submit(self, request: Request, operation: Operation) -> Response:
         request_id: str = request.state.request_id
-        ceiling = operation.asks_micros
+        wanted = Wanted(operation.asks_micros, operation.settle_first)
         try:
             call = await self._call(request, operation, request_id)
-            if isinstance(call, int):
-                ceiling = call
+            if isinstance(call, Wanted):
+                wanted = call
                 raise Problem(
                     Code.AGENT_TOKEN_REQUIRED, "sign for the ceiling with x402, or bring an agent's bearer token"
                 )
-            ceiling = call.ceiling_micros
-            submitted = await self.jobs.submit(call)
+            wanted = Wanted(call.ceiling_micros, call.operation.settle_first)
+            try:
+                submitted = await self.jobs.submit(call)
+            except Kept as stopped:
+                self.count(ID, "failed")
+                return kept(stopped, call)
+            if isinstance(submitted, Answer):
+                self.count(ID, outcome_of(submitted))
+                return unanswered(call, submitted, lambda problem: self.challenge(wanted, problem, request_id))
         except ValidationError:
             self.count(ID, "invalid")
             raise
@@ -204,13 +232,13 @@ class JobDoor:
             self.count(ID, "refused" if refused else "failed" if problem.status >= 500 else "invalid")
             if not refused:
                 raise
-            return refusal(self.challenge(ceiling, problem, request_id), problem)
+            return refusal(self.challenge(wanted, problem, request_id), problem)
         self.count(ID, "replayed" if submitted.repeated else "pending")
         visit_of(request).facts.update(job_id=submitted.view.job.id, outcome="job")
         return self._accepted(submitted)
 
-    async def _call(self, request: Request, operation: Operation, request_id: str) -> Call | int:
-        """The call, or the ceiling to offer to whoever brought nothing to pay with."""
+    async def _call(self, request: Request, operation: Operation, request_id: str) -> Call | Wanted:
+        """The call, or what to offer to whoever brought nothing to pay with."""
         principal = await self.tokens.spender(request)
         if principal is not None:
             principal.require(JOBS)
@@ -238,32 +266,34 @@ class JobDoor:
             principal=principal,
             payment=payment,
             idempotency_key=idempotency_key(request),
+            charge_token=charge_token(request),
             handover=Handover(
                 ceiling_micros=ceiling,
-                offers=self.offers(ceiling),
+                offers=self.offers(Wanted(ceiling, wanted.settle_first)),
                 work_s=self.terms.work_s,
                 settle_margin_s=SETTLE_MARGIN_S,
                 callback_url=asked.callback_url,
             ),
         )
 
-    async def _asked_for(self, request: Request, operation: Operation) -> int:
-        """The ceiling that an unpaid submission asks for, read leniently; else the usual one."""
+    async def _asked_for(self, request: Request, operation: Operation) -> Wanted:
+        """What an unpaid submission asks for, read leniently; else the usual."""
+        usual = Wanted(operation.asks_micros, operation.settle_first)
         try:
             body = await read_json(request, self.limits) if request.method == "POST" else {}
             if not isinstance(body, Mapping):
-                return operation.asks_micros
+                return usual
             wanted = self.catalogue.get(str(body.get("route"))) or operation
             asked = body.get("bill_up_to_usd")
             header = bill_up_to_micros(request)
             named = [micros for micros in (None if asked is None else _usd(asked), header) if micros is not None]
         except (Problem, PydanticCustomError):
-            return operation.asks_micros
+            return usual
         most = max(self.terms.most_micros, wanted.price.base_micros)
         if named and not wanted.price.base_micros <= min(named) <= most:
-            return operation.asks_micros
-        usual = operation.asks_micros if wanted is operation else None
-        return self.terms.ceiling(wanted.price, min(named, default=usual))
+            return usual._replace(settle_first=wanted.settle_first)
+        asks = operation.asks_micros if wanted is operation else None
+        return Wanted(self.terms.ceiling(wanted.price, min(named, default=asks)), wanted.settle_first)
 
     def _operation(self, route: str) -> Operation:
         wanted = self.catalogue.get(route)
@@ -319,13 +349,13 @@ class JobDoor:
         with self.limiter.asking("polls", request):
             asker = await self._asker(request)
             view = await self.jobs.tell(request.path_params["job_id"], asker, _wait_s(request))
-        return _told(view)
+        return _told(view, asker.principal)
 
     async def cancel(self, request: Request) -> Response:
         with self.limiter.asking("polls", request):
             asker = await self._asker(request)
             view = await self.jobs.cancel(request.path_params["job_id"], asker)
-        return _told(view)
+        return _told(view, asker.principal)
 
     async def _asker(self, request: Request) -> Asker:
         shown = bearer(request)
@@ -335,7 +365,7 @@ class JobDoor:
         if principal is None:
             return Asker()
         principal.require(JOBS)
-        return Asker(principal.agent_id, principal.key_id)
+        return Asker(principal)
 
 
 def _payload(wanted: Operation, payload: Mapping[str, Any]) -> BaseModel:
@@ -365,7 +395,7 @@ def _known(view: JobView) -> dict[str, object]:
     }
 
 
-def _told(view: JobView) -> Response:
+def _told(view: JobView, principal: Principal | None) -> Response:
     """The poll's answer: {.., progress, matched, billed, billing, result, error}; `result` mirrors the sync answer. A
     failed job that is done again says as which, `retried_as`, for its agent to ask about."""
     asked, charge = view.job, view.charge.charge
@@ -373,7 +403,8 @@ def _told(view: JobView) -> Response:
     stored = None
     if over and view.disclosure is Disclosure.RESULT and view.charge.result is not None:
         stored = answer.unpack(view.charge.result)
-    kept = charge.captured_micros if over and view.disclosure is not Disclosure.WITHHELD else 0
+    topup = topup_told(view.prepaid, principal) if view.prepaid is not None else None
+    taken = charge.captured_micros if over and view.disclosure is not Disclosure.WITHHELD else 0
     told: dict[str, object] = {
         **_known(view),
         "progress": {"rounds_used": asked.rounds, "phase": view.phase},
@@ -381,17 +412,18 @@ def _told(view: JobView) -> Response:
         "started_at": answer.iso(asked.started_ms) if asked.started_ms else None,
         "finished_at": answer.iso(asked.ended_ms) if over and asked.ended_ms else None,
         "matched": stored.matched if stored else None,
-        "billed": kept > 0,
+        "billed": taken > 0,
         "billing": {
             "mode": answer.mode(charge),
             "charge_id": charge.id,
             "bill_up_to_usd": format_usd(charge.held_micros),
-            "charged_usd": format_usd(kept - charge.refunded_micros),
+            "charged_usd": format_usd(taken - charge.refunded_micros),
             "refunded_usd": format_usd(charge.refunded_micros),
-            "released_usd": format_usd(charge.held_micros - kept if over else 0),
+            "released_usd": format_usd(charge.held_micros - taken if over else 0),
             "settlement": _settlement(view),
+            **({} if topup is None else {"topup": topup}),
         },
-        "result": orjson.Fragment(answer.body(charge, asked.request_id, stored)) if stored else None,
+        "result": orjson.Fragment(answer.body(charge, asked.request_id, stored, topup)) if stored else None,
         "error": _error(view),
         "callback": _callback(view),
     }
@@ -402,6 +434,8 @@ def _told(view: JobView) -> Response:
         headers["Retry-After"] = str(POLL_S)
     elif view.charge.settlement is not None and view.disclosure is Disclosure.RESULT and view.charge.transaction:
         headers["PAYMENT-RESPONSE"] = receipt(view.charge, success=True)
+    if view.prepaid is not None:
+        headers["PAYMENT-RESPONSE"] = receipt(view.prepaid.topup, success=True)
     return private(told, headers=headers)
 
 

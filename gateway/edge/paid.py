@@ -17,21 +17,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core import answer
-from gateway.core.agent import Status, scope_of
+from gateway.core.agent import Principal, Status, scope_of
 from gateway.core.catalogue import Operation
-from gateway.core.charge import Disclosure, Source, State, disclosure
+from gateway.core.charge import Charge, Disclosure, Source, State, disclosure
+from gateway.core.deposit import TOPUP
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
-from gateway.core.settlement import Settlement
 from gateway.core.x402 import headers
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Payment
+from gateway.edge import problems
 from gateway.edge.bodies import Limits, read_json
+from gateway.edge.prepaid import settlement_status, topup_told
 from gateway.edge.private import PRIVATE
 from gateway.edge.tokens import Tokens
 from gateway.edge.visit import visit_of
 from gateway.flows.fulfilling import Call
-from gateway.flows.purchase import Answer
+from gateway.flows.purchase import Answer, Kept
 from gateway.store.charges import ChargeView
 
 IDEMPOTENCY_KEY_MAX = 128
@@ -63,6 +65,10 @@ class Paid:
         try:
             call = await self._call(request, operation, request_id)
             bought = await self.seller.buy(call)
+        except Kept as stopped:
+            self.count(operation.id, "failed")
+            visit_of(request).facts.update(charge_id=stopped.answer.view.charge.id, outcome="kept", code=stopped.code)
+            return kept(stopped, call)
         except ValidationError:
             self.count(operation.id, "invalid")
             raise
@@ -97,6 +103,7 @@ class Paid:
             payment=payment,
             idempotency_key=idempotency_key(request),
             budget_micros=budget_micros(request, operation),
+            charge_token=charge_token(request),
         )
 
     async def _query(self, request: Request, operation: Operation) -> BaseModel:
@@ -117,28 +124,36 @@ class Paid:
         return operation.input.model_validate(fields)
 
     def _respond(self, call: Call, bought: Answer) -> Response:
-        match bought.disclosure:
-            case Disclosure.RESULT:
-                return result(bought.view, token=bought.token, replayed=bought.replayed)
-            case Disclosure.WORKING | Disclosure.SETTLING:
-                return pending(bought.view, token=bought.token, may_be_repeated=call.may_be_repeated)
-            case Disclosure.WITHHELD:
-                problem = Problem(
-                    Code.SETTLEMENT_FAILED,
-                    "the work is done but this payment cannot be collected; it will never be sent again. "
-                    "The result is kept: the same request with a new payment gets it without new work",
-                    reason="transaction_failed",
-                    details={"charge_id": bought.view.charge.id},
-                )
-                response = refusal(self.challenge(call.operation, problem, call.request_id), problem)
-                response.headers.update(_marks(bought.view, bought.token))
-                response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
-                return response
-            case Disclosure.NOTHING:
-                raise Problem(
-                    Code.UPSTREAM_ERROR,
-                    "the work was given up; nothing was charged, the same payment may be used again",
-                )
+        if bought.disclosure is Disclosure.RESULT and not bought.view.charge.topup:
+            return result(bought, call.principal)
+        return unanswered(call, bought, lambda problem: self.challenge(call.operation, problem, call.request_id))
+
+
+def unanswered(call: Call, bought: Answer, challenge: Callable[[Problem], Challenge]) -> Response:
+    """There is no answer, or not yet: 202, or the 402 of a payment that never comes. Raises Problem."""
+    match bought.disclosure:
+        case Disclosure.WITHHELD:
+            topup = bought.view.charge.topup
+            problem = Problem(
+                Code.SETTLEMENT_FAILED,
+                "this payment cannot be collected; it will never be sent again, and nothing was done for it"
+                if topup
+                else "the work is done but this payment cannot be collected; it will never be sent again. "
+                "The result is kept: the same request with a new payment gets it without new work",
+                reason="transaction_failed",
+                details={"charge_id": bought.view.charge.id},
+            )
+            response = refusal(challenge(problem), problem)
+            response.headers.update(_marks(bought.view, bought.token))
+            response.headers["PAYMENT-RESPONSE"] = receipt(bought.view, success=False, reason="transaction_failed")
+            return response
+        case Disclosure.NOTHING:
+            raise Problem(
+                Code.UPSTREAM_ERROR,
+                "the work was given up; nothing was charged, the same payment may be used again",
+            )
+        case _:
+            return pending(bought.view, token=bought.token, may_be_repeated=call.may_be_repeated)
 
 
 def _require_text(query_string: bytes) -> None:
@@ -170,6 +185,11 @@ def payment_of(request: Request) -> Payment | None:
     if len(found) > 1:
         raise Problem(Code.PAYMENT_MALFORMED, "one payment header, not several", reason="invalid_payload")
     return headers.decode_payment(found[0])
+
+
+def charge_token(request: Request) -> str | None:
+    """`X-Charge-Token`: of a call that was made before with the same payment."""
+    return request.headers.get("x-charge-token")
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -224,30 +244,54 @@ def refusal(challenge: Challenge, problem: Problem) -> Response:
     return response
 
 
-def result(view: ChargeView, *, token: str | None = None, replayed: bool = False) -> Response:
+def result(bought: Answer, principal: Principal | None) -> Response:
     """200: the stored result, made from what is written alone."""
+    view, prepaid = bought.view, bought.prepaid
     if view.result is None:
         raise Problem(Code.RESULT_EXPIRED, "the result was kept for its time and is gone")
     stored = answer.unpack(view.result)
-    told = {**stored.headers, **_marks(view, token)}
-    if replayed:
+    told = {**stored.headers, **_marks(view, bought.token)}
+    if bought.replayed:
         told["Idempotent-Replay"] = "true"
     if view.charge.source is Source.SIGNATURE and view.charge.captured_micros:
         told["PAYMENT-RESPONSE"] = receipt(view, success=True)
-    return Response(answer.body(view.charge, view.request_id, stored), 200, told, media_type="application/json")
+    if prepaid is not None:
+        told["PAYMENT-RESPONSE"] = receipt(prepaid.topup, success=True)
+    topup = topup_told(prepaid, principal) if prepaid is not None else None
+    return Response(answer.body(view.charge, view.request_id, stored, topup), 200, told, media_type="application/json")
+
+
+def kept(stopped: Kept, call: Call) -> Response:
+    """A prepaid call came to nothing: why, that nothing was charged, and where what was paid is."""
+    bought, prepaid = stopped.answer, stopped.answer.prepaid
+    assert prepaid is not None, "its top-up has come"
+    stopped.details |= {
+        "charge_id": bought.view.charge.id,
+        "charged_usd": format_usd(0),
+        "topup": topup_told(prepaid, call.principal, again=True),
+    }
+    response = problems.response(stopped, call.request_id)
+    response.headers.update(_marks(bought.view, bought.token))
+    response.headers["PAYMENT-RESPONSE"] = receipt(prepaid.topup, success=True)
+    return response
 
 
 def pending(
     view: ChargeView, *, token: str | None = None, may_be_repeated: bool = True, under_way: str | None = None
 ) -> Response:
     """202: the work or its settlement is under way; `under_way` says so in other words. Never a fresh 402: a client
-    would pay again."""
+    would pay again. A prepaid call is made when its payment has come and it is repeated."""
     charge = view.charge
+    unmade = prepays(charge)
     where = f"/api/v1/charges/{charge.id}"
-    working = charge.state is State.HELD
+    working = charge.state is State.HELD and not unmade
     told_of = {True: "the call is under way", False: "the work is done, its payment is on its way"}
+    if unmade:
+        under_way = "the payment is on its way; the work begins when it has come and this call is repeated"
     hint = "ask status_url again, or repeat this call with the very same payment"
-    if not may_be_repeated:
+    if unmade:
+        hint = "repeat this call with the very same payment" + ("" if may_be_repeated else " and X-Charge-Token")
+    elif not may_be_repeated:
         hint = (
             "ask status_url again with the charge token; repeating this call is not enough once its payment is public"
         )
@@ -288,6 +332,11 @@ def receipt(view: ChargeView, *, success: bool, reason: str | None = None) -> st
     )
 
 
+def prepays(charge: Charge) -> bool:
+    """Whether it is the top-up of a call, and not one that an agent has asked for."""
+    return charge.topup and charge.operation != TOPUP
+
+
 def status(view: ChargeView) -> dict[str, object]:
     """`GET /api/v1/charges/{id}`: what is known of a charge, without its result."""
     charge, settlement = view.charge, view.settlement
@@ -304,14 +353,6 @@ def status(view: ChargeView) -> dict[str, object]:
         "payer": view.payer or charge.party,
         "settlement": settlement_status(settlement, view.transaction),
     }
-
-
-def settlement_status(settlement: Settlement | None, transaction: str | None) -> dict[str, object] | None:
-    """{network, transaction, state}. None: nothing is to be settled."""
-    if settlement is None:
-        return None
-    state = "abandoned" if settlement.abandoned and settlement.state.value != "proven" else settlement.state.value
-    return {"network": settlement.network, "transaction": transaction, "state": state}
 
 
 def _marks(view: ChargeView, token: str | None) -> dict[str, str]:

@@ -32,6 +32,8 @@ SIGNATURE_BYTES_MAX = 4096
 """Of a contract with many owners. A key's has 65."""
 MESSAGE_CHARS_MAX = 2048
 LABEL_CHARS_MAX = 100
+RECOVER = "recover the agent by this wallet: POST /api/v1/agents/wallet-recover/challenge"
+ASK = "ask the operator for another one"
 
 
 def _lower(text: str) -> str:
@@ -92,6 +94,8 @@ class WalletDoor:
     registration: Registration
     limits: Limits
     limiter: Limiter
+    recovers: bool = False
+    """Whether an agent can be recovered by its wallet here."""
 
     def routes(self) -> list[Route]:
         return [
@@ -132,7 +136,7 @@ class WalletDoor:
                     "agent_id": admitted.registered.agent_id,
                     "token": None,
                     "created": False,
-                    "hint": "this wallet has its agent: use its token, or ask the operator for another one",
+                    "hint": f"This wallet has its agent: use its token, or {RECOVER if self.recovers else ASK}",
                 }
             )
         return private(await self._newcomer(admitted), 201)

@@ -93,6 +93,17 @@ class Deposits:
         arrivals = self._deep(chain, _in_block(mined))
         return await self._db.write(deposits.claimed, agent_id, arrivals, self._new_ids(arrivals), self.terms.match)
 
+    async def height(self, chain_id: int) -> int:
+        """The newest block there. Raises Problem SETTLEMENT_UNAVAILABLE."""
+        async with self._looks:
+            head = await self._by_id[chain_id].head()
+        if isinstance(head, Unknown):
+            log.warning("height_unknown", cause=head.message)
+            raise Problem(
+                Code.SETTLEMENT_UNAVAILABLE, "the chain cannot be asked just now; ask again in a while", retry_after_s=5
+            )
+        return head
+
     def _deep(self, chain: Arrivals, mined: Mined) -> tuple[Arrival, ...]:
         """Its transfers to us, if they count. Raises Problem."""
         if not mined.succeeded:
@@ -151,7 +162,7 @@ class Deposits:
         unsure = await self._look_after(chain)
         if await self._db.read(deposits.any_linked_since):
             for view in await self._db.write(deposits.linked_since, self.terms.match):
-                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.party)
         return await self._search(chain, head - self.terms.confirmations + 1) or unsure
 
     async def _look_after(self, chain: Arrivals) -> Unknown | None:
@@ -176,7 +187,7 @@ class Deposits:
                     moved = False
                 if not moved:
                     return
-                log.error("deposit_taken_back", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.error("deposit_taken_back", deposit=view.deposit.id, agent=view.deposit.party)
                 self._alarm("deposit_taken_back", view.deposit.id)
             case Arrival(block=block, block_hash=block_hash):
                 final = head - block + 1 >= self.terms.confirmations + FINAL_BLOCKS
@@ -207,10 +218,10 @@ class Deposits:
         if not news:
             return
         for view in await self._db.write(_all_arrived, news, self._new_ids(news), self.terms.match):
-            if view.deposit.agent_id is None:
+            if view.deposit.party is None:
                 log.warning("deposit_of_nobody", deposit=view.deposit.id, transaction=view.transaction)
             else:
-                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.agent_id)
+                log.info("deposit_credited", deposit=view.deposit.id, agent=view.deposit.party)
 
     def _new_ids(self, arrivals: Sequence[Arrival]) -> list[str]:
         now_ms = int(self._clock() * 1000)

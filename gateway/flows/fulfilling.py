@@ -13,17 +13,18 @@ from dataclasses import dataclass, field, replace
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import answer, ids, vendor_call
+from gateway.core import answer, ids, lead, vendor_call
 from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source, State
 from gateway.core.errors import Conflict
 from gateway.core.http import HttpClient
+from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
 from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
-from gateway.store import charges
+from gateway.store import charges, leads
 from gateway.store.charges import ChargeView
 from gateway.store.database import StoreUnavailable, Tx
 
@@ -67,6 +68,8 @@ class Call:
     """The most that its caller wants it to cost; at least the base price."""
     topup: tuple[Requirements, ...] | None = None
     """That it buys balance, by one of these offers."""
+    charge_token: str | None = None
+    """Of a call with the same payment before: it proves what a payment that is public proves no more."""
 
     @property
     def request_hash(self) -> bytes:
@@ -102,6 +105,11 @@ class Call:
         return self.principal is None and self.handover is None
 
     @property
+    def prepays(self) -> bool:
+        """Whether its payment is settled before the work."""
+        return self.operation.settle_first and self.payment is not None and self.topup is None
+
+    @property
     def ceiling_micros(self) -> int:
         """The most it may cost, but by `exact`."""
         return self.handover.ceiling_micros if self.handover else self.operation.price.ceiling_micros
@@ -121,13 +129,16 @@ class Call:
         return self.handover.work_s if self.handover else int(self.operation.timeout_s)
 
     @property
-    def settle_margin_s(self) -> int:
-        return self.handover.settle_margin_s if self.handover else SETTLE_MARGIN_S
+    def signature_s(self) -> tuple[int, int]:
+        """How long a signature for it must be good: (for the work, for the settlement after it)."""
+        if self.prepays:
+            return 0, SETTLE_MARGIN_S
+        return self.work_s, self.handover.settle_margin_s if self.handover else SETTLE_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An open charge: the work may begin."""
+    """An open charge: the work may begin. Of a prepaid call it is the call's own, its top-up has come by then."""
 
     call: Call
     charge: Charge
@@ -169,6 +180,9 @@ class Ending:
     result: bytes | None = None
     result_ttl_ms: int = 0
     resells: str | None = None
+    leads: tuple[bytes, ...] = ()
+    """Digests of whom it was about."""
+    lead_key_id: int = 0
 
 
 class Fulfilling:
@@ -180,8 +194,11 @@ class Fulfilling:
         decimals: Mapping[str, int],
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        lead_key: LeadKey | None = None,
     ) -> None:
-        """`decimals` by asset (`eip155:8453/0x...`)."""
+        """`decimals` by asset (`eip155:8453/0x...`). `lead_key`: what agents ask about is remembered by it, where
+        they can be recovered by that."""
+        self._lead_key = lead_key
         self._offerings = offerings
         self._http = http
         self._decimals = decimals
@@ -260,7 +277,16 @@ class Fulfilling:
             result=done.stored,
             result_ttl_ms=result_ttl_ms,
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
+            leads=() if event is Event.FAILED else self._leads(held),
+            lead_key_id=self._lead_key.id if self._lead_key else 0,
         )
+
+    def _leads(self, held: Held) -> tuple[bytes, ...]:
+        key, operation, party = self._lead_key, held.call.operation, held.charge.party
+        if key is None or not operation.id.startswith(lead.FAMILY):
+            return ()
+        asked = lead.asked(held.call.query.model_dump(by_alias=True, exclude_none=True))
+        return tuple(key.digest(party, spelling) for spelling in asked)
 
     @staticmethod
     def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
@@ -301,6 +327,8 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
     )  # fmt: skip
     if isinstance(view, charges.Late):
         return None
+    if ending.leads and view.agent_id is not None:
+        leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, ending.resells, charge_id)

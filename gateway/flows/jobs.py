@@ -24,9 +24,10 @@ from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call, job_fingerprint
 from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase, capped
 from gateway.flows.webhooks import first_secret
-from gateway.store import charges, jobs, outbox, usage_keys
+from gateway.store import charges, jobs, outbox, prepaid, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
+from gateway.store.prepaid import Prepaid
 from gateway.store.usage_keys import UsageKey
 
 OnEnd = Callable[[Tx, Job, ChargeView], None]
@@ -51,6 +52,8 @@ class JobView:
     """What became of its event, or will. None: nobody is called, or that is long past."""
     retried_as: str | None = None
     """The job that does this failed one again."""
+    prepaid: Prepaid | None = None
+    """What was paid before the work, and where it is."""
 
     @property
     def disclosure(self) -> Disclosure:
@@ -73,8 +76,7 @@ class Asker:
     """Who asks about a job: its agent, which may ask about all it has; a usage key of the agent, which may ask about
     those handed in with it; or whoever has the job's poll bearer."""
 
-    agent_id: str | None = None
-    key_id: str | None = None
+    principal: Principal | None = None
     token: str | None = None
 
 
@@ -121,9 +123,10 @@ class Jobs:
 
     # submit
 
-    async def submit(self, call: Call) -> Submitted:
+    async def submit(self, call: Call) -> Submitted | Answer:
         """Raises Problem; then nothing was held and there is no job. With the same payment or idempotency key the same
-        call again gives the same job, until that has failed."""
+        call again gives the same job, until that has failed. Answer: of a payment that is settled first, and has not
+        come yet or never will."""
         handover = call.handover
         if handover is None:
             raise AssertionError("a job is handed over on terms")
@@ -157,6 +160,8 @@ class Jobs:
 
         ticket = await self._purchase.hand_over(call, rider)
         if isinstance(ticket, Answer):
+            if ticket.view.charge.topup:
+                return ticket
             return await self._again(ticket.view.charge.id, bearer)
         self._queued()
         (submitted,) = made
@@ -207,8 +212,9 @@ class Jobs:
             if opens and job.expires_ms is not None and job.expires_ms <= tx.now_ms:
                 raise Problem(Code.JOB_EXPIRED, "this job ended long ago; its bearer and its result are gone")
             view = joined(tx, job)
-            owns = asker.agent_id is not None and job.agent_id == asker.agent_id
-            return view if opens or (owns and asker.key_id in (None, view.charge.key_id)) else None
+            agent = asker.principal
+            owns = agent is not None and job.agent_id == agent.agent_id and agent.key_id in (None, view.charge.key_id)
+            return view if opens or owns else None
 
         view = await self._db.read(look)
         if view is None:
@@ -357,7 +363,7 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
         raise Conflict("it failed too long ago: what it had asked for is gone")
     charge = Charge(
         id=new.charge_id, operation=failed.operation, party=failed.party, source=Source.BALANCE,
-        held_micros=view.charge.held_micros, metered=view.charge.metered,
+        held_micros=view.charge.held_micros, metered=view.charge.metered, topup_id=view.charge.topup_id,
     )  # fmt: skip
     deadline_ms = tx.now_ms + new.work_s * 1000
     work = charges.Work(
@@ -370,7 +376,11 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
         key = charges.KeyUse(failed.party, failed.idempotency_key, terms)
     elif (alike := charges.find_alike(tx, view.charge, view.request_hash)) is not None:
         raise Conflict(f"its agent has asked for the same again since, as {alike}")
-    outcome = charges.hold(tx, charge, work, None, key)
+    outcome = prepaid.hold(tx, charge, work) if charge.topup_id else charges.hold(tx, charge, work, None, key)
+    if isinstance(outcome, ChargeView):
+        raise Conflict(f"its payer has handed it in again with the same payment, as {outcome.charge.id}")
+    if isinstance(outcome, prepaid.NotCome):
+        raise Conflict("a reorganisation has taken its payment back")
     if isinstance(outcome, charges.KeyKnown):
         raise Conflict(f"its agent has handed it in again by the same Idempotency-Key, as {outcome.charge_id}")
     if isinstance(outcome, charges.Capped):
@@ -378,9 +388,10 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
     if isinstance(outcome, charges.Short):
         available, wanted = format_usd(outcome.available_micros), format_usd(charge.held_micros)
         raise Conflict(f"the agent's balance of {available} USD does not cover the {wanted} USD that it may cost")
+    assert isinstance(outcome, charges.Held), "there is no claim"
     again = replace(
         failed, id=new.job_id, charge_id=charge.id, payload=payload, request_id=new.request_id,
-        deadline_ms=deadline_ms, retry_of=job_id,
+        deadline_ms=deadline_ms, retry_of=job_id, party=outcome.charge.party,
     )  # fmt: skip
     jobs.add(tx, again, new.bearer_hash)
     jobs.hand_down(tx, job_id, again.id)
@@ -396,7 +407,11 @@ def joined(tx: Tx, job: Job) -> JobView:
         callback = outbox.of_subject(tx, job.id)
         if callback is None and (job.ended_ms is None or tx.now_ms - job.ended_ms < outbox.KEPT_MS):
             callback = outbox.Told(WebhookState.PENDING, 0)
-    return JobView(job, charge, callback, jobs.retried_as(tx, job.id) if job.state is State.FAILED else None)
+    topup_id = charge.charge.topup_id
+    return JobView(
+        job, charge, callback, jobs.retried_as(tx, job.id) if job.state is State.FAILED else None,
+        None if topup_id is None else prepaid.look(tx, topup_id),
+    )  # fmt: skip
 
 
 def _over(tx: Tx, job_ids: Sequence[str]) -> list[str]:

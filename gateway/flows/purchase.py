@@ -4,6 +4,11 @@
     fulfil      the upstream's work, then one write: captured or released, the result kept, the settlement queued.
     collect     for a captured signature: wait a while for the proof on chain.
 
+A prepaid call, of an operation that settles first, is authorized by collecting: its payment is a top-up of its payer's
+account (authorize, fulfil and collect once over, with nothing to work on), and once that has come the call is held from
+the account. From there on it is a call from balance. Whatever stops it in between leaves the money on the account, and
+the same payment goes on from there: it never tops up twice, and buys one answer.
+
 What core can decide is decided there; this file is the order of the I/O. A call runs to its end in a task of its own:
 a client that hangs up changes nothing, and finds the result again by its payment (core/repeat.py), its idempotency key
 or its charge token.
@@ -32,9 +37,10 @@ from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.settlement import protocol
-from gateway.store import charges
+from gateway.store import charges, prepaid
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
+from gateway.store.prepaid import NotCome, Prepaid
 from gateway.store.usage_keys import Use
 
 log = structlog.get_logger("purchase")
@@ -56,11 +62,25 @@ class Answer:
     token: str | None = None
     """The charge token, for a payer without an agent."""
     replayed: bool = False
+    prepaid: Prepaid | None = None
+    """What was paid before the work, and where it is."""
 
     @property
     def disclosure(self) -> Disclosure:
         settlement = self.view.settlement
         return disclosure(self.view.charge, abandoned=settlement is not None and settlement.abandoned)
+
+
+class Kept(Problem):
+    """A prepaid call that came to nothing: what was paid is on the account. `answer` is of the call, or of its top-up
+    where the call was not held."""
+
+    def __init__(self, problem: Problem, answer: Answer) -> None:
+        super().__init__(
+            problem.code, problem.message, details=problem.details, reason=problem.reason,
+            retry_after_s=problem.retry_after_s,
+        )  # fmt: skip
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +158,13 @@ class Purchase:
         ticket = await self.authorize(call, rider)
         if isinstance(ticket, Answer):
             return ticket
-        view = await self.fulfil(ticket)
-        return await self.collect(view, ticket.token)
+        try:
+            view = await self.fulfil(ticket)
+        except Problem as problem:
+            if ticket.charge.topup_id is None:
+                raise
+            raise await self._kept(problem, ticket.charge.topup_id, ticket) from None
+        return await self._with_topup(await self.collect(view, ticket.token))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -170,6 +195,9 @@ class Purchase:
         if call.topup is not None:
             return
         self._require_probe(party)
+        self._require_awake(call)
+
+    def _require_awake(self, call: Call) -> None:
         wait_s = self._available(call.operation.id, self._clock())
         if wait_s is not None:
             raise Problem(
@@ -184,14 +212,16 @@ class Purchase:
             known = await self._db.read(_known_by_key, call, key) if key else None
             if known is None:
                 raise
-            return await self._known_key(call, known)
+            return await self._known_key(call, known, rider)
         at_most, metered = call.from_balance_micros, call.metered
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
             source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
         crash.point("hold.before")
-        outcome = await self._db.write(_hold, charge, self._work(call, None), None, key, rider, None)
+        outcome = await self._db.write(
+            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None
+        )
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -201,7 +231,7 @@ class Purchase:
             case charges.Short(available):
                 raise _short(agent, available, at_most, metered)
             case KeyKnown():
-                return await self._known_key(call, outcome)
+                return await self._known_key(call, outcome, rider)
             case _:
                 raise AssertionError(f"a hold from balance cannot end as {outcome}")
 
@@ -215,7 +245,7 @@ class Purchase:
             admitted_once = await self._db.read(_admitted, call, payment)
             if admitted_once is None:
                 raise
-            return await self._known_payment(call, payment, *admitted_once)
+            return await self._known_payment(call, payment, *admitted_once, rider)
         self._require_within_budget(call, verified)
         key = self._payment_key(call, verified)
         # Asked of the writer, though nothing is written: what it needs is still in the writer's memory, while a reader
@@ -223,9 +253,11 @@ class Purchase:
         earlier = await self._db.write(_earlier, call, verified, key)
         match earlier:
             case PaymentKnown():
-                return await self._known_payment(call, payment, verified.identity, earlier)
+                return await self._known_payment(call, payment, verified.identity, earlier, rider)
             case KeyKnown():
-                return await self._known_key(call, earlier)
+                return await self._known_key(call, earlier, rider)
+            case charges.Capped(use):
+                raise capped(use, call.from_balance_micros)
             case charges.Owing(owed):
                 raise _owing(owed)
         agent_id = call.principal.agent_id if call.principal else None
@@ -234,9 +266,9 @@ class Purchase:
             self._require_open(call, party)
         self._require_time(call, verified, int(self._clock()))
         admitted = await self._check(call, verified)
-        token = ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32)) if call.wants_token else None
+        token = self._new_token() if call.wants_token or (call.prepays and agent_id is None) else None
         metered = verified.requirements.scheme == "upto"
-        price_micros = call.ceiling_micros if metered else call.operation.price.base_micros
+        price_micros = call.ceiling_micros if metered or call.prepays else call.operation.price.base_micros
         claim = self._claim(verified, admitted, price_micros)
         # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
         affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
@@ -246,18 +278,23 @@ class Purchase:
         charge = Charge(
             id=self._new_id("chg_"), operation=call.operation.id, party=party,
             source=Source.SIGNATURE, held_micros=claim.amount_micros, asset=f"{claim.network}/{claim.token}",
-            metered=metered, topup=call.topup is not None,
+            metered=metered, topup=call.topup is not None or call.prepays,
         )  # fmt: skip
+        beside = None if call.prepays else rider
         crash.point("hold.before")
-        outcome = await self._db.write(_hold, charge, self._work(call, token), claim, key, rider, withheld)
+        work = self._work(call, token, by_job=call.handover is not None and not call.prepays)
+        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld)
         crash.point("hold.after")
         match outcome:
+            case charges.Held(charge) if call.prepays:
+                topup = await self.fulfil(Held(call, charge, token))
+                return await self._spend(call, await self.collect(topup, token), rider)
             case charges.Held(charge):
                 return Held(call, charge, token, withheld)
             case PaymentKnown():
-                return await self._known_payment(call, payment, verified.identity, outcome)
+                return await self._known_payment(call, payment, verified.identity, outcome, rider)
             case KeyKnown():
-                return await self._known_key(call, outcome)
+                return await self._known_key(call, outcome, rider)
             case charges.PermitInUse():
                 raise Problem(
                     Code.PAYMENT_INVALID,
@@ -298,12 +335,13 @@ class Purchase:
             offers = call.topup
         else:
             offers = call.handover.offers if call.handover else self._terms.offers[call.operation.id]
+        work_s, margin_s = call.signature_s
         verdict = verify(
             payment,
             offers,
             now_s=int(self._clock()),
-            work_s=call.work_s,
-            settle_margin_s=call.settle_margin_s,
+            work_s=work_s,
+            settle_margin_s=margin_s,
             settlers=self._settler.facilitator_addresses(offers[0].network) if offers else (),
             forbidden_payers=self._terms.forbidden_payers,
             whenever=True,
@@ -326,20 +364,22 @@ class Purchase:
 
     def _require_time(self, call: Call, verified: Verified, chain_time_s: int) -> None:
         """That the signature is good by both clocks, for as long as work and settlement may take."""
+        work_s, margin_s = call.signature_s
         late = outlives(
-            verified, now_s=int(self._clock()), chain_time_s=chain_time_s,
-            work_s=call.work_s, settle_margin_s=call.settle_margin_s,
-        )  # fmt: skip
+            verified, now_s=int(self._clock()), chain_time_s=chain_time_s, work_s=work_s, settle_margin_s=margin_s
+        )
         if late is not None:
             raise Problem(late.code, late.message, reason=late.reason)
 
-    async def _known_payment(self, call: Call, payment: Payment, identity: str, known: PaymentKnown) -> Answer:
+    async def _known_payment(
+        self, call: Call, payment: Payment, identity: str, known: PaymentKnown, rider: Rider | None
+    ) -> Held | Answer:
         """The same payment and the same request get the same answer, as far as core/repeat.py lets them. What a
         stranger hears, and how soon, is the same whether or not he has guessed the request."""
         view = await self._view(known.charge_id)
-        decided = judge(self._repeat(call, view, payment, known))
+        decided = judge(await self._repeat(call, view, payment, known))
         if decided is Verdict.ANSWER:
-            return await self._replay(view, fresh_token=call.wants_token)
+            return await self._go_on(call, view, rider, fresh_token=call.wants_token)
         if decided is Verdict.GUESS:
             await self._db.write(charges.note_wrong_request, identity)
         message = (
@@ -351,11 +391,15 @@ class Purchase:
         )
         raise Problem(Code.PAYMENT_ALREADY_USED, message, reason=Reason.NONCE_USED)
 
-    def _repeat(self, call: Call, view: ChargeView, payment: Payment, known: PaymentKnown) -> Repeat:
+    async def _repeat(self, call: Call, view: ChargeView, payment: Payment, known: PaymentKnown) -> Repeat:
+        by_owner = call.principal is not None and call.principal.agent_id == view.agent_id
+        if call.charge_token is not None and not by_owner:
+            token_hash = ids.token_hash(call.charge_token)
+            by_owner = await self._db.read(charges.token_matches, view.charge.id, token_hash)
         return Repeat(
             same_payment=known.same_payment,
             same_request=known.same_request,
-            by_owner=call.principal is not None and call.principal.agent_id == view.agent_id,
+            by_owner=by_owner,
             guessable=payment.is_guessable,
             public=is_public(
                 view.charge,
@@ -366,19 +410,24 @@ class Purchase:
             token_only=view.token_only,
         )
 
-    async def _known_key(self, call: Call, known: KeyKnown) -> Answer:
+    async def _known_key(self, call: Call, known: KeyKnown, rider: Rider | None) -> Held | Answer:
         if not known.same_request:
             raise Problem(
                 Code.IDEMPOTENCY_CONFLICT, "this idempotency key was used for another request; choose a new one"
             )
         view = await self._view(known.charge_id)
-        if call.handover is not None:
+        if call.handover is not None and not view.charge.topup:
             return Answer(view, replayed=True)
         if disclosure(view.charge) is Disclosure.WORKING and view.charge.source is Source.BALANCE:
             raise Problem(
                 Code.IDEMPOTENCY_IN_FLIGHT, "the first call with this idempotency key is under way", retry_after_s=1
             )
-        return await self._replay(view, fresh_token=False)
+        return await self._go_on(call, view, rider, fresh_token=False)
+
+    async def _go_on(self, call: Call, view: ChargeView, rider: Rider | None, *, fresh_token: bool) -> Held | Answer:
+        """From what was written of the same call before: its answer, or, of the top-up of a prepaid call, the call."""
+        told = await self._replay(view, fresh_token=fresh_token)
+        return await self._spend(call, told, rider) if view.charge.topup and call.topup is None else told
 
     async def _replay(self, view: ChargeView, *, fresh_token: bool) -> Answer:
         """The stored answer again; one whose settlement is under way is waited for as the first call does."""
@@ -387,7 +436,7 @@ class Purchase:
         token = None
         if fresh_token and view.agent_id is None:
             # The client may never have seen the first answer, and only hashes of tokens are kept.
-            token = ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(32))
+            token = self._new_token()
             await self._db.write(charges.add_token, view.charge.id, ids.token_hash(token))
         return Answer(view, token, replayed=True)
 
@@ -444,6 +493,76 @@ class Purchase:
         fingerprint = hashlib.sha256(call.fingerprint + verified.payment.payment_hash).digest()
         return KeyUse(verified.payer, identifier, fingerprint)
 
+    # a prepaid call
+
+    async def _spend(self, call: Call, topup: Answer, rider: Rider | None) -> Held | Answer:
+        """The call, from the account that its top-up has come to; or its answer, where it was made before. While the
+        top-up has not come it is the answer itself. Raises Kept."""
+        if topup.disclosure is not Disclosure.RESULT:
+            return topup
+        topup_id = topup.view.charge.id
+        known = await self._db.read(prepaid.find, topup_id)
+        if known is None:
+            try:
+                held = await self._hold_prepaid(call, topup.view, rider)
+            except Problem as problem:
+                raise await self._kept(problem, topup_id, topup) from None
+            if isinstance(held, Held):
+                return held
+            if isinstance(held, NotCome):
+                return topup
+            known = held
+        if call.handover is not None:
+            return Answer(known, replayed=True)
+        return await self._with_topup(await self._replay(known, fresh_token=call.wants_token))
+
+    async def _hold_prepaid(self, call: Call, topup: ChargeView, rider: Rider | None) -> Held | NotCome | ChargeView:
+        """Raises Problem."""
+        agent_id = call.principal.agent_id if call.principal else None
+        if agent_id != topup.agent_id:
+            raise Problem(
+                Code.PAYMENT_ALREADY_USED,
+                "this payment has topped an account up: repeat the call as it was made, "
+                + ("with the bearer token of its agent" if topup.agent_id else "without a bearer token"),
+            )
+        self._require_awake(call)
+        token = self._new_token() if call.wants_token else None
+        charge = Charge(
+            id=self._new_id("chg_"), operation=call.operation.id, party=topup.charge.party, source=Source.BALANCE,
+            # Prices change: what was offered and paid is what it costs at most.
+            held_micros=min(call.from_balance_micros, topup.charge.captured_micros),
+            metered=call.metered, topup_id=topup.charge.id,
+        )  # fmt: skip
+        crash.point("prepaid.before")
+        work = self._work(call, token, by_job=call.handover is not None)
+        outcome = await self._db.write(_hold_from_topup, charge, work, rider)
+        crash.point("prepaid.after")
+        match outcome:
+            case charges.Held(charge):
+                return Held(call, charge, token)
+            case charges.Capped(use):
+                raise capped(use, charge.held_micros)
+            case charges.Short():
+                raise Problem(
+                    Code.BALANCE_TOO_LOW,
+                    f"the payment has come, and what is on its account now does not cover the "
+                    f"{format_usd(charge.held_micros)} USD that this call may cost: something else has taken it",
+                    details={"price_usd": format_usd(charge.held_micros)},
+                )
+            case _:
+                return outcome
+
+    async def _kept(self, problem: Problem, topup_id: str, call: Held | Answer) -> Kept:
+        """The same, with where the money is."""
+        known = call.view if isinstance(call, Answer) else await self._view(call.charge.id)
+        return Kept(problem, Answer(known, call.token, prepaid=await self._db.read(prepaid.look, topup_id)))
+
+    async def _with_topup(self, answer: Answer) -> Answer:
+        topup_id = answer.view.charge.topup_id
+        if topup_id is None:
+            return answer
+        return replace(answer, prepaid=await self._db.read(prepaid.look, topup_id))
+
     # fulfil
 
     async def fulfil(self, held: Held) -> ChargeView:
@@ -488,11 +607,12 @@ class Purchase:
 
     # small things
 
-    def _work(self, call: Call, token: str | None) -> Work:
+    def _work(self, call: Call, token: str | None, *, by_job: bool) -> Work:
+        """`by_job`: a job ends it, and nobody else."""
         return Work(
             request_id=call.request_id,
             request_hash=call.request_hash,
-            owner=job.OWNER if call.handover else self._owner,
+            owner=job.OWNER if by_job else self._owner,
             work_deadline_ms=int((self._clock() + call.work_s + WORK_MARGIN_S) * 1000),
             agent_id=call.principal.agent_id if call.principal else None,
             token_hash=ids.token_hash(token) if token else None,
@@ -506,6 +626,10 @@ class Purchase:
         if view is None:
             raise AssertionError(f"{charge_id} is written and cannot be gone")
         return view
+
+    def _new_token(self) -> str:
+        """Of a charge."""
+        return ids.new_token(f"{self._terms.token_prefix}c_", self._entropy(ids.ENTROPY_TOKEN_BYTES))
 
     def _new_id(self, prefix: str) -> str:
         return ids.new_id(prefix, int(self._clock() * 1000), self._entropy(ids.ENTROPY_ID_BYTES))
@@ -525,6 +649,16 @@ def _hold(
     return outcome
 
 
+def _hold_from_topup(
+    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None
+) -> charges.Held | charges.Short | charges.Capped | NotCome | ChargeView:
+    """The hold of a prepaid call, and what rides on it."""
+    outcome = prepaid.hold(tx, charge, work)
+    if isinstance(outcome, charges.Held) and rider is not None:
+        rider(tx, outcome.charge, None)
+    return outcome
+
+
 def _require_standing(tx: Tx, call: Call) -> None:
     """Raises Problem for an agent or a usage key that may not have this call any more."""
     agent = call.principal
@@ -539,9 +673,10 @@ def _known_by_key(tx: Tx, /, call: Call, key: KeyUse) -> KeyKnown | None:
 
 def _earlier(
     tx: Tx, /, call: Call, verified: Verified, key: KeyUse | None
-) -> PaymentKnown | KeyKnown | charges.Owing | ChargeView | None:
+) -> PaymentKnown | KeyKnown | charges.Owing | charges.Capped | ChargeView | None:
     """What this very payment or its identifier was used for before; else a withheld result it could buy, or one that
-    it does not buy and that stands in its way. Raises Problem for an agent that may not spend any more."""
+    it does not buy and that stands in its way. Raises Problem for an agent that may not spend any more. A prepaid call
+    buys what is worked for anew, and is refused here if it would be later."""
     _require_standing(tx, call)
     known = charges.find_by_identity(tx, verified.identity)
     if known is not None:
@@ -554,6 +689,10 @@ def _earlier(
         )
     if key is not None and (known_key := charges.find_by_key(tx, key)) is not None:
         return known_key
+    if call.prepays:
+        agent = call.principal
+        scopes = call.scopes if agent is not None and agent.key_id else ()
+        return prepaid.refuse(tx, verified.payer, agent, scopes, call.from_balance_micros)
     withheld = charges.find_withheld(tx, verified.payer, call.operation.id, call.request_hash)
     if withheld is None and verified.requirements.scheme == "upto":
         owed = charges.find_owed(tx, verified.payer)

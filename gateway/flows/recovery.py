@@ -18,13 +18,14 @@ from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import charges, jobs, settlements
+from gateway.store import charges, jobs, leads, settlements
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
 log = structlog.get_logger("recovery")
 
 EVERY_S = 60.0
+DAY_S = 86_400
 SOON_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """The pauses after a start and after a death."""
 LISTEN_EVERY_S = 1.0
@@ -54,6 +55,8 @@ class Recovery:
         self._settler = settler
         self._collecting = collecting
         self._clock = clock
+        self._thinned: int | None = None
+        """The day."""
         self._alive = alive
         self._neighbours = neighbours
         self._living: frozenset[str] = frozenset()
@@ -90,6 +93,17 @@ class Recovery:
             await self._watched(self._settler, self._collecting)
         await self._db.write(charges.expire_results)
         await self._db.write(jobs.forget)
+        await self._db.write(leads.forget)
+        await self._thin_leads()
+
+    async def _thin_leads(self) -> None:
+        """Once a day: it looks at all of them."""
+        today = int(self._clock() // DAY_S)
+        if today == self._thinned:
+            return
+        for agent_id in await self._db.read(leads.crowded):
+            await self._db.write(leads.thin, agent_id)
+        self._thinned = today
 
     async def orphans(self) -> None:
         """Open charges that nobody works on: their worker died, or had its time and a margin. Asks no chain, so it

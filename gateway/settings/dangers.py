@@ -264,6 +264,32 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _what_is_left_can_be_spent(settings: Settings) -> Iterator[Mistake]:
+    """What is settled before the work is a top-up, and what a miss leaves of it is a wallet's to claim."""
+    asked = [f'[settle] "{id}"' for id, when in settings.settle.items() if when == "before"]
+    asked += [
+        f"[[http_upstreams]] no. {number}, settle"
+        for number, upstream in enumerate(settings.http_upstreams, 1)
+        if upstream.get("settle") == "before"
+    ]
+    anonymous = settings.service.anonymous == "all" and bool(settings.networks)
+    chains = settings.sandbox or any(network.rpc_urls for network in settings.networks)
+    for where in asked:
+        if not settings.deposits.enabled:
+            yield Mistake(
+                where,
+                "a payment that is settled before the work tops its payer's balance up, and [deposits] enabled = false "
+                'lets nobody do that: say settle "after", or enable deposits',
+            )
+        if anonymous and not (settings.registration.enabled and chains):
+            yield Mistake(
+                where,
+                "what a miss leaves to a payer without an agent is claimed by registering his wallet, which is not "
+                'possible here: say settle "after", set [service] anonymous = "none", or take registrations '
+                "([registration] enabled = true, and a network with rpc_urls)",
+            )
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
@@ -276,4 +302,5 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _keys_are_secret,
     _pay_to_can_spend,
     _deposits_have_their_own_address,
+    _what_is_left_can_be_spent,
 )

@@ -285,7 +285,9 @@ class RateLimitsTable(Table):
         "10 per minute;100 per day", description="registrations and links, by address, and by wallet once it has signed"
     )
     claims: Rate = Field("30 per minute;500 per day", description="claims of a deposit, by agent")
-    recoveries: Rate = Field("10 per hour", description="steps of a recovery, by address and by wallet")
+    recoveries: Rate = Field(
+        "30 per hour", description="steps of a recovery, by address, and by wallet once it has sent"
+    )
     network_times: Whole = Field(
         8, ge=1, le=1_000_000, description="how many times as much all of a network may: an IPv4 /24, an IPv6 /48"
     )
@@ -533,6 +535,17 @@ class DepositsTable(Table):
         return parse_usd(self.min_usd)
 
 
+class WalletRecoveryTable(Table):
+    """Agents that have lost their token and still have their wallet; where plain transfers are taken."""
+
+    enabled: bool = Field(True, description="false: only you give an agent another token, by `faregate agents token`")
+    key_file: File | None = Field(
+        None,
+        description="the key that what agents ask about is hashed with, else beside the ledger, with .leads-key after "
+        "its name; made at the first start, and no part of a backup: keep a copy of it apart",
+    )
+
+
 class DepositMatchTable(Table):
     """Bonus that comes with a deposit: spent after own money, and never paid out."""
 
@@ -633,9 +646,15 @@ class Settings(Table):
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()
     deposit_match: DepositMatchTable = DepositMatchTable()
+    wallet_recovery: WalletRecoveryTable = WalletRecoveryTable()
     support: SupportTable = SupportTable()
     registration: RegistrationTable = RegistrationTable()
     prices: dict[str, Usd] = Field({}, description='operation id = price in USD: "enrich/phone" = "0.330"')
+    settle: dict[str, Literal["after", "before"]] = Field(
+        {},
+        description='operation id = when its signed payments are settled, "after" a match or "before" the work, as a '
+        'top-up of the payer\'s account: "enrich/person" = "before"',
+    )
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"
     )

@@ -18,9 +18,13 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     attempt     nothing was sent that may not be, no payment is under way at two nonces
     key         no idempotency key points to a charge that failed
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
+    prepaid     a call that was paid for before its work names the top-up of that very request, which came; it has no
+                other call, and takes no more than that has brought
+    wallet      what came to an agent's wallet went on to the agent, and to nobody else
     grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
     cost        what a charge has cost is what was bought for it
+    recovery    an agent was recovered by a transfer from its wallet, and no token from before opens
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
     usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
                 it is revoked
@@ -230,6 +234,12 @@ def _accounts(tx: Tx) -> Iterator[Finding]:
         if refunds.get(story.id, 0) != story.refunded:
             yield Finding("charge", story.id, f"says {story.refunded} refunded, refunds sum to {refunds.get(story.id)}")
         yield from _contradictions(story)
+    # What is moved so is told by no other row; that nothing stays, and nothing goes astray, is asked below.
+    for debit, credit, micros in tx.execute(
+        "SELECT debit, credit, sum(amount_micros) FROM transfers WHERE kind = 'joined' GROUP BY 1, 2"
+    ):
+        accounts[debit] -= micros
+        accounts[credit] += micros
     for name in [name for name, micros in accounts.items() if micros < 0]:
         debt = _DEBTS.get(name.partition(":")[2])
         if debt is not None:
@@ -264,12 +274,12 @@ def _deposits(tx: Tx, accounts: Counter[str]) -> Iterator[Finding]:
     ):
         party, _, part = debit.partition(":")
         booked[deposit_id][_Leg(kind, f"{party}:{_OWN[part]}" if part in _OWN else debit, credit)] += amount
-    for id, source, state, agent_id, asset, amount, bonus in tx.execute(
-        "SELECT id, source, state, agent_id, network || '/' || token, amount_micros, bonus_micros FROM deposits"
+    for id, source, state, holder, asset, amount, bonus in tx.execute(
+        "SELECT id, source, state, party, network || '/' || token, amount_micros, bonus_micros FROM deposits"
         " ORDER BY id"
     ):
-        origin = f"chain:{asset}:treasury" if source == "transfer" else f"{agent_id}:authorized"
-        available, granted = f"{agent_id}:available", f"{agent_id}:bonus"
+        origin = f"chain:{asset}:treasury" if source == "transfer" else f"{holder}:authorized"
+        available, granted = f"{holder}:available", f"{holder}:bonus"
         came, left = state in ("credited", "withdrawn"), state == "withdrawn"
         expected = Counter(
             {
@@ -396,7 +406,17 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
      " WHERE d.settlement_id = s.id AND d.state = 'credited')"),
     ("deposit", "is of a settlement that is no top-up, or of another party",
      "SELECT d.id FROM deposits d JOIN settlements s ON s.id = d.settlement_id JOIN charges c ON c.id = s.subject"
-     " WHERE s.purpose <> 'topup' OR c.party <> d.agent_id"),
+     " WHERE s.purpose <> 'topup' OR c.party <> d.party"),
+    ("recovery", "and its deposit are not of one agent and its wallet",
+     "SELECT d.id FROM wallet_recoveries r JOIN deposits d ON d.id = r.deposit_id"
+     " JOIN wallets w ON w.address = r.address WHERE d.party IS NOT r.agent_id OR d.sender <> r.address"
+     " OR d.source <> 'transfer' OR d.amount_micros < 1000000 OR w.agent_id <> r.agent_id OR w.role <> 'mint'"),
+    ("recovery", "was done with a token that is none of its agent's",
+     "SELECT t.id FROM wallet_recoveries r JOIN tokens t ON t.id = r.token_id"
+     " WHERE t.agent_id <> r.agent_id OR t.kind <> 'admin' OR t.created_ms <> r.done_ms"),
+    ("recovery", "opens still, and its agent was recovered since",
+     "SELECT t.id FROM wallet_recoveries r JOIN tokens t ON t.agent_id = r.agent_id"
+     " WHERE t.kind = 'admin' AND t.created_ms < r.done_ms AND t.revoked_ms IS NULL"),
     ("attempt", "is sent, and no transaction is stored for it",
      "SELECT s.id FROM settlements s WHERE s.state = 'sent' AND NOT EXISTS"
      " (SELECT 1 FROM attempt_settlements l WHERE l.settlement_id = s.id)"),
@@ -426,6 +446,23 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("ticket", "is a bug's credit, and no ticket has earned it",
      "SELECT k.id FROM credits k WHERE substr(k.id, 1, 8) = 'crd_tkt_'"
      " AND NOT EXISTS (SELECT 1 FROM tickets t WHERE t.credit_id = k.id)"),
+    ("prepaid", "is paid from what is no top-up for it, or did not come",
+     "SELECT c.id FROM charges c JOIN charges t ON t.id = c.topup_id WHERE t.topup = 0 OR t.state <> 'settled'"
+     " OR t.operation <> c.operation OR t.request_hash <> c.request_hash OR t.agent_id IS NOT c.agent_id"
+     " OR c.held_micros > t.captured_micros OR c.created_ms < t.created_ms OR c.source <> 'balance'"
+     " OR c.party NOT IN (t.party, coalesce((SELECT w.agent_id FROM wallets w WHERE w.address = t.party), t.party))"),
+    ("prepaid", "is the top-up of more than one call that has not failed",
+     f"SELECT c.topup_id FROM charges c WHERE c.topup_id IS NOT NULL AND NOT ({_FAILED})"
+     " GROUP BY c.topup_id HAVING count(*) > 1"),
+    ("wallet", "has something, and belongs to an agent",
+     "SELECT w.address FROM wallets w JOIN accounts a ON a.name = w.address || ':available'"
+     " LEFT JOIN registrations r ON r.address = w.address WHERE a.balance_micros > 0"
+     # A contract's address may be another's on another chain: what was paid from there is not for this one.
+     " AND NOT (coalesce(r.contract, 0) = 1 AND EXISTS (SELECT 1 FROM charges c WHERE c.payer = w.address"
+     " AND c.asset NOT LIKE r.network || '/%'))"),
+    ("wallet", "went on from what is no wallet of that agent, or not all of it",
+     "SELECT t.seq FROM transfers t WHERE t.kind = 'joined' AND (t.debit_after_micros <> 0 OR NOT EXISTS"
+     " (SELECT 1 FROM wallets w WHERE t.debit = w.address || ':available' AND t.credit = w.agent_id || ':available'))"),
     ("grant", "has registered, and its agent does not have the wallet or the grant that is said",
      "SELECT r.address FROM registrations r JOIN wallets w ON w.address = r.address"
      " LEFT JOIN credits k ON k.id = r.credit_id AND k.kind = 'grant' AND k.agent_id = w.agent_id"

@@ -7,8 +7,8 @@ from gateway.store import ledger
 from gateway.store.database import Row, Tx
 
 COLUMNS = """c.id, c.operation, c.party, c.source, c.held_micros, c.held_bonus_micros, c.asset, c.state, c.reason,
-  c.captured_micros, c.captured_bonus_micros, c.refunded_micros, c.metered, c.topup"""
-WIDTH = 14
+  c.captured_micros, c.captured_bonus_micros, c.refunded_micros, c.metered, c.topup, c.topup_id"""
+WIDTH = 15
 LOAD = f"SELECT {COLUMNS} FROM charges c WHERE c.id = :id"  # noqa: S608 a constant
 MOVE = """
 UPDATE charges SET state = :state, refunded_micros = :refunded
@@ -33,10 +33,11 @@ def from_row(row: Row) -> Charge:
         refunded,
         metered,
         topup,
+        topup_id,
     ) = row
     return Charge(
         id, operation, party, Source(source), held, held_bonus, asset, State(state), Event(reason) if reason else None,
-        captured, captured_bonus, refunded, bool(metered), bool(topup),
+        captured, captured_bonus, refunded, bool(metered), bool(topup), topup_id,
     )  # fmt: skip
 
 

@@ -65,16 +65,19 @@ OPEN = """
 INSERT INTO charges
   (id, operation, party, source, asset, held_micros, held_bonus_micros, metered, topup, state, captured_micros,
    captured_bonus_micros, refunded_micros, cost_micros, request_id, request_hash, agent_id, identity, payer, owner,
-   work_deadline_ms, created_ms, key_id)
+   work_deadline_ms, created_ms, key_id, topup_id)
 VALUES
   (:id, :operation, :party, :source, :asset, :held, :bonus, :metered, :topup, 'held', 0,
    0, 0, 0, :request_id, :request_hash, :agent_id, :identity, :payer, :owner,
-   :work_deadline_ms, :now_ms, :key_id)
+   :work_deadline_ms, :now_ms, :key_id, :topup_id)
 """
+# Answers with whether its party owes anything: a look-up of its own for every release costs that 5 % more.
 END = """
 UPDATE charges SET state = :state, reason = :reason, captured_micros = :captured, captured_bonus_micros = :bonus,
   cost_micros = cost_micros + :cost, ended_ms = :now_ms, result_expires_ms = :expires_ms
-WHERE id = :id AND state = 'held' RETURNING id
+WHERE id = :id AND state = 'held' RETURNING
+  EXISTS (SELECT 1 FROM accounts WHERE name = charges.party || ':debt' AND balance_micros < 0)
+  OR EXISTS (SELECT 1 FROM accounts WHERE name = charges.party || ':bonus:debt' AND balance_micros < 0)
 """
 STANDING = """
 SELECT (SELECT status FROM agents WHERE id = :agent_id),
@@ -252,11 +255,12 @@ def _from_balance(tx: Tx, charge: Charge, work: Work) -> Charge | Short | Capped
     ((status, bearer_valid, own, bonus),) = tx.execute(
         FUNDS,
         {
-            "agent_id": work.agent_id, "bearer_id": work.bearer_id, "now_ms": tx.now_ms,
+            "agent_id": work.agent_id or charge.party, "bearer_id": work.bearer_id, "now_ms": tx.now_ms,
             "own": account(charge.party, Part.AVAILABLE), "bonus": account(charge.party, Part.BONUS),
         },
     )  # fmt: skip
-    _judge_standing(status, bearer_valid, work.bearer_id)
+    if status is not None or charge.topup_id is None:  # a prepaid call may be paid from a wallet's account
+        _judge_standing(status, bearer_valid, work.bearer_id)
     if work.key_id is not None:
         capped = usage_keys.covers(tx, work.key_id, work.scopes, charge.held_micros)
         if capped is not None:
@@ -318,6 +322,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
             "bonus": charge.held_bonus_micros,
             "metered": int(charge.metered),
             "topup": int(charge.topup),
+            "topup_id": charge.topup_id,
             "request_id": work.request_id,
             "request_hash": work.request_hash,
             "agent_id": work.agent_id,
@@ -329,7 +334,7 @@ def _open(tx: Tx, charge: Charge, work: Work, claim: Claim | None, key: KeyUse |
             "key_id": work.key_id,
         },
     )
-    ledger.post(tx, core.hold(charge), charge_id=charge.id)
+    ledger.post(tx, core.hold(charge), charge_id=charge.id, owing=False)
     if work.key_id is not None and claim is None:
         usage_keys.reserve(tx, work.key_id, charge.held_micros)
     if claim is not None:
@@ -389,7 +394,7 @@ def record(
     )  # fmt: skip
     if not moved:
         raise Conflict(f"{charge_id} was moved by somebody else")
-    ledger.post(tx, transfers, charge_id=charge_id)
+    ledger.post(tx, transfers, charge_id=charge_id, owing=bool(moved[0][0]))
     if result is not None:
         tx.execute(KEEP, {"id": charge_id, "body": result, "expires_ms": expires_ms})
     if after.reason in FREES_PAYMENT:

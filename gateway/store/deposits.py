@@ -21,7 +21,7 @@ HAS_LOG = (
     " AND d.state IN ('seen', 'credited') AND d.source = 'transfer'"
 )
 _SELECT = """
-SELECT d.id, d.source, d.network, d.token, d.amount_micros, d.state, d.agent_id, d.bonus_micros, d.sender,
+SELECT d.id, d.source, d.network, d.token, d.amount_micros, d.state, d.party, d.bonus_micros, d.sender,
   d.transaction_hash, d.log_index, d.block, d.block_hash, d.amount_atomic, d.settlement_id, d.seen_ms, d.credited_ms,
   d.ended_ms FROM deposits d
 """
@@ -81,7 +81,7 @@ def claimed(
             "this transfer was sent from a wallet that is not linked to this agent: link it first, then claim again",
         )
     found = [arrived(tx, arrival, deposit_id, match) for arrival, deposit_id in mine]
-    credited = [view for view in found if view is not None and view.deposit.agent_id == agent_id]
+    credited = [view for view in found if view is not None and view.deposit.party == agent_id]
     if not credited:
         raise Problem(
             Code.DEPOSIT_IS_X402_SETTLEMENT if None in found else Code.DEPOSIT_CREDITED_ELSEWHERE,
@@ -94,7 +94,7 @@ def of_transaction(tx: Tx, agent_id: str, network: str, transaction: str) -> lis
     """What this agent has been credited for this transaction, and still stands."""
     return _many(
         tx,
-        "WHERE d.network = :network AND d.transaction_hash = :hash AND d.agent_id = :agent_id"
+        "WHERE d.network = :network AND d.transaction_hash = :hash AND d.party = :agent_id"
         " AND d.state = 'credited' ORDER BY d.log_index",
         {"network": network, "hash": transaction, "agent_id": agent_id},
     )
@@ -142,7 +142,7 @@ def credit_orphan(tx: Tx, deposit_id: str, agent_id: str, match: Match | None) -
     view = find(tx, deposit_id)
     if view is None:
         raise Problem(Code.NOT_FOUND, f"there is no deposit {deposit_id}")
-    if view.deposit.state is State.CREDITED and view.deposit.agent_id == agent_id:
+    if view.deposit.state is State.CREDITED and view.deposit.party == agent_id:
         return view
     if view.deposit.state is not State.SEEN:
         raise Conflict(f"{deposit_id} is {view.deposit.state}")
@@ -156,7 +156,7 @@ def taken_back(tx: Tx, deposit_id: str) -> bool:
     view = _load(tx, deposit_id)
     if view.deposit.state in (State.WITHDRAWN, State.GONE):
         return False
-    after, transfers = core.taken_back(view.deposit, *_spendable(tx, view.deposit.agent_id))
+    after, transfers = core.taken_back(view.deposit, *_spendable(tx, view.deposit.party))
     rows = tx.execute(
         "UPDATE deposits SET state = :state, ended_ms = :now_ms WHERE id = :id AND state = :from_state AND final = 0"
         " RETURNING id",
@@ -181,9 +181,12 @@ def confirmed(tx: Tx, deposit_id: str, block: int, block_hash: str, *, final: bo
 
 
 def topped_up(tx: Tx, settlement: Settlement, match: Match | None) -> None:
-    """Credits what came. A settlement that was taken back and has come again is another deposit."""
+    """Credits what came. A settlement that was taken back and has come again is another deposit. Nothing is matched
+    that was paid for a call."""
     if settlement.proven_micros == 0:
         return
+    ((operation,),) = tx.execute("SELECT operation FROM charges WHERE id = :id", {"id": settlement.subject})
+    match = match if operation == core.TOPUP else None
     earlier = len(_many(tx, "WHERE d.settlement_id = :id", {"id": settlement.id}))
     deposit_id = f"dep_{settlement.id.partition('_')[2]}" + (f"_{earlier + 1}" if earlier else "")
     tx.execute(
@@ -216,7 +219,7 @@ def of_settlement(tx: Tx, settlement_id: str) -> DepositView | None:
 def matched_micros(tx: Tx, agent_id: str | None = None) -> int:
     """Bonus of deposits that still stand: of one agent, or of all."""
     ((micros,),) = tx.execute(
-        "SELECT coalesce(sum(bonus_micros), 0) FROM deposits WHERE agent_id = :agent_id AND state = 'credited'"
+        "SELECT coalesce(sum(bonus_micros), 0) FROM deposits WHERE party = :agent_id AND state = 'credited'"
         if agent_id is not None
         else "SELECT coalesce(sum(bonus_micros), 0) FROM deposits WHERE state = 'credited' AND bonus_micros > 0",
         {} if agent_id is None else {"agent_id": agent_id},
@@ -225,9 +228,12 @@ def matched_micros(tx: Tx, agent_id: str | None = None) -> int:
 
 
 def standing(tx: Tx, agent_id: str) -> int:
-    """How many deposits of this agent still stand."""
+    """How many deposits of this agent still stand; what was paid for a call is none."""
     ((count,),) = tx.execute(
-        "SELECT count(*) FROM deposits WHERE agent_id = :agent_id AND state = 'credited'", {"agent_id": agent_id}
+        "SELECT count(*) FROM deposits d WHERE d.party = :agent_id AND d.state = 'credited' AND NOT EXISTS (SELECT 1"
+        " FROM settlements s JOIN charges c ON c.id = s.subject"
+        " WHERE s.id = d.settlement_id AND c.operation <> :topup)",
+        {"agent_id": agent_id, "topup": core.TOPUP},
     )
     return int(count)
 
@@ -247,7 +253,7 @@ def _bonus(tx: Tx, view: DepositView, agent_id: str, match: Match | None) -> int
 def _first_credited_ms(tx: Tx, view: DepositView, agent_id: str) -> int:
     """Of the very payment: one that a reorganisation took and that came again is as old as it was."""
     ((at_ms,),) = tx.execute(
-        "SELECT min(d.credited_ms) FROM deposits d WHERE d.agent_id = :agent_id AND (d.settlement_id = :settlement_id"
+        "SELECT min(d.credited_ms) FROM deposits d WHERE d.party = :agent_id AND (d.settlement_id = :settlement_id"
         " OR (d.network = :network AND d.transaction_hash = :hash))",
         {
             "agent_id": agent_id, "settlement_id": view.settlement_id, "network": view.network,
@@ -272,7 +278,7 @@ def listing(
     filters = {
         "d.id < :before_id": before_id is not None,
         "d.state = :state": state is not None,
-        "d.agent_id = :agent_id": agent_id is not None,
+        "d.party = :agent_id": agent_id is not None,
     }
     where = " AND ".join(clause for clause, wanted in filters.items() if wanted)
     return _many(
@@ -311,13 +317,13 @@ def move_cursor(tx: Tx, network: str, address: str, next_block: int) -> None:
     )
 
 
-def _credit(tx: Tx, view: DepositView, agent_id: str, match: Match | None) -> DepositView:
-    after, transfers = core.credited(view.deposit, agent_id, _bonus(tx, view, agent_id, match))
+def _credit(tx: Tx, view: DepositView, party: str, match: Match | None) -> DepositView:
+    after, transfers = core.credited(view.deposit, party, _bonus(tx, view, party, match))
     rows = tx.execute(
-        "UPDATE deposits SET state = :state, agent_id = :agent_id, bonus_micros = :bonus, credited_ms = :now_ms"
+        "UPDATE deposits SET state = :state, party = :party, bonus_micros = :bonus, credited_ms = :now_ms"
         " WHERE id = :id AND state = 'seen' RETURNING id",
         {
-            "id": after.id, "state": after.state, "agent_id": agent_id, "bonus": after.bonus_micros,
+            "id": after.id, "state": after.state, "party": party, "bonus": after.bonus_micros,
             "now_ms": tx.now_ms,
         },
     )  # fmt: skip
@@ -351,13 +357,13 @@ def _by_log(tx: Tx, arrival: Arrival) -> DepositView | None:
     return found[0] if found else None
 
 
-def _spendable(tx: Tx, agent_id: str | None) -> tuple[int, int]:
+def _spendable(tx: Tx, party: str | None) -> tuple[int, int]:
     """(own money, bonus) that no call holds."""
-    if agent_id is None:
+    if party is None:
         return 0, 0
     return (
-        ledger.balance(tx, account(agent_id, Part.AVAILABLE)),
-        ledger.balance(tx, account(agent_id, Part.BONUS)),
+        ledger.balance(tx, account(party, Part.AVAILABLE)),
+        ledger.balance(tx, account(party, Part.BONUS)),
     )
 
 
@@ -374,11 +380,11 @@ def _many(tx: Tx, where: str, params: dict[str, object]) -> list[DepositView]:
 
 def _view(row: Row) -> DepositView:
     (
-        id, source, network, token, amount, state, agent_id, bonus, sender, transaction, log_index, block, block_hash,
+        id, source, network, token, amount, state, party, bonus, sender, transaction, log_index, block, block_hash,
         amount_atomic, settlement_id, seen_ms, credited_ms, ended_ms,
     ) = row  # fmt: skip
     return DepositView(
-        Deposit(id, Source(source), f"{network}/{token}", amount, State(state), agent_id, bonus),
+        Deposit(id, Source(source), f"{network}/{token}", amount, State(state), party, bonus),
         network, sender, transaction, log_index, block, block_hash, int(amount_atomic), settlement_id, seen_ms,
         credited_ms, ended_ms,
     )  # fmt: skip

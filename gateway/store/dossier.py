@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.core.job import Job
-from gateway.core.transfer import Part, account
-from gateway.store import actions, agents, charges, jobs, ledger, wallets
+from gateway.store import actions, agents, charges, jobs, wallets
 from gateway.store.actions import Action
 from gateway.store.agents import Agent
 from gateway.store.charges import ChargeView
@@ -25,8 +24,6 @@ class Token:
 @dataclass(frozen=True, slots=True)
 class Dossier:
     agent: Agent
-    debt_micros: int
-    """What it owes, 0 or more."""
     wallets: list[Wallet]
     tokens: list[Token]
     """Oldest first, the revoked ones too."""
@@ -46,7 +43,6 @@ def of_agent(tx: Tx, agent_id: str, latest: int) -> Dossier | None:
         return None
     return Dossier(
         agent=agent,
-        debt_micros=-ledger.balance(tx, account(agent_id, Part.DEBT)),
         wallets=wallets.of_agent(tx, agent_id),
         tokens=_tokens(tx, agent_id),
         held=[view for view in charges.held(tx) if view.agent_id == agent_id],

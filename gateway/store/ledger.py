@@ -5,13 +5,15 @@ the rest: a trigger brings the accounts along, and a CHECK on them makes an over
 looked at before.
 
 A debt is paid first: whatever comes to a party's available money or bonus goes on to what it owes, in the same
-transaction, so that who owes has nothing to spend.
+transaction, so that who owes has nothing to spend. And what a wallet has left then goes on to the agent it belongs to,
+so that what is on a wallet's account is nobody's else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.core.transfer import Kind, Part, Transfer
+from gateway.core.transfer import Kind, Part, Transfer, account, is_wallet
+from gateway.store import wallets
 from gateway.store.database import Tx
 
 APPEND = """
@@ -29,11 +31,7 @@ ENTRY = """
 SELECT seq, at_ms, kind, debit, credit, amount_micros, debit_after_micros, credit_after_micros, charge_id,
   settlement_id, note, deposit_id FROM transfers
 """
-OWED = """
-SELECT owing.balance_micros, have.balance_micros FROM accounts owing JOIN accounts have ON have.name = :name
-WHERE owing.name = :debt AND owing.balance_micros < 0 AND have.balance_micros > 0
-"""
-_DEBTS = {f":{Part.AVAILABLE}": Part.DEBT, f":{Part.BONUS}": Part.BONUS_DEBT}
+_DEBTS = {Part.AVAILABLE.value: Part.DEBT, Part.BONUS.value: Part.BONUS_DEBT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +51,64 @@ class Entry:
 
 def post(
     tx: Tx,
-    transfers: Iterable[Transfer],
+    transfers: Sequence[Transfer],
     *,
     charge_id: str | None = None,
     settlement_id: str | None = None,
     deposit_id: str | None = None,
     note: str = "",
+    owing: bool = True,
 ) -> None:
-    """Books the transfers in this order, then pays what is owed by whom they came to. An overdraft violates the schema
-    and raises the database's own error."""
-    spendable: dict[str, Part] = {}
+    """Books the transfers in this order, then pays what is owed by whom they came to, and passes on what has come to
+    a wallet that is an agent's. An overdraft violates the schema and raises the database's own error.
+
+    `owing` False: whoever they come to has been found, in this transaction, to owe nothing.
+    """
     for transfer in transfers:
-        _append(tx, transfer, charge_id, settlement_id, deposit_id, note)
-        for ending, part in _DEBTS.items():
-            if transfer.credit.endswith(ending):
-                spendable[transfer.credit] = part
-    for name, part in spendable.items():
-        _repay(tx, name, f"{name.partition(':')[0]}:{part}")
+        tx.execute(
+            APPEND,
+            {
+                "at_ms": tx.now_ms,
+                "kind": transfer.kind,
+                "debit": transfer.debit,
+                "credit": transfer.credit,
+                "amount": transfer.amount_micros,
+                "charge_id": charge_id,
+                "settlement_id": settlement_id,
+                "deposit_id": deposit_id,
+                "note": note,
+            },
+        )
+    for name in dict.fromkeys(transfer.credit for transfer in transfers):
+        if owing:
+            _repay(tx, name)
+        party, _, part = name.partition(":")
+        if part == Part.AVAILABLE and is_wallet(party):
+            pass_on(tx, party)
 
 
-def _append(
-    tx: Tx, transfer: Transfer, charge_id: str | None, settlement_id: str | None, deposit_id: str | None, note: str
-) -> None:
-    tx.execute(
-        APPEND,
-        {
-            "at_ms": tx.now_ms,
-            "kind": transfer.kind,
-            "debit": transfer.debit,
-            "credit": transfer.credit,
-            "amount": transfer.amount_micros,
-            "charge_id": charge_id,
-            "settlement_id": settlement_id,
-            "deposit_id": deposit_id,
-            "note": note,
-        },
-    )
+def pass_on(tx: Tx, wallet: str) -> None:
+    """What is on this wallet's account goes to the agent that it belongs to, if it does."""
+    owner = wallets.owner(tx, wallet)
+    has = account(wallet, Part.AVAILABLE)
+    if owner is not None and (micros := balance(tx, has)) > 0:
+        post(tx, [Transfer(Kind.JOINED, has, account(owner, Part.AVAILABLE), micros)])
 
 
-def _repay(tx: Tx, name: str, debt: str) -> None:
+def _repay(tx: Tx, name: str) -> None:
     """For no charge and no deposit: of whatever came, it is the same debt."""
-    for owing, have in tx.execute(OWED, {"name": name, "debt": debt}):
-        _append(tx, Transfer(Kind.REPAID, name, debt, min(have, -owing)), None, None, None, "")
+    party, _, part = name.partition(":")
+    if part not in _DEBTS:
+        return
+    debt = f"{party}:{_DEBTS[part]}"
+    micros = min(balance(tx, name), -balance(tx, debt))
+    if micros > 0:
+        post(tx, (Transfer(Kind.REPAID, name, debt, micros),), owing=False)
 
 
-def balance(tx: Tx, account: str) -> int:
+def balance(tx: Tx, name: str) -> int:
     """Micros; 0 for an account nothing was ever booked on."""
-    rows = tx.execute("SELECT balance_micros FROM accounts WHERE name = :name", {"name": account})
+    rows = tx.execute("SELECT balance_micros FROM accounts WHERE name = :name", {"name": name})
     return int(rows[0][0]) if rows else 0
 
 

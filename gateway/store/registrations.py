@@ -11,7 +11,7 @@ from enum import StrEnum
 from gateway.core.agent import TokenKind
 from gateway.core.grant import Policy, Withheld, withheld
 from gateway.core.transfer import Kind
-from gateway.store import actions, agents, allowances, charges, wallets
+from gateway.store import actions, agents, allowances, charges, ledger, wallets
 from gateway.store.database import Tx
 from gateway.store.wallets import Role
 
@@ -121,8 +121,8 @@ def sign_in(tx: Tx, proof: Proof) -> Registered | None:
 
 
 def register(tx: Tx, proof: Proof, newcomer: Newcomer, funds: Funds, policy: Policy) -> Registered | None:
-    """An agent for this wallet, with what it is granted; or, somebody was faster, as sign_in. None: the nonce was used
-    before."""
+    """An agent for this wallet, with what it is granted and what was on the wallet's account; or, somebody was faster,
+    as sign_in. None: the nonce was used before."""
     if wallets.find(tx, proof.address) is not None:
         return sign_in(tx, proof)
     if not _use(tx, proof):
@@ -143,13 +143,14 @@ def register(tx: Tx, proof: Proof, newcomer: Newcomer, funds: Funds, policy: Pol
     if credit_id:
         agents.credit(tx, newcomer.agent_id, granted, Kind.GRANT, "for registering a wallet", credit_id)
     _note(tx, proof, newcomer.agent_id, granted, credit_id, why_not)
+    ledger.pass_on(tx, proof.address)
     _state(tx, proof)
     return Registered(newcomer.agent_id, True, granted, why_not)
 
 
 def link(tx: Tx, proof: Proof, agent_id: str, bearer_id: str) -> bool | NotLinked | None:
-    """Puts the wallet beside the agent's others. True: just now; False: it was linked before; None: the nonce was used
-    before. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
+    """Puts the wallet beside the agent's others, and what was on its account on the agent's. True: just now; False: it
+    was linked before; None: the nonce was used before. Raises Problem AGENT_FROZEN, INVALID_TOKEN."""
     charges.require_standing(tx, agent_id, bearer_id)
     wallet = wallets.find(tx, proof.address)
     if wallet is not None and wallet.agent_id != agent_id:
@@ -161,6 +162,7 @@ def link(tx: Tx, proof: Proof, agent_id: str, bearer_id: str) -> bool | NotLinke
     if wallet is None:
         wallets.add(tx, proof.address, agent_id, Role.LINKED)
         _note(tx, proof, agent_id, 0, None, Withheld.LINKED)
+        ledger.pass_on(tx, proof.address)
     _state(tx, proof)
     return wallet is None
 

@@ -17,6 +17,17 @@ WHERE m.party = :party AND m.number < :before AND m.number >= :since ORDER BY m.
 AT = """
 SELECT t.at_ms FROM movements m JOIN transfers t ON t.seq = m.seq WHERE m.party = :party AND m.number = :number
 """
+BALANCE = "SELECT balance_micros FROM movements WHERE party = :party AND number = :number"
+_GIVEN = """kind NOT IN
+  ('hold', 'capture', 'release', 'refund', 'proven', 'shortfall', 'given_up', 'taken_back', 'repaid')"""
+_ACCOUNTS = ":available, :held, :bonus, :bonus_held, :debt, :bonus_debt"
+GIVEN = f"""
+SELECT
+  (SELECT coalesce(sum(amount_micros), 0) FROM transfers
+   WHERE {_GIVEN} AND credit IN ({_ACCOUNTS}) AND at_ms >= :since_ms)
+  - (SELECT coalesce(sum(amount_micros), 0) FROM transfers
+     WHERE {_GIVEN} AND debit IN ({_ACCOUNTS}) AND at_ms >= :since_ms)
+"""  # noqa: S608 constants
 OWN = ("available", "held", "bonus", "bonus_held", "debt", "bonus:debt")
 
 
@@ -40,6 +51,22 @@ def last(tx: Tx, party: str) -> int:
     """The number of its newest movement; 0 where there is none."""
     ((number,),) = tx.execute("SELECT coalesce(max(number), 0) FROM movements WHERE party = :party", {"party": party})
     return int(number)
+
+
+def spent(tx: Tx, party: str, since_ms: int) -> int:
+    """Micros that calls took of the balance from then on, less what of calls was refunded since. What a balance is
+    now, was then, and was given between the two tell it: however many calls there were, none of them is looked at."""
+    newest = last(tx, party)
+    before = _balance(tx, party, _first_since(tx, party, since_ms, newest + 1) - 1)
+    accounts = {part.replace(":", "_"): f"{party}:{part}" for part in OWN}
+    ((given,),) = tx.execute(GIVEN, {**accounts, "since_ms": since_ms})
+    return before + int(given) - _balance(tx, party, newest)
+
+
+def _balance(tx: Tx, party: str, number: int) -> int:
+    """After this movement; 0 before the first."""
+    rows = tx.execute(BALANCE, {"party": party, "number": number})
+    return int(rows[0][0]) if rows else 0
 
 
 def _first_since(tx: Tx, party: str, at_ms: int, end: int) -> int:

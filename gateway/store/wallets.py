@@ -5,6 +5,14 @@ from enum import StrEnum
 
 from gateway.store.database import Row, Tx
 
+OWNER = """
+SELECT w.agent_id FROM wallets w LEFT JOIN registrations r ON r.address = w.address
+WHERE w.address = :address AND NOT (coalesce(r.contract, 0) = 1 AND EXISTS (
+  SELECT 1 FROM charges c WHERE c.payer = w.address AND substr(c.asset, 1, length(r.network) + 1) <> r.network || '/'))
+"""
+"""A key is the same on every chain, a contract is not: what somebody else's contract has paid from this address on
+another chain is not for the one that has registered on this one."""
+
 
 class Role(StrEnum):
     MINT = "mint"
@@ -36,6 +44,12 @@ def find(tx: Tx, address: str) -> Wallet | None:
         "SELECT address, agent_id, role, at_ms FROM wallets WHERE address = :address", {"address": address}
     )
     return _wallet(rows[0]) if rows else None
+
+
+def owner(tx: Tx, address: str) -> str | None:
+    """The agent to whom goes what is on this wallet's account. None: nobody yet."""
+    rows = tx.execute(OWNER, {"address": address})
+    return str(rows[0][0]) if rows else None
 
 
 def of_agent(tx: Tx, agent_id: str) -> list[Wallet]:

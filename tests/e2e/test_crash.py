@@ -48,11 +48,14 @@ COMMITS = ["store.before_commit", "store.after_commit"]
 AT_START = ["store.in_migration"]
 DELIVERING = ["webhook.before_send", "webhook.after_send"]
 """Tried in tests/flows/test_postmen.py."""
+PREPAID = ["prepaid.before", "prepaid.after"]
+"""Tried in tests/e2e/test_prepaid.py."""
 
 
 def test_every_named_point_is_tried() -> None:
-    of_jobs = {point for point in crash.POINTS if point.startswith("job.")}  # tests/e2e/test_jobs.py
-    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START, *DELIVERING} == crash.POINTS - of_jobs
+    elsewhere = ("job.", "recovery.")  # tests/e2e/test_jobs.py, test_wallet_recovery.py
+    others = {point for point in crash.POINTS if point.startswith(elsewhere)}
+    assert {*WORK, *KEPT, *COLLECTING, *COMMITS, *AT_START, *DELIVERING, *PREPAID} == crash.POINTS - others
 
 
 @pytest.fixture

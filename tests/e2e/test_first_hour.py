@@ -119,5 +119,6 @@ async def test_the_first_hour(gate: Running, chain: Chain) -> None:
 
     me = (await ask(gate, "GET", "/api/v1/agents/me", token)).json
     assert (me["agent_id"], me["virtual_balance_usd"], me["usage_keys_active"]) == (agent_id, "4.200", 1)
+    assert me["spent_usd_30d"] == "1.000"
     came_of = Counter(charge["state"] for charge in await gate.charges())
     assert came_of == {"settled": 1, "captured": 4, "released": 2}

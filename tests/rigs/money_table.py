@@ -19,7 +19,8 @@ available own money; `ann.held`, `ann.bonus`, `ann.bonus_held`, `ann.authorized`
     arrive TX:N WALLET MICROS [match=X]        claim TX:N WALLET MICROS agent=X [match=X]
     vanish TX:N                                orphan TX:N agent=X [match=X]
 
-`sign ... topup=1 agent=X` buys balance. A match is PERCENT,MIN,MAX,BUDGET in micros, and `first` where only an agent's
+`sign ... topup=1 agent=X` buys balance; `topup=call` does so for a call, which is `spend CHARGE TOPUP MICROS [agent=X]
+[request=X]` once that was proven. A match is PERCENT,MIN,MAX,BUDGET in micros, and `first` where only an agent's
 first deposit counts: `match=100,10,50,500,first`. A log that vanishes may arrive again.
 
 An outcome is a word for what was answered: a charge's or settlement's state, `short 20` (available),
@@ -36,24 +37,25 @@ from rigs import books
 
 from gateway.core.agent import Status
 from gateway.core.charge import Event
-from gateway.core.deposit import Arrival, Match
+from gateway.core.deposit import TOPUP, Arrival, Match
 from gateway.core.errors import Conflict, IllegalMove, Problem
 from gateway.core.settlement import Attempt, ProofKind, Settled, Settlement
 from gateway.core.transfer import Kind, Part, chain_due, chain_treasury
-from gateway.store import agents, charges, deposits, settlements, wallets
+from gateway.store import agents, charges, deposits, ledger, prepaid, settlements, wallets
 from gateway.store.database import Tx
 from gateway.store.sqlite import SqliteDatabase
 
 RELAYER = "0x" + "e" * 40
 
 
-async def play(db: SqliteDatabase, table: str) -> None:
-    """Plays every line; an AssertionError names the first that came out differently."""
+async def play(db: SqliteDatabase, table: str, after: Callable[[], None] = lambda: None) -> None:
+    """Plays every line, and `after` each; an AssertionError names the first that came out differently."""
     stage = _Stage(db)
     for number, line in enumerate(table.splitlines(), 1):
         text = line.split("#")[0].strip()
         if text:
             await stage.line(f"line {number}: {text}", text)
+            after()
 
 
 class _Stage:
@@ -130,6 +132,8 @@ def told(outcome: object) -> str:
             return "held"
         case charges.Short(available):
             return f"short {available}"
+        case prepaid.NotCome():
+            return "not come"
         case charges.Overcommitted(open_micros):
             return f"overcommitted {open_micros}"
         case charges.KeyKnown(charge_id, same):
@@ -174,8 +178,22 @@ def _sign(
     claim = books.claim(nonce or charge, int(micros), payer=wallet, spendable=int(spendable), payload=payload or None)
     use = charges.KeyUse(wallet, key, request.encode()) if key else None
     work = books.work(agent or None, request=request)
-    signed = replace(books.signed(charge, int(micros), agent or wallet), topup=bool(topup))
+    signed = replace(
+        books.signed(charge, int(micros), agent or wallet), topup=bool(topup),
+        **({"operation": TOPUP} if topup == "1" else {}),
+    )  # fmt: skip
     return charges.hold(tx, signed, work, claim, use)
+
+
+def _spend(tx: Tx, charge: str, topup: str, micros: str, agent: str = "", request: str = "r") -> object:
+    call = replace(books.charge(charge, agent or "nobody", int(micros)), topup_id=topup)
+    return prepaid.hold(tx, call, books.work(agent or None, request=request))
+
+
+def _link(tx: Tx, wallet: str, agent: str) -> bool:
+    linked = wallets.add(tx, wallet, agent, wallets.Role.LINKED)
+    ledger.pass_on(tx, wallet)
+    return linked
 
 
 def _record(event: Event) -> Callable[..., object]:
@@ -277,7 +295,8 @@ _STEPS: dict[str, Callable[..., Any]] = {
     "final": lambda tx, charge: settlements.final(tx, f"stl_{charge}"),
     "retry": lambda tx, charge: settlements.retry(tx, f"stl_{charge}"),
     "close": _close,
-    "link": lambda tx, wallet, agent: wallets.add(tx, wallet, agent, wallets.Role.LINKED),
+    "link": _link,
+    "spend": _spend,
     "arrive": _arrive,
     "claim": _claim,
     "vanish": _vanish,

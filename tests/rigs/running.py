@@ -89,11 +89,19 @@ url = "{facilitator}"
     return Configuration(toml + sold(**shop), pay_to)
 
 
-def sold(*, upstream: int | None = None, directory: Path | None = None, repeatable: bool = True, more: str = "") -> str:
-    """What is on sale: `upstream` is the port of the API behind shop/find, `directory` a loaded one."""
+def sold(
+    *,
+    upstream: int | None = None,
+    directory: Path | None = None,
+    repeatable: bool = True,
+    settle: str = "after",
+    more: str = "",
+) -> str:
+    """What is on sale: `upstream` is the port of the API behind shop/find, `directory` a loaded one. `settle`: when
+    payments for any of it are settled."""
     toml = more
     if directory is not None:
-        toml += f'\n[directory]\npath = "{directory}"\n'
+        toml += f'\n[directory]\npath = "{directory}"\n[settle]\n"enrich/phone" = "{settle}"\n'
     if upstream is not None:
         toml += f"""
 [[http_upstreams]]
@@ -103,6 +111,7 @@ url = "http://127.0.0.1:{upstream}/find"
 private = true
 price = "0.330"
 timeout_s = 10
+settle = "{settle}"
 description = "Finds a word"
 input = {{ word = {{ type = "string", example = "hello" }} }}
 match = {{ pointer = "/found", exists = true }}
@@ -119,6 +128,7 @@ cost_pointer = "/cost_usd"
 job = true
 repeatable = {str(repeatable).lower()}
 timeout_s = 10
+settle = "{settle}"
 description = "Finds out about a word, for what it takes"
 input = {{ word = {{ type = "string", example = "hello" }} }}
 match = {{ pointer = "/found", exists = true }}

@@ -76,10 +76,11 @@ class Scripted:
     journal: list[tuple[str, str]] = field(default_factory=list)
     rests: dict[str, int] = field(default_factory=dict)
     timeout_s: float = 5.0
+    price_micros: int = 330_000
 
     def offerings(self) -> Sequence[Offering]:
         return [
-            self._offering("test/alpha", Price(330_000)),
+            self._offering("test/alpha", Price(self.price_micros)),
             self._offering("test/beta", Price(330_000)),
             self._offering("test/gamma", Price(500_000)),
             self._offering("test/metered", METERED),

@@ -274,11 +274,11 @@ async def test_the_watcher_credits_by_itself(tmp_path: Path, chain: Chain) -> No
         at.send(HAL, 5 * USD, blocks=0)
         orphan = at.send(IDA, 7 * USD, blocks=1)
         assert await at.look() is None
-        assert [view.deposit.agent_id for view in await at.listed()] == [ann]
+        assert [view.deposit.party for view in await at.listed()] == [ann]
         chain.mine(1)
         assert await at.look() is None
         (seen,) = await at.listed(State.SEEN)
-        assert (seen.transaction, seen.deposit.agent_id) == (orphan, None)
+        assert (seen.transaction, seen.deposit.party) == (orphan, None)
         bob, token = await at.agent(IDA)
         assert await at.look() is None
         assert (await at.balance(bob)).available == 7 * USD

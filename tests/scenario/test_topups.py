@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from rigs.gate import KEYS, Gate, Reply, header
+from rigs.newcomer import Newcomer
 from rigs.payer import Payer, echoing
 from rigs.running import eventually
 from rigs.scripted import miss
@@ -218,6 +219,17 @@ async def test_a_usage_key_tops_nothing_up_whatever_its_scopes(tmp_path: Path) -
             assert told.headers["Cache-Control"] == "private, no-store"
 
 
+async def test_a_top_up_is_within_what_its_wallet_has_allowed(tmp_path: Path) -> None:
+    async with Gate.open(tmp_path) as gate:
+        registered = (await Newcomer(gate, KEYS[0]).register(allowance_usd="6")).json
+        token = registered["token"]
+        assert (await ask(gate, token=token, payment=await sign(gate, token=token))).status == 200
+        refused = await ask(gate, "2", token=token, payment=await sign(gate, "2", token=token))
+        assert (refused.status, refused.json["code"]) == (402, "ALLOWANCE_EXCEEDED")
+        assert (await ask(gate, "1", token=token, payment=await sign(gate, "1", token=token))).status == 200
+        assert (await gate.balance(registered["agent_id"])).available == 6_000_000
+
+
 async def test_nobody_keeps_an_answer_with_money_in_it(tmp_path: Path) -> None:
     async with Gate.open(tmp_path) as gate:
         _, token = await gate.agent()
@@ -231,24 +243,24 @@ async def test_nobody_keeps_an_answer_with_money_in_it(tmp_path: Path) -> None:
         assert (await ask(gate, token=token)).headers["Cache-Control"] == "no-store"
 
 
-async def test_f114_many_top_ups_at_the_edge_of_the_budget(tmp_path: Path) -> None:
-    rule = '[deposit_match]\npercent = 100\nmin_usd = "1"\nmax_bonus_usd = "100"\ntotal_budget_usd = "7.5"\n'
+async def test_f114_a_hundred_top_ups_at_the_edge_of_the_budget(tmp_path: Path) -> None:
+    rule = '[deposit_match]\npercent = 100\nmin_usd = "1"\nmax_bonus_usd = "100"\ntotal_budget_usd = "62.5"\n'
     async with Gate.open(tmp_path, toml=rule) as gate:
-        agents = [await gate.agent() for _ in range(12)]
+        agents = [await gate.agent() for _ in range(100)]
 
         async def top_up(number: int) -> None:
             _, token = agents[number]
             payment = await sign(gate, "1.00", token=token, key=number % 3)
             assert (await ask(gate, "1.00", token=token, payment=payment)).status in (200, 202)
 
-        await asyncio.gather(*(top_up(number) for number in range(12)))
+        await asyncio.gather(*(top_up(number) for number in range(100)))
 
         async def all_there() -> bool:
-            return len(await gate.gateway.db.read(deposits.listing, 99)) == 12
+            return len(await gate.gateway.db.read(deposits.listing, 999)) == 100
 
         await eventually(all_there)
         bonus = [(await gate.balance(agent_id)).bonus for agent_id, _ in agents]
-        assert (sum(bonus), max(bonus)) == (7_500_000, 1_000_000)
+        assert (sum(bonus), max(bonus)) == (62_500_000, 1_000_000)
 
 
 async def test_f112_taken_back_it_is_withdrawn_once_and_told_as_under_way(tmp_path: Path) -> None:

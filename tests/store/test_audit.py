@@ -8,11 +8,13 @@ import pytest
 from rigs import books
 from rigs.money_table import play
 
+from gateway.core.agent import TokenKind
+from gateway.core.deposit import Arrival
 from gateway.core.grant import Policy
-from gateway.store import ledger, registrations
+from gateway.store import agents, deposits, leads, ledger, registrations, wallet_recoveries, wallets
 from gateway.store.audit import Finding, audit
 
-STORY = """
+STORY = f"""
 credit ann 1000            -> ok        | ann 1000, operator -1000
 grant  ann 100             -> ok        | ann.bonus 100, grants -100
 hold   h1 ann 300 key=k    -> held      | ann 700, ann.held 300
@@ -37,7 +39,15 @@ match  s3 300              -> captured  | bob.authorized 300, revenue 1100
 sign   s4 bob 300          -> held      | bob.authorized 600, due -1200
 match  s4 300              -> captured  | bob.authorized 300, revenue 1400
 prove  s4 290 log=0xt:1    -> proven    | due -900, treasury -590, loss -10
+sign   p1 {books.WALLET} 300 topup=call -> held | {books.WALLET}.authorized 300, due -1200
+match  p1 300              -> captured
+prove  p1 300 log=0xp:1    -> proven    | {books.WALLET}.authorized 0, {books.WALLET} 300, due -900, treasury -890
+spend  d1 p1 300           -> held      | {books.WALLET} 0, {books.WALLET}.held 300
+fail   d1                  -> released  | {books.WALLET} 300, {books.WALLET}.held 0
+spend  d2 p1 300           -> held      | {books.WALLET} 0, {books.WALLET}.held 300
+miss   d2                  -> released  | {books.WALLET} 300, {books.WALLET}.held 0
 """
+MINTED = "0x" + "b2" * 20
 REGISTERED = registrations.Proof(books.WALLET, "eip155:8453", False, "n1", 9, 1000, b"x")
 NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_1", bytes(32), "")
 GIVEN = registrations.Funds(5, {}), Policy(7, 7, 0, once_per_dollar=True)
@@ -111,9 +121,33 @@ BREAKAGES = [
     ("grant", books.WALLET, "UPDATE registrations SET granted_micros = 8"),
     ("grant", books.WALLET, "UPDATE registrations SET credit_id = NULL, granted_micros = 0, withheld = 'linked'"),
     ("grant", f"mint:{books.WALLET}", "DELETE FROM registrations"),
-    ("grant", books.WALLET, "UPDATE wallets SET agent_id = 'ann'"),
+    ("grant", books.WALLET, f"UPDATE wallets SET agent_id = 'eve' WHERE address = '{books.WALLET}'"),
     ("grant", books.WALLET, "UPDATE credits SET kind = 'credit' WHERE agent_id = 'agt_1'"),
+    ("prepaid", "d2", "UPDATE charges SET request_hash = zeroblob(32) WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET operation = 'enrich/person' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET agent_id = 'ann' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET party = 'ann' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET topup_id = 's1' WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET held_micros = 301 WHERE id = 'd2'"),
+    ("prepaid", "d2", "UPDATE charges SET state = 'captured' WHERE id = 'p1'"),
+    ("prepaid", "p1", "DROP INDEX call_of_topup; UPDATE charges SET topup_id = 'p1' WHERE id = 'c1'"),
+    ("wallet", books.WALLET, f"UPDATE accounts SET balance_micros = 1 WHERE name = '{books.WALLET}:available'"),
+    ("wallet", books.WALLET, f"UPDATE accounts SET balance_micros = 1 WHERE name = '{books.WALLET}:available';"
+     " UPDATE registrations SET contract = 1, network = 'eip155:31337'"),
+    ("wallet", None, "UPDATE transfers SET credit = 'ann:available' WHERE kind = 'joined'"),
+    ("wallet", None, "UPDATE transfers SET debit = 'bob:available' WHERE kind = 'joined'"),
+    ("wallet", None, "UPDATE transfers SET debit_after_micros = 1 WHERE kind = 'joined'"),
+    ("account", "agt_1:available", "UPDATE transfers SET kind = 'credit' WHERE kind = 'joined'"),
     ("allowance", books.WALLET, "UPDATE allowances SET drawn_micros = 301"),
+    ("recovery", "dep_0001", f"UPDATE wallet_recoveries SET address = '{books.WALLET}'"),
+    ("recovery", "dep_0001", f"UPDATE deposits SET sender = '{books.WALLET}'"),
+    ("recovery", "dep_0001", "UPDATE deposits SET party = 'agt_1'"),
+    ("recovery", "dep_0001", "UPDATE deposits SET amount_micros = 999999"),
+    ("recovery", "dep_0001", f"UPDATE wallets SET role = 'linked' WHERE address = '{MINTED}'"),
+    ("recovery", "tok_9", "UPDATE tokens SET agent_id = 'agt_1' WHERE id = 'tok_9'"),
+    ("recovery", "tok_9", "UPDATE tokens SET created_ms = 1 WHERE id = 'tok_9'"),
+    ("recovery", "tok_8", "UPDATE tokens SET revoked_ms = NULL WHERE id = 'tok_8'"),
+    ("integrity", "leads", "UPDATE leads SET agent_id = 'eve'"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip
 
@@ -124,8 +158,20 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("told") / "l.db"
 
     async def tell() -> None:
-        async with books.books(path) as db:
+        clock = books.Clock()
+        async with books.books(path, clock) as db:
             await play(db, STORY)
+            await db.write(wallets.add, MINTED, "ann", wallets.Role.MINT)
+            arrival = Arrival(books.NETWORK, books.TOKEN, MINTED, "0xd1", 0, 8, "0xb", 1_000_001, 1_000_001)
+            await db.write(deposits.arrived, arrival, "dep_0001", None)
+            await db.write(agents.add_token, "tok_8", "ann", TokenKind.ADMIN, b"8" * 32, "")
+            clock.ms += 1
+            await db.write(leads.note, "ann", 1, [bytes(16)])
+            new = agents.NewToken("tok_9", b"9" * 32, "")
+            answer = await db.write(
+                wallet_recoveries.complete, b"r" * 32, MINTED, "ann", "dep_0001", [bytes(16)], new
+            )  # fmt: skip
+            assert isinstance(answer, wallet_recoveries.Recovered)
             await db.write(registrations.register, REGISTERED, NEWCOMER, *GIVEN)
 
     asyncio.run(tell())

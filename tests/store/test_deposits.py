@@ -93,7 +93,7 @@ async def test_what_was_nobodys_is_credited_when_its_wallet_is_linked(db: Sqlite
     assert await db.write(deposits.linked_since, None) == []
     await play(db, f"link {HAL} agent=ann -> yes")
     (view,) = await db.write(deposits.linked_since, match_of("50,1,1000,1000"))
-    assert (view.deposit.agent_id, view.deposit.bonus_micros) == ("ann", 250)
+    assert (view.deposit.party, view.deposit.bonus_micros) == ("ann", 250)
     assert await db.write(deposits.linked_since, None) == []
 
 
@@ -285,7 +285,7 @@ async def test_what_is_final_stays(db: SqliteDatabase) -> None:
     await play(db, f"arrive t2:0 {EVE} 7 -> seen")
     await db.write(deposits.confirmed, "dep_0002", 9, "0xb9", final=True)
     late = await db.write(deposits.credit_orphan, "dep_0002", "ann", None)
-    assert late.deposit.agent_id == "ann"
+    assert late.deposit.party == "ann"
     with pytest.raises(Conflict):
         await db.write(deposits.taken_back, "dep_0002")
 
@@ -293,9 +293,9 @@ async def test_what_is_final_stays(db: SqliteDatabase) -> None:
 FORBIDDEN = (
     "DELETE FROM deposits",
     "UPDATE deposits SET amount_micros = amount_micros",
-    "UPDATE deposits SET agent_id = 'ann' WHERE id = 'dep_0001'",
+    "UPDATE deposits SET party = 'ann' WHERE id = 'dep_0001'",
     "UPDATE deposits SET bonus_micros = 0 WHERE id = 'dep_0001'",
-    "UPDATE deposits SET state = 'seen', agent_id = NULL, credited_ms = NULL WHERE id = 'dep_0001'",
+    "UPDATE deposits SET state = 'seen', party = NULL, credited_ms = NULL WHERE id = 'dep_0001'",
     "UPDATE deposits SET state = 'gone', ended_ms = 1 WHERE id = 'dep_0001'",
     "UPDATE deposits SET state = 'withdrawn' WHERE id = 'dep_0001'",
     "UPDATE deposits SET state = 'credited' WHERE id = 'dep_0002'",

@@ -18,6 +18,7 @@ from gateway.store import (
     charges,
     deposits,
     jobs,
+    leads,
     ledger,
     outbox,
     registrations,
@@ -25,6 +26,7 @@ from gateway.store import (
     statements,
     tickets,
     usage_keys,
+    wallet_recoveries,
     wallets,
 )
 from gateway.store.agents import NewToken
@@ -57,7 +59,7 @@ PROOF = registrations.Proof(books.WALLET, "eip155:1", False, "n", 9, 5, b"x")
 NEWCOMER = registrations.Newcomer("agt_1", "new", "tok_3", bytes(32), "")
 FUNDS = registrations.Funds(5, {books.PAY_TO: 5})
 RULE = Match(50, 1, 1000, 1000, first_deposit_only=False)
-SENDER = "0x" + "a1" * 20
+SENDER, MINTED = "0x" + "a1" * 20, "0x" + "b2" * 20
 
 
 def arrival(transaction: str) -> Arrival:
@@ -143,7 +145,22 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "deposits matched": lambda tx: (deposits.matched_micros(tx), deposits.matched_micros(tx, "ann")),
     "deposits listed": lambda tx: deposits.listing(tx, 5, agent_id="ann"),
     "topped up": lambda tx: settlements.proven(tx, "stl_t1", Settled(ProofKind.CHAIN, "0xu", 1, 1, 30), 30, match=RULE),
+    "lead": lambda tx: leads.note(tx, "ann", 1, [bytes(16)]),
+    "leads answered": lambda tx: (leads.any_of(tx, "ann", 1), leads.has(tx, "ann", [bytes(16)])),
+    "leads forgotten": leads.forget,
+    "leads thinned": lambda tx: leads.thin(tx, "ann"),
+    "recovery": lambda tx: wallet_recoveries.standing(tx, MINTED, 1),
+    "recovered": lambda tx: (
+        leads.note(tx, "ann", 1, [bytes(16)]),
+        wallet_recoveries.complete(
+            tx, b"r" * 32, MINTED, "ann", "dep_5", [bytes(16)], NewToken("tok_5", b"5" * 32, "")
+        ),
+    ),
+    "answered wrong": lambda tx: wallet_recoveries.complete(
+        tx, b"r" * 32, MINTED, "ann", "dep_5", [bytes(16)], NewToken("tok_5", b"5" * 32, "")
+    ),
     "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
+    "spent": lambda tx: statements.spent(tx, "ann", 1),
     "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
     "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
     "ticket": lambda tx: tickets.find(tx, "tkt_1"),
@@ -171,6 +188,9 @@ async def test_nothing_walks_through_a_table(db: SqliteDatabase, call: str) -> N
     )
     await db.write(wallets.add, SENDER, "ann", wallets.Role.LINKED)
     await db.write(deposits.arrived, arrival("0xd1"), "dep_1", None)
+    await db.write(wallets.add, MINTED, "ann", wallets.Role.MINT)
+    minted = Arrival(books.NETWORK, books.TOKEN, MINTED, "0xd5", 0, 8, "0xb", 1_000_001, 1_000_001)
+    await db.write(deposits.arrived, minted, "dep_5", None)
 
     await db.write(
         usage_keys.create, "key_1", "ann", KeyTerms("", ("jobs",), Cap(50, Period.WEEK)),

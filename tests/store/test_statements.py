@@ -174,6 +174,26 @@ async def test_own_money_bonus_and_what_is_owed_sum_to_the_lines(db: SqliteDatab
     assert lines[0].balance_micros == own + bonus
 
 
+@pytest.mark.parametrize("story", [STORY, DEPOSITS])
+async def test_what_was_spent_is_told_from_balances_alone(db: SqliteDatabase, clock: Clock, story: str) -> None:
+    """Of every time from a step of the story to its end."""
+    times = [clock.ms]
+
+    def tick() -> None:
+        clock.ms += 1000
+        times.append(clock.ms)
+
+    await play(db, story, tick)
+    seen = set()
+    for party in ("ann", "bob", "nobody"):
+        for since in (0, *times):
+            calls = await db.read(statements.page, party, 100, from_ms=since)
+            spent = -sum(each.amount_micros for each in calls if each.kind in (Kind.CAPTURE, Kind.REFUND))
+            assert await db.read(statements.spent, party, since) == spent
+            seen.add(spent)
+    assert len(seen) > 1
+
+
 async def test_a_statement_of_before_there_were_deposits_goes_on(tmp_path: Path) -> None:
     async with books.books(tmp_path / "new.db") as db:
         await play(db, STORY)

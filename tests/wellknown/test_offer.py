@@ -72,6 +72,24 @@ def test_a_metered_operation_sells_its_base_price_and_by_upto_its_ceiling() -> N
     assert [r.scheme for r in requirements(shop.PHONE, shop.identity(terms=(settled,)))] == ["exact", "exact"]
 
 
+def test_what_settles_first_is_paid_in_full_by_exact_and_says_so() -> None:
+    first = dataclasses.replace(shop.PHONE, settle_first=True, timeout_s=600)
+    assert [offer.amount for offer in requirements(first, shop.identity())] == [
+        offer.amount for offer in requirements(shop.PHONE, shop.identity())
+    ]
+    assert max_timeout_s(first, shop.identity()) == 60, "a signature does not wait for the work"
+    metered = dataclasses.replace(
+        first, price=Price(100_000, metered=True, ceiling_micros=2_000_000), description="x" * 900
+    )
+    offers = requirements(metered, shop.identity())
+    assert {(offer.scheme, offer.amount) for offer in offers} == {("exact", "2000000")}
+    described = challenge_parts(metered, shop.identity()).resource.description
+    assert len(described) <= 500
+    assert described.endswith(
+        "… A payment is settled before the work: what is not charged stays on the payer's account."
+    )
+
+
 def test_without_terms_there_is_nothing_to_pay_by() -> None:
     assert challenge_parts(shop.PHONE, shop.identity(terms=())).accepts == ()
 

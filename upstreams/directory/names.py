@@ -6,13 +6,12 @@ A name whose columns come split is taken as it is. A name in one piece is split 
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-_APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
-_GAPS = re.compile(r"[\W_]+")
+from gateway.core.folding import fold as fold
+
 _PLAIN = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}| [A-Za-z]\.?)? [A-Za-z]{2,}", re.ASCII)
 _TURNED = re.compile(r"[A-Za-z]{2,}, [A-Za-z]{2,}(?: [A-Za-z]{2,}| [A-Za-z]\.?)?", re.ASCII)
 _BUSINESS = re.compile(
@@ -57,17 +56,6 @@ class Name(NamedTuple):
 
 
 NOBODY = Name("", "", "")
-
-
-def fold(text: str) -> str:
-    """Lower case without accents, apostrophes and signs, one space between words: "O'Móre-Lee" -> "omore lee"."""
-    if text.isalnum() and text.isascii():
-        return text.lower()
-    text = text.lower().translate(_APOSTROPHES)
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        text = "".join(sign for sign in decomposed if not unicodedata.combining(sign)).lower()
-    return _GAPS.sub(" ", text).strip()
 
 
 def split_plain(text: str) -> Name | None:

@@ -20,6 +20,7 @@
     # cost_pointer = "/usage/cost_usd"          # where the answer says that, in USD (where it does not: `cost`)
     # markup_percent = 130                      # of it, rounded up
     # ceiling = "1.50"                          # the most a call may cost: what is held, or signed for by `upto`
+    # settle = "before"                         # a signed payment is settled first, as a top-up of its payer's account
     # job = true                                # may be handed over as a job
     # repeatable = true                         # after a crash a job may ask again for an answer that was lost
     # private = true                            # the url is on this machine or a private network

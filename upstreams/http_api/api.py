@@ -237,6 +237,7 @@ def _operation(settings: HttpUpstream) -> Operation:
         example_output=_answer_example(settings),
         timeout_s=settings.timeout_s + FLOW_MARGIN_S,
         miss_free=settings.miss_free,
+        settle_first=settings.settle == "before",
         job=settings.job,
         tags=settings.tags,
     )

@@ -86,6 +86,10 @@ class HttpUpstream(BaseModel):
     job: bool = Field(False, description="true: it may be handed over as a job")
     repeatable: bool = Field(False, description="true: a call whose answer was lost in a crash may be made again")
     miss_free: bool = True
+    settle: Literal["after", "before"] = Field(
+        "after",
+        description='"before": a signed payment is settled before the call, as a top-up of its payer\'s account',
+    )
     example: dict[str, Any] = Field({}, description="an input that validates, with invented people only")
     example_output: Any = Field(None, description="what `data` looks like")
     output: dict[str, Any] = Field({}, description="JSON Schema of `data`")
