@@ -237,6 +237,7 @@ PERSON: Schema = _object(
 
 _METADATA: Schema = _object(
     {
+        "notice": _STRING,
         "query_mode": {"enum": ["reverse_phone", "email", "name", "name_address", "reverse_address"]},
         "reason": {"enum": ["too_common", "ambiguous", "place_missing"]},
         "match": _object({"rule": _STRING, "score_min": _NUMBER, "people": _INTEGER}),

@@ -6,25 +6,28 @@ whose answer is stored is never made twice.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import answer, ids, lead, vendor_call
+from gateway.core import answer, ids, lead, subject, vendor_call
 from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source, State
-from gateway.core.errors import Conflict
+from gateway.core.errors import Conflict, Problem
 from gateway.core.http import HttpClient
 from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
+from gateway.core.subject import Hides, SubjectKey, Suppressed
 from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
-from gateway.store import charges, leads
+from gateway.store import answers, charges, leads, subjects
 from gateway.store.charges import ChargeView
 from gateway.store.database import StoreUnavailable, Tx
 
@@ -160,12 +163,36 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody has asked, to be known again when he asks it again."""
+
+    hash: bytes
+    ttl_ms: int
+    """How long its answer is fresh."""
+    discount_percent: int
+    """What is taken off the price of an answer that is given again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     outcome: Outcome
     stored: bytes | None
     """What is kept of it; None of a failure."""
     calls: tuple[VendorCall, ...] = ()
     """What was bought for it."""
+    question: Question | None = None
+    """Whose answer it is from now on."""
+    again: Question | None = None
+    """Whose answer it was already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Whom a result tells of."""
+
+    people: int
+    key: SubjectKey
+    digests: frozenset[bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +210,28 @@ class Ending:
     leads: tuple[bytes, ...] = ()
     """Digests of whom it was about."""
     lead_key_id: int = 0
+    told: Telling | None = None
+    question: Question | None = None
+    """To be answered with it again."""
+    miss_free: bool = True
+
+
+class Asked(Protocol):
+    """gateway.flows.subjects.Subjects: whom a call asks about, and of whom nothing may be told."""
+
+    @property
+    def key(self) -> SubjectKey: ...
+    @property
+    def hides(self) -> Hides | None: ...
+    def asked(self, call: Call) -> frozenset[bytes]: ...
+    def require_tellable(self, digests: frozenset[bytes]) -> None: ...
+
+
+class Answered(Protocol):
+    """gateway.flows.answering.AnswerCache."""
+
+    def question(self, call: Call, charge: Charge) -> Question | None: ...
+    async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done: ...
 
 
 class Fulfilling:
@@ -195,15 +244,28 @@ class Fulfilling:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         lead_key: LeadKey | None = None,
+        subjects: Asked | None = None,
+        cache: Answered | None = None,
     ) -> None:
         """`decimals` by asset (`eip155:8453/0x...`). `lead_key`: what agents ask about is remembered by it, where
-        they can be recovered by that."""
+        they can be recovered by that. `subjects`: who may not be told of, and by which key it is remembered who was."""
+        self._subjects = subjects
+        self._cache = cache
         self._lead_key = lead_key
         self._offerings = offerings
         self._http = http
         self._decimals = decimals
         self._clock = clock
         self._entropy = entropy
+
+    def asked(self, call: Call) -> frozenset[bytes]:
+        """Digests of whom it asks about."""
+        return self._subjects.asked(call) if self._subjects else frozenset()
+
+    def require_tellable(self, call: Call) -> None:
+        """Raises Problem SUPPRESSED_SUBJECT."""
+        if self._subjects is not None:
+            self._subjects.require_tellable(self._subjects.asked(call))
 
     async def work(self, held: Held, bench: Bench | None = None) -> Done:
         """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one. A top-up
@@ -213,6 +275,17 @@ class Fulfilling:
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
+        if self._subjects is not None:
+            try:
+                self.require_tellable(held.call)  # a job may have waited since it was asked
+            except Problem as problem:
+                return Done(Failure(problem.message, code=problem.code), None)
+        question = self._cache.question(held.call, held.charge) if self._cache else None
+        if self._cache is None or question is None:
+            return await self._done(held, bench)
+        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None)
+
+    async def _done(self, held: Held, bench: Bench | None) -> Done:
         calls = bench.calls if bench else []
         outcome = await self._ask(held, bench, calls.append)
         if not calls and outcome.cost_micros:
@@ -248,6 +321,7 @@ class Fulfilling:
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
             bought=bought,
+            hides=self._subjects.hides if self._subjects else None,
         )
         try:
             async with asyncio.timeout(deadline_s - now):
@@ -265,7 +339,7 @@ class Fulfilling:
     def ending(self, held: Held, done: Done, result_ttl_ms: int) -> Ending:
         """What the outcome means for the money."""
         charge = held.charge
-        event, amount = self._verdict(held, done.outcome)
+        event, amount = self._verdict(held, done)
         amount, atomic = self._in_token(charge, amount)
         settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
         return Ending(
@@ -279,7 +353,16 @@ class Fulfilling:
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
             leads=() if event is Event.FAILED else self._leads(held),
             lead_key_id=self._lead_key.id if self._lead_key else 0,
+            told=self._told(done),
+            question=done.question if event is Event.MATCHED else None,
+            miss_free=held.call.operation.miss_free,
         )
+
+    def _told(self, done: Done) -> Telling | None:
+        if self._subjects is None or done.stored is None or isinstance(done.outcome, Failure):
+            return None
+        key, told = self._subjects.key, subject.told(done.outcome.data)
+        return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
 
     def _leads(self, held: Held) -> tuple[bytes, ...]:
         key, operation, party = self._lead_key, held.call.operation, held.charge.party
@@ -289,17 +372,21 @@ class Fulfilling:
         return tuple(key.digest(party, spelling) for spelling in asked)
 
     @staticmethod
-    def _verdict(held: Held, outcome: Outcome) -> tuple[Event, int]:
-        operation, charge = held.call.operation, held.charge
+    def _verdict(held: Held, done: Done) -> tuple[Event, int]:
+        operation, charge, outcome = held.call.operation, held.charge, done.outcome
         if isinstance(outcome, Failure):
             return Event.FAILED, 0
         if isinstance(outcome, NoMatch) and operation.miss_free:
             return Event.MISSED, 0
         if not charge.metered:
-            return Event.MATCHED, charge.held_micros
-        if held.withheld is not None:
-            return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
-        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
+            price = charge.held_micros
+        elif held.withheld is not None:
+            price = held.withheld.charge.captured_micros  # what that work came to
+        else:
+            price = operation.price.charge_micros(outcome.cost_micros, charge.held_micros)
+        if done.again is not None and (charge.metered or charge.source is Source.BALANCE):
+            price -= price * done.again.discount_percent // 100  # by `exact` all that was signed is taken
+        return Event.MATCHED, price
 
     def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
         """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
@@ -321,18 +408,41 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
     cost was booked."""
     if ending.resells is not None and _paid_for(tx, ending.resells):
         ending = replace(ending, amount_micros=0, amount_atomic=None, settlement_id=None, resells=None)
+    ending = _tellable(tx, ending)
     view = charges.record(
         tx, charge_id, ending.event, ending.amount_micros, calls=ending.calls, result=ending.result,
         result_ttl_ms=ending.result_ttl_ms, settlement_id=ending.settlement_id, amount_atomic=ending.amount_atomic,
     )  # fmt: skip
     if isinstance(view, charges.Late):
         return None
+    if ending.told is not None and ending.result is not None:
+        subjects.note_access(tx, charge_id, ending.told.people, ending.told.key.id, tuple(ending.told.digests))
+    if ending.question is not None and ending.result is not None:
+        answers.keep(tx, ending.question.hash, charge_id, ending.result, ending.question.ttl_ms)
     if ending.leads and view.agent_id is not None:
         leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, ending.resells, charge_id)
     return view
+
+
+def _tellable(tx: Tx, ending: Ending) -> Ending:
+    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again."""
+    told = ending.told
+    if told is None or ending.result is None or not (hidden := subjects.hidden(tx, told.digests)):
+        return ending
+    left = answer.without(ending.result, Suppressed(told.key, hidden).hides)
+    if left is None:
+        return ending
+    still = subject.told(answer.unpack(left).data)
+    ending = replace(
+        ending, result=left, question=None, resells=None,
+        told=Telling(still.people, told.key, told.key.digests(still.spellings)) if still.spellings else None,
+    )  # fmt: skip
+    if ending.event is Event.MATCHED and ending.miss_free:
+        return replace(ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None)
+    return ending
 
 
 def _paid_for(tx: Tx, charge_id: str) -> bool:

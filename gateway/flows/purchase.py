@@ -37,7 +37,7 @@ from gateway.core.x402.verify import Refused, Verified, outlives, verify
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.settlement import protocol
-from gateway.store import charges, prepaid
+from gateway.store import charges, prepaid, subjects
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
 from gateway.store.prepaid import NotCome, Prepaid
@@ -181,6 +181,7 @@ class Purchase:
     async def authorize(self, call: Call, rider: Rider | None = None) -> Held | Answer:
         """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
         hold. Raises Problem; then nothing was written."""
+        self._fulfilling.require_tellable(call)
         if call.payment is not None:
             if call.topup is not None and call.principal is None:
                 raise Problem(Code.ANONYMOUS_REFUSED, "a top-up is of an agent's balance: bring its bearer token")
@@ -218,9 +219,10 @@ class Purchase:
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
             source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
+        asked = self._fulfilling.asked(call)
         crash.point("hold.before")
         outcome = await self._db.write(
-            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None
+            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, asked
         )
         crash.point("hold.after")
         match outcome:
@@ -283,7 +285,8 @@ class Purchase:
         beside = None if call.prepays else rider
         crash.point("hold.before")
         work = self._work(call, token, by_job=call.handover is not None and not call.prepays)
-        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld)
+        asked = self._fulfilling.asked(call)
+        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld, asked)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge) if call.prepays:
@@ -535,7 +538,7 @@ class Purchase:
         )  # fmt: skip
         crash.point("prepaid.before")
         work = self._work(call, token, by_job=call.handover is not None)
-        outcome = await self._db.write(_hold_from_topup, charge, work, rider)
+        outcome = await self._db.write(_hold_from_topup, charge, work, rider, self._fulfilling.asked(call))
         crash.point("prepaid.after")
         match outcome:
             case charges.Held(charge):
@@ -586,8 +589,10 @@ class Purchase:
             self._missed(view.charge.party)
         if isinstance(outcome, Failure):
             raise Problem(
-                Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
-                f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
+                outcome.told_as,
+                outcome.message
+                if outcome.code is not None
+                else f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
                 retry_after_s=outcome.retry_after_s,
             )
         return view
@@ -637,12 +642,13 @@ class Purchase:
 
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
-    withheld: ChargeView | None,
+    withheld: ChargeView | None, asked: frozenset[bytes],
 ) -> (
     "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
     " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
-    """The hold, and with it whatever rides on it: all or nothing."""
+    """The hold, and with it whatever rides on it: all or nothing. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
     outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)
     if isinstance(outcome, charges.Held) and rider is not None:
         rider(tx, outcome.charge, withheld)
@@ -650,9 +656,10 @@ def _hold(
 
 
 def _hold_from_topup(
-    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None
+    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, asked: frozenset[bytes]
 ) -> charges.Held | charges.Short | charges.Capped | NotCome | ChargeView:
-    """The hold of a prepaid call, and what rides on it."""
+    """The hold of a prepaid call, and what rides on it. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
     outcome = prepaid.hold(tx, charge, work)
     if isinstance(outcome, charges.Held) and rider is not None:
         rider(tx, outcome.charge, None)
