@@ -137,6 +137,7 @@ class Gateway:
     webhooks: Webhooks
     deposits: Deposits
     wallet_recovery: WalletRecovery
+    subjects: Subjects
 
 
 @asynccontextmanager
@@ -346,7 +347,7 @@ async def assemble(
         stack.callback(jobs.close)
         yield Gateway(
             settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
-            deposits, wallet_recovery,
+            deposits, wallet_recovery, subjects,
         )  # fmt: skip
 
 

@@ -145,11 +145,13 @@ def unsuppress(
     from gateway.store import subjects
 
     async def work(settings: "Settings", db: "SqliteDatabase") -> list[str]:
-        return [id for id in ids if not await db.write(subjects.unsuppress, id)]
+        return [id for id in ids if await db.write(subjects.unsuppress, id)]
 
-    for unknown in with_database(config, work):
-        raise Problem(Code.NOT_FOUND, f"there is no entry {unknown}; `faregate subject list` shows all")
-    terminal.say(f"{', '.join(ids)}: off the list")
+    done = with_database(config, work)
+    for id in done:
+        terminal.say(f"{id} is off the list")
+    if unknown := [id for id in ids if id not in done]:
+        raise Problem(Code.NOT_FOUND, f"there is no entry {', '.join(unknown)}; `faregate subject list` shows all")
 
 
 @app.command("list")
@@ -227,7 +229,7 @@ def erase(
     ) -> "tuple[list[Entry], Erased, int, bool]":
         person = _person(settings, phone, email, name, city, state, zip)
         entries = person.entries(key.id, note)
-        await erasing.suppress(db, key, entries)
+        await erasing.enter(db, key, entries)
         path = path_of(settings)
         rows = directory.erase(path, person.identity) if path.exists() else 0
         erased = await erasing.erase(

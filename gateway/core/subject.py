@@ -11,9 +11,9 @@ Two lists are made of such hashes: whom nothing is told about, and who was told 
                  where the state is not known
 
 A record is whatever has a name of its own: a JSON object with one of NAMES. All it holds, down to the next object with
-a name, is about that person, its places too. What an answer says of a suppressed person is the whole record; a number
-or an address that stands apart from any name is taken out by itself, and out of the middle of a text too. A name within
-a text has no place and is not known again.
+a name, is about that person, its places too. What an answer says of a suppressed person is the whole record, and so is
+an object without a name that has his number or address in a field of its own. In a list they are taken out by
+themselves, and out of the middle of a text too. A name within a text has no place and is not known again.
 """
 
 import hmac
@@ -264,7 +264,9 @@ def _names(fields: Mapping[str, Json]) -> set[str]:
     for name, value in fields.items():
         if name in NAMES and isinstance(value, str):
             found |= names_of(value)
-    first, last = _text(fields, _FIRST), _text(fields, _LAST)
+    parts = fields.get(_PARTS)
+    inner = {_key(name): child for name, child in parts.items()} if isinstance(parts, dict) else fields
+    first, last = _text(inner, _FIRST), _text(inner, _LAST)
     return found | names_in_parts(first, last) if first and last else found
 
 

@@ -2,7 +2,7 @@
 running gateways, then it is taken out in one transaction, and at last its copies in the files go.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.core import answer
@@ -38,16 +38,10 @@ class Erased:
     """What agents had asked about, by hash."""
 
 
-async def suppress(db: Database, key: SubjectKey, entries: Iterable[Entry]) -> None:
+async def suppress(db: Database, key: SubjectKey, entries: Sequence[Entry]) -> None:
     """From now on nothing is told about them, neither anew nor from what is kept: of stored results the rest stays."""
-    hashed = [(entry.suppression, key.digests(entry.spellings)) for entry in entries]
-
-    def write(tx: Tx) -> None:
-        for suppression, digests in hashed:
-            subjects.suppress(tx, suppression, digests)
-
-    await db.write(write)
-    hides = Suppressed(key, frozenset().union(*(digests for _, digests in hashed))).hides
+    await enter(db, key, entries)
+    hides = Suppressed(key, key.digests(spelling for entry in entries for spelling in entry.spellings)).hides
     results, answers = await db.read(erasing.kept_answers)
     left = [(id, less) for id, body in results if (less := answer.without(body, hides, sold=True)) is not None]
     again = [id for id, body in answers if answer.without(body, hides) is not None]
@@ -57,6 +51,17 @@ async def suppress(db: Database, key: SubjectKey, entries: Iterable[Entry]) -> N
         erasing.forget_answers(tx, again)
 
     await db.write(take_out)
+
+
+async def enter(db: Database, key: SubjectKey, entries: Sequence[Entry]) -> None:
+    """On the list: nothing new is told about them."""
+    hashed = [(entry.suppression, key.digests(entry.spellings)) for entry in entries]
+
+    def write(tx: Tx) -> None:
+        for suppression, digests in hashed:
+            subjects.suppress(tx, suppression, digests)
+
+    await db.write(write)
 
 
 async def erase(

@@ -225,6 +225,7 @@ class Asked(Protocol):
     def hides(self) -> Hides | None: ...
     def asked(self, call: Call) -> frozenset[bytes]: ...
     def require_tellable(self, digests: frozenset[bytes]) -> None: ...
+    async def read(self) -> None: ...
 
 
 class Answered(Protocol):
@@ -275,9 +276,10 @@ class Fulfilling:
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
-        if self._subjects is not None:
+        if self._subjects is not None and bench is not None:
+            await self._subjects.read()  # it may have waited since it was asked
             try:
-                self.require_tellable(held.call)  # a job may have waited since it was asked
+                self.require_tellable(held.call)
             except Problem as problem:
                 return Done(Failure(problem.message, code=problem.code), None)
         question = self._cache.question(held.call, held.charge) if self._cache else None

@@ -480,7 +480,7 @@ class Purchase:
             # A coarse token's price was rounded up in the offer: what is signed is what is charged.
             amount_micros=max(price_micros, atomic_to_micros_down(verified.value_atomic, decimals)[0]),
             valid_before_s=verified.valid_before_s,
-            payment=verified.payment.raw,
+            payment=verified.payment.kept,
             payment_hash=verified.payment.payment_hash,
             spendable_micros=atomic_to_micros_down(admitted.spendable_atomic, decimals)[0],
             admitted_block=admitted.block,

@@ -69,6 +69,7 @@ PLACES: Final = (
         "idempotency_keys", "charge_id", "key",
         "UPDATE idempotency_keys SET key = 'erased:' || charge_id WHERE charge_id = :id",
     ),
+    Place("payments", "identity", "payment", None),  # whatever a client has put into what it signed
     Place("agents", "id", "label", None),
     Place("usage_keys", "id", "label", None),
     Place("credits", "id", "note", None),
