@@ -105,15 +105,18 @@ def traces(tx: Tx, identity: Identity) -> list[Trace]:
         Trace(place.table, str(id), place.column, content)
         for place in PLACES
         for id, content in tx.execute(f"SELECT {place.id}, {place.column} FROM {place.table}")  # noqa: S608 constants
-        if content and identity.is_told_by(_readable(place, content))
+        if content and identity.is_told_by(readable(place.table, content))
     ]
 
 
-def _readable(place: Place, content: bytes | str) -> bytes | str:
-    """A hop keeps its vendor's answer as it came, in base64."""
-    if place.table != "job_hops" or place.column != "outcome":
+def readable(table: str, content: bytes | str) -> bytes | str:
+    """As it can be searched: a hop keeps its vendor's answer as it came, in base64."""
+    if table != "job_hops":
         return content
-    hop = orjson.loads(content)
+    try:
+        hop = orjson.loads(content)
+    except ValueError:  # the hop's key
+        return content
     answer = hop.get("answer") if isinstance(hop, dict) else None
     if not isinstance(answer, dict) or not isinstance(answer.get("body"), str):
         return content

@@ -122,11 +122,15 @@ async def test_what_was_answered_before_is_not_answered_again(tmp_path):
         first = await gate.call(CANARY.phone, token=token, headers=keyed)
         both = await gate.call("both", token=token, headers={"Idempotency-Key": "k2"})
         assert BYTES.search(first.body)
+        payment = await gate.sign()
+        signed = await gate.call(CANARY.phone, payment=payment)
         job = await submit(gate, "both", token)
         assert (await poll(gate, job))["result"]["data"]["people"][0]["name"] == CANARY.name
         await operator(tmp_path, "subject", "suppress", *CANARY.options, toml=SETTINGS)
-        await heard(gate)
+        await gate.gateway.subjects.read()
         assert (await gate.call(CANARY.phone, token=token, headers=keyed)).status == 403
+        shown = {"X-Charge-Token": signed.headers["X-Charge-Token"]}
+        assert (await gate.call(CANARY.phone, payment=payment, headers=shown)).status == 403
         again = await gate.call("both", token=token, headers={"Idempotency-Key": "k2"})
         assert again.json["data"] == {"people": [LEE.person]}
         assert again.json["billing"] == both.json["billing"]
@@ -360,6 +364,26 @@ async def test_two_rows_of_one_person_are_hidden_by_either(tmp_path):
         await operator(tmp_path, "subject", "suppress", "--email", CANARY.email, toml=toml)
         await gate.gateway.subjects.read()
         assert not (await gate.ask("enrich/person", question, token=token)).json["matched"]
+
+
+async def test_of_two_with_one_name_the_other_is_found(tmp_path):
+    """Two people for one name are nobody to charge for, unless one of them is not there."""
+    file = (
+        "First Name,Last Name,Phone,Email,City,State,Zip\n"
+        "Zephyrine,Quillwort,206-555-0142,zq.canary@example.com,Seattle,WA,98101\n"
+        "Zephyrine,Quillwort,,zq.canary@example.com,Tacoma,WA,98402\n"
+        "Zephyrine,Quillwort,206-555-0111,other@example.com,Spokane,WA,99201\n"
+    )
+    async with selling(tmp_path, file=file) as (gate, _, toml):
+        agent, token = await gate.agent(5_000_000)
+        question = {"name": CANARY.name, "state_code": "WA"}
+        before = await gate.ask("enrich/person", question, token=token)
+        assert (before.json["matched"], before.json["metadata"]["reason"]) == (False, "ambiguous")
+        await operator(tmp_path, "subject", "suppress", "--phone", CANARY.phone, toml=toml)
+        await gate.gateway.subjects.read()
+        after = await gate.ask("enrich/person", question, token=token)
+        assert [each["number"] for each in after.json["data"]["people"][0]["phones"]] == ["+12065550111"]
+        assert (await gate.balance(agent)).available == 4_500_000
 
 
 async def test_every_answer_about_people_has_the_operators_notice(tmp_path):
@@ -607,7 +631,12 @@ async def plant(gate: Gate, token: str) -> dict[str, Any]:
     keyed = await gate.call(CANARY.phone, token=token, headers={"Idempotency-Key": "zephyrine-quillwort-1"})
     both = await gate.call("both", token=token)
     lee = await gate.call("lee", token=token)
-    signed = await gate.pay("both")
+    payment = await gate.sign()
+    payment["resource"] = {"url": f"{gate.url}/api/v1/test/alpha?phone=2065550142&name=Zephyrine"}
+    payment["extensions"]["crm"] = {"lead": CANARY.name}
+    payment["accepted"]["note"] = CANARY.email
+    signed = await gate.call("both", payment=payment)
+    assert signed.status == 200
     job = await gate.send("POST", JOBS, headers=sent, body=orjson.dumps(job_body | callback))
     failed = await gate.send("POST", JOBS, headers={**sent, "Idempotency-Key": "for 2065550142"},
                              body=orjson.dumps(broken))  # fmt: skip
@@ -728,6 +757,17 @@ async def test_f173_a_vendors_raw_answers_go_and_so_do_tickets_and_leads(tmp_pat
         named = await gate.ask("enrich/person", {"name": "Lee Sample", "city": "Seattle", "state": "WA"}, token=token)
         assert named.json["matched"]
         assert (await gate.balance(agent)).held == 0
+
+
+async def test_f173_rows_that_an_earlier_load_had_brought_leave_the_directorys_file(tmp_path):
+    async with selling(tmp_path, file=FILE) as (gate, _, toml):
+        (tmp_path / "people.csv").write_text("\n".join(line for line in FILE.split("\n") if "Zeph" not in line))
+        loading.load(tmp_path / "people.csv", tmp_path / "directory.db", progress=lambda done, total: None)
+        assert left_in(tmp_path) != []
+        await operator(tmp_path, "subject", "erase", *CANARY.options, "--yes", toml=toml)
+        assert left_in(tmp_path) == []
+        _, token = await gate.agent(5_000_000)
+        assert (await gate.ask("enrich/phone", {"phone": LEE.phone}, token=token)).json["matched"]
 
 
 async def test_f173_when_their_time_is_over_results_are_in_no_file(tmp_path):

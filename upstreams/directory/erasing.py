@@ -54,8 +54,7 @@ def erase(path: Path, identity: Identity) -> int:
             _delete(connection, number, row)
         connection.execute("INSERT INTO finder(finder) VALUES('optimize')")
         connection.execute("COMMIT")
-        if found:
-            connection.execute("VACUUM")
+        connection.execute("VACUUM")  # what an earlier load of the file had brought, too
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         connection.close()
