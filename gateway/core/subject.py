@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.core.folding import fold
@@ -34,13 +35,18 @@ NAMES: Final = frozenset(
     ("name", "full_name", "fullname", "contact", "contact_name", "owner", "decision_maker", "dm_name", "business_name",
      "company", "company_name", "person", "caller_name")
 )  # fmt: skip
-_FIRST: Final = ("first_name", "firstname", "first", "given_name")
-_LAST: Final = ("last_name", "lastname", "last", "family_name")
-_PARTS: Final = "name_parts"
-"""A record's name once more, in an object of its own."""
-_CITY: Final = ("city", "town", "locality")
-_STATE: Final = ("state_code", "state", "st", "region", "state_or_region")
-_ZIP: Final = ("zip", "zipcode", "zip_code", "postal_code", "postcode")
+_ROLES: Final = {
+    **dict.fromkeys(NAMES, "name"),
+    **dict.fromkeys(("first_name", "firstname", "first", "given_name"), "first"),
+    **dict.fromkeys(("last_name", "lastname", "last", "family_name"), "last"),
+    "name_parts": "parts",
+    "aliases": "aliases",
+    **dict.fromkeys(("city", "town", "locality"), "city"),
+    **dict.fromkeys(("state_code", "state", "st"), "state"),
+    **dict.fromkeys(("region", "state_or_region"), "region"),
+    **dict.fromkeys(("zip", "zipcode", "zip_code", "postal_code", "postcode"), "zip"),
+}
+"""What a field is, by its name; a region is a state only beside a city or a ZIP: a number has one too."""
 _NO_NAME: Final = frozenset(
     ("mr", "mrs", "ms", "miss", "dr", "prof", "rev", "sir", "jr", "sr", "junior", "senior", "ii", "iii", "iv", "2nd",
      "3rd", "4th", "md", "phd", "esq", "cpa", "dds")
@@ -189,7 +195,7 @@ class Record:
 def asked(fields: Mapping[str, Json]) -> frozenset[str]:
     """Whom a request asks about, wherever it says so."""
     whole = Record()
-    _gather(fields, whole, deep=True)
+    _gather(fields, whole, None)
     return whole.spellings
 
 
@@ -209,15 +215,20 @@ def records(data: Json) -> Iterator[Record]:
 
 def _records(value: Json, loose: Record) -> Iterator[Record]:
     if isinstance(value, dict):
-        if _is_record(value):
-            record = Record(named=True)
-            inner = list(_gather(value, record))
+        names, places = _facts(value)
+        if names:
+            record = Record(names, places, named=True)
+            inner: list[dict[str, Json]] = []
+            _gather_below(value, record, inner)
             yield record
             for each in inner:
                 yield from _records(each, loose)
         else:
             for child in value.values():
-                yield from _records(child, loose)
+                if isinstance(child, dict | list):
+                    yield from _records(child, loose)
+                else:
+                    _contacts(child, loose)
     elif isinstance(value, list):
         for child in value:
             yield from _records(child, loose)
@@ -225,65 +236,64 @@ def _records(value: Json, loose: Record) -> Iterator[Record]:
         _contacts(value, loose)
 
 
-def _gather(value: Json, record: Record, *, deep: bool = False) -> list[dict[str, Json]]:
-    """What belongs to a record; answers with the records below it. `deep`: those belong to it too."""
-    below: list[dict[str, Json]] = []
+def _gather(value: Json, record: Record, inner: list[dict[str, Json]] | None) -> None:
+    """What belongs to a record; objects with a name of their own are put into `inner`, or belong to it too: None."""
     if isinstance(value, dict):
-        fields = {_key(name): child for name, child in value.items()}
-        record.names |= _names(fields)
-        record.places |= _places(fields)
-        for name, child in fields.items():
-            if isinstance(child, dict) and not deep and name != _PARTS and _is_record(child):
-                below.append(child)
-            elif name == "aliases" and isinstance(child, list):
-                record.names.update(*(names_of(each) for each in child if isinstance(each, str)))
-            else:
-                below += _gather(child, record, deep=deep)
+        names, places = _facts(value)
+        if names and inner is not None:
+            inner.append(value)
+            return
+        record.names |= names
+        record.places |= places
+        _gather_below(value, record, inner)
     elif isinstance(value, list):
         for child in value:
-            if isinstance(child, dict) and not deep and _is_record(child):
-                below.append(child)
-            else:
-                below += _gather(child, record, deep=deep)
+            _gather(child, record, inner)
     else:
         _contacts(value, record)
-    return below
 
 
-def _key(name: Json) -> str:
-    text = str(name)[:_TEXT_MAX]
-    return text if text.isidentifier() and text.islower() else _NO_WORD.sub("_", text.lower()).strip("_")
+def _gather_below(value: dict[str, Json], record: Record, inner: list[dict[str, Json]] | None) -> None:
+    for name, child in value.items():
+        if isinstance(child, list) and _role(name) == "aliases":
+            record.names.update(*(names_of(each) for each in child if isinstance(each, str)))
+        elif not (isinstance(child, dict) and _role(name) == "parts"):
+            _gather(child, record, inner)
 
 
-def _is_record(value: Mapping[str, Json]) -> bool:
-    return bool(_names({_key(name): child for name, child in value.items()}))
+def _facts(value: Mapping[str, Json]) -> tuple[set[str], set[str]]:
+    """(names, places) that an object has in fields of its own."""
+    names: set[str] = set()
+    found: dict[str, Json] = {}
+    for name, child in value.items():
+        role = _role(name)
+        if role is None or child is None:
+            continue
+        if role == "name":
+            names |= names_of(child) if isinstance(child, str) else frozenset()
+        elif role == "parts":
+            names |= _facts(child)[0] if isinstance(child, dict) else set()
+        else:
+            found.setdefault(role, child)
+    if not found:
+        return names, set()
+    texts = {role: _text(child) for role, child in found.items()}
+    if "first" in texts and "last" in texts:
+        names |= names_in_parts(texts["first"], texts["last"])
+    city, zip = texts.get("city", ""), texts.get("zip", "")
+    state = texts.get("state") or (texts.get("region", "") if city or zip else "")
+    return names, set(places_of(city, state, zip)) if city or zip or state else set()
 
 
-def _names(fields: Mapping[str, Json]) -> set[str]:
-    found: set[str] = set()
-    for name, value in fields.items():
-        if name in NAMES and isinstance(value, str):
-            found |= names_of(value)
-    parts = fields.get(_PARTS)
-    inner = {_key(name): child for name, child in parts.items()} if isinstance(parts, dict) else fields
-    first, last = _text(inner, _FIRST), _text(inner, _LAST)
-    return found | names_in_parts(first, last) if first and last else found
+@lru_cache(maxsize=4096)
+def _role(name: str) -> str | None:
+    return _ROLES.get(name) or _ROLES.get(_NO_WORD.sub("_", str(name)[:_TEXT_MAX].lower()).strip("_"))
 
 
-def _places(fields: Mapping[str, Json]) -> frozenset[str]:
-    city, zip = _text(fields, _CITY), _text(fields, _ZIP)
-    state = _text(fields, _STATE if city or zip else _STATE[:3])
-    return places_of(city, state, zip) if city or zip or state else frozenset()
-
-
-def _text(fields: Mapping[str, Json], names: Iterable[str]) -> str:
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, str) and value.strip():
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-    return ""
+def _text(value: Json) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def _contacts(value: Json, record: Record) -> None:
@@ -332,9 +342,10 @@ def _without(value: Json, hides: Hides) -> tuple[Any, bool]:
 
 
 def _object_without(value: dict[str, Json], hides: Hides) -> tuple[Any, bool]:
-    own = Record(named=_is_record(value))
-    if own.named:
-        _gather(value, own)
+    names, places = _facts(value)
+    own = Record(names, places)
+    if names:
+        _gather_below(value, own, [])
     else:
         for child in value.values():
             if not isinstance(child, dict | list):

@@ -1,6 +1,7 @@
 """The people in the data: suppressed, told of, answered again, erased. F-172, F-173."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,8 +33,10 @@ JOBS = "/api/v1/enrich/jobs"
 
 
 class Clock:
+    """Begins now, since payments are signed by the clock of this machine."""
+
     def __init__(self) -> None:
-        self.now = 1_790_000_000.0
+        self.now = float(int(time.time()))
 
     def __call__(self) -> float:
         return self.now
@@ -634,7 +637,6 @@ async def plant(gate: Gate, token: str) -> dict[str, Any]:
     payment = await gate.sign()
     payment["resource"] = {"url": f"{gate.url}/api/v1/test/alpha?phone=2065550142&name=Zephyrine"}
     payment["extensions"]["crm"] = {"lead": CANARY.name}
-    payment["accepted"]["note"] = CANARY.email
     signed = await gate.call("both", payment=payment)
     assert signed.status == 200
     job = await gate.send("POST", JOBS, headers=sent, body=orjson.dumps(job_body | callback))
