@@ -16,9 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -101,10 +102,12 @@ from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
 from upstreams import ALL, http_api, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
 from upstreams.people import People
+from upstreams.provider import AnyProvider
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
@@ -400,11 +403,12 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     """
     sold: list[Upstream] = [
         people_of(settings),
+        companies_of(settings),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
     assert tuple(type(upstream) for upstream in sold) == ALL, "every upstream of ALL is configured here"
-    return [*sold, *plugins()]
+    return [*sold, *plugins(settings)]
 
 
 def accounts_of(settings: Settings) -> dict[str, Account]:
@@ -444,6 +448,26 @@ def people_of(settings: Settings) -> People:
     )
 
 
+def companies_of(settings: Settings) -> Companies:
+    accounts = accounts_of(settings)
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+            notice=settings.subjects.notice,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
+    )
+
+
 def support_of(settings: Settings) -> Support:
     support = settings.support
     return Support(SupportSettings(support.enabled, parse_usd(support.price), parse_usd(support.bug_credit)))
@@ -453,13 +477,15 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    people = people_of(settings.model_copy(update={"providers": {}, "waterfalls": {}})).operations
-    prices = {operation.id: operation.price.base_micros for operation in people}
+    bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
+    bought = (*people_of(bare).operations, *companies_of(bare).operations)
+    prices = {operation.id: operation.price.base_micros for operation in bought}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'
+    yield from (f"[plugins.{name}] {mistake}" for name, mistake in _misplugged(settings))
     for id in sorted(set(settings.prices) - priced):
         if id == ticket.OPERATION:
             yield f'[prices] "{id}": its price stands in [support]; remove it here'
@@ -467,22 +493,45 @@ def mistakes(settings: Settings) -> Iterator[str]:
             yield f'[prices] "{id}": its price stands in its own [[http_upstreams]] table; remove it here'
         else:
             yield f'[prices] "{id}": there is no such operation; there are {", ".join(sorted(priced))}'
-    for id in sorted(set(settings.settle) - priced - plugged()):
+    plugged = {o.operation.id for upstream in plugins(settings) for o in upstream.offerings()}
+    for id in sorted(set(settings.settle) - priced - plugged):
         if id == ticket.OPERATION:
             yield f'[settle] "{id}": a ticket is never paid for in vain; remove it here'
         elif id in own:
             yield f'[settle] "{id}": say settle in its own [[http_upstreams]] table; remove it here'
         else:
-            yield f'[settle] "{id}": there is no such operation; there are {", ".join(sorted(priced | plugged()))}'
+            yield f'[settle] "{id}": there is no such operation; there are {", ".join(sorted(priced | plugged))}'
 
 
-def plugged() -> set[str]:
-    """The operations of plug-ins."""
-    return {o.operation.id for upstream in plugins() for o in upstream.offerings()}
+def plugins(settings: Settings) -> list[Upstream]:
+    """The upstreams of installed packages, in the order of their names; without those that `_misplugged` tells of."""
+    found = (_plugged(entry, settings) for entry in _entries().values())
+    return [upstream for upstream in found if not isinstance(upstream, str)]
 
 
-def plugins() -> list[Upstream]:
-    return [cast("Upstream", plugin.load()()) for plugin in entry_points(group="faregate.upstreams")]
+def _misplugged(settings: Settings) -> Iterator[tuple[str, str]]:
+    entries = _entries()
+    for name in sorted(settings.plugins.keys() - entries.keys()):
+        there = ", ".join(entries) or "none"
+        yield name, f"there is no such plug-in: install its package beside faregate; installed are {there}"
+    for name, entry in entries.items():
+        upstream = _plugged(entry, settings)
+        if isinstance(upstream, str):
+            yield name, upstream
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group="faregate.upstreams"), key=attrgetter("name"))}
+
+
+def _plugged(entry: EntryPoint, settings: Settings) -> Upstream | str:
+    """Or what is wrong."""
+    try:
+        return cast("Upstream", entry.load()(settings.plugins.get(entry.name, {})))
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 somebody else's code: whatever it does, the operator is told whose it is
+        return f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
 
 
 def settled_as_asked(settings: Settings, offerings: Mapping[str, Offering]) -> dict[str, Offering]:

@@ -6,19 +6,21 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 from rigs.caller import Caller
 
+from gateway import assemble
 from gateway.assemble import mistakes
 from gateway.cli import app
 from gateway.cli.init import toml
 from gateway.core.errors import TABLE
 from gateway.settings import parse
 from gateway.settings.tables import Settings, Table
+from upstreams.providers import KINDS
 from wellknown import DOCUMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +42,11 @@ def test_every_setting_with_its_default_and_explanation() -> None:
         for key, field in model.model_fields.items():
             default = "required" if field.is_required() else "" if field.default is None else f"`{toml(field.default)}`"
             assert f"\n| `{key}` | {default} | {field.description} |\n" in README
+
+
+def test_every_provider() -> None:
+    for name in KINDS:
+        assert f"\n| `{name}` | " in README
 
 
 def test_every_error() -> None:
@@ -88,15 +95,22 @@ def test_no_file_that_is_not_there() -> None:
         assert ROOT.joinpath(path).exists(), path
 
 
-def test_every_example_of_a_configuration_is_one() -> None:
+def test_every_example_of_a_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tides = EntryPoint("tides", "faregate_tides:tides", "faregate.upstreams")  # that the guide is about
+    monkeypatch.syspath_prepend(ROOT / "tests" / "plugin")
     environ = {
         "RELAYER_KEY": "0b" * 32,
         "BASE_RPC_URL": "https://rpc.example.com",
         "WEATHER_KEY": "a-key-of-mine",
         "RESEARCH_KEY": "a-key-of-mine",
+        "WHITEPAGES_KEY": "a-key-of-mine",
+        "TWILIO_SID": "AC0",
+        "TWILIO_TOKEN": "a-token-of-mine",
     }
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
+        installed = [tides] if f"[plugins.{tides.name}]" in block else []
+        monkeypatch.setattr(assemble, "entry_points", lambda group, installed=installed: installed)
         own = block.replace('"0x..."', '"0x52908400098527886E0F7030069857D2E4169EE7"')
         parse(tomllib.loads(own), environ, also=mistakes)
 

@@ -265,6 +265,14 @@ DANGERS = {
         {"settlement": {"kind": "sandbox"}, "http_upstreams": [{"id": "a/b"}]},
         "[[http_upstreams]] no. 1: the sandbox takes play money",
     ),
+    "sandbox with a provider that costs": (
+        {"settlement": {"kind": "sandbox"}, "providers": {"whitepages": {"key": "k", "cost_per_call": "0.10"}}},
+        "[providers.whitepages]: the sandbox takes play money",
+    ),
+    "a provider's cost as a float": (
+        {"providers": {"whitepages": {"cost_per_call": 0.1}}},
+        "[providers.whitepages] cost_per_call: write the price in quotes",
+    ),
     "no rpc_urls": (relaying(networks=[{"id": BASE["id"], "pay_to": OWN}]), "rpc_urls: is missing"),
     "facilitator's word unasked": (
         {**facilitated(), "networks": [{"id": BASE["id"], "pay_to": OWN}]},

@@ -15,25 +15,20 @@ from typing import Any, TypeVar
 
 from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
-from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
-from gateway.core.vendor_call import ErrorClass
-from gateway.core.vendor_call import Outcome as Called
+from gateway.core.upstream import Context, Match, NoMatch, Offering, Outcome
 from upstreams.directory import phones, places
 from upstreams.directory.matching import Query, threshold
 from upstreams.directory.settings import DirectorySettings, Rules
 from upstreams.person import ANSWER, PersonQuery, PhoneQuery
 from upstreams.persons import People as Found
 from upstreams.persons import Sources, judge, shown, without
-from upstreams.provider import AnyProvider, LocalProvider, Provider, Tried, rest_s, waterfall
+from upstreams.provider import AnyProvider, Tried, rest_s, waterfall
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.local_directory import LocalDirectory
+from upstreams.waterfalls import cost_micros, looked, nobody_looked, timeout_s, told
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-_TIMEOUT_S = 10.0
-_TIMEOUT_MAX_S = 60.0
-_RETRY_S = 60
 
 
 class People:
@@ -45,7 +40,7 @@ class People:
     def __init__(
         self,
         settings: DirectorySettings,
-        providers: Mapping[str, Provider[Query, Found]] = MappingProxyType({}),
+        providers: Mapping[str, AnyProvider[Query, Found]] = MappingProxyType({}),
         orders: Mapping[str, Sequence[str]] = MappingProxyType({}),
         *,
         show_costs: bool = False,
@@ -59,7 +54,7 @@ class People:
         self._orders = {
             id: tuple(known[name] for name in orders.get(id, (LOCAL,))) for id in ("enrich/phone", "enrich/person")
         }
-        timeouts = {id: _timeout_s(self._orders[id]) for id in self._orders}
+        timeouts = {id: timeout_s(self._orders[id]) for id in self._orders}
         self.operations = (
             _phone_operation(settings, timeouts["enrich/phone"]),
             _person_operation(settings, timeouts["enrich/person"]),
@@ -115,9 +110,8 @@ class People:
             hop=operation_id,
         )
         tried = [one if one.found is None else replace(one, found=allowed(one.found)) for one in tried]
-        cost_micros = sum(one.call.cost_micros for one in tried)
-        if found is None and not any(one.outcome is Called.NO_MATCH for one in tried):
-            return _nobody_looked(tried, cost_micros)
+        if not looked(tried):
+            return nobody_looked(tried)
         judged = None if found is None else judge(query, allowed(found), rules)
         sources, people = Sources(), []
         if judged is not None:
@@ -134,21 +128,12 @@ class People:
             },
             **facts,
             "sources": sources.listing(tried[-1].call.at_ms),
-            "providers_tried": [self._told(one) for one in tried if one.was_asked],
+            "providers_tried": told(tried, LOCAL, show_costs=self._show_costs),
             "elapsed_ms": max(0, round((context.now() - started_s) * 1000)),
         }
         if judged is None:
-            return NoMatch({"people": []}, metadata, cost_micros)
-        return Match({"people": people}, metadata, cost_micros)
-
-    def _told(self, tried: Tried[Found]) -> dict[str, Any]:
-        call = tried.call
-        told: dict[str, Any] = {"provider": call.provider, "outcome": call.outcome.value, "ms": call.ms}
-        if call.error is not None:
-            told["error"] = call.error.value
-        if self._show_costs or call.provider == LOCAL:
-            told["cost_usd"] = format_usd(call.cost_micros) if call.cost_micros else "0"
-        return told
+            return NoMatch({"people": []}, metadata, cost_micros(tried))
+        return Match({"people": people}, metadata, cost_micros(tried))
 
     async def _first_off_loop(self, work: Callable[[_T], _R], argument: _T) -> _R:
         """Quick work whose first call loads tables for half a second: that one goes to the thread."""
@@ -166,24 +151,6 @@ def _query(question: PhoneQuery | PersonQuery) -> Query:
 def _shown(judged: tuple[Found, Sources]) -> list[dict[str, Any]]:
     found, sources = judged
     return shown(found.people, sources)
-
-
-def _timeout_s(providers: Sequence[AnyProvider[Query, Found]]) -> float:
-    """As long as all of them may take, one after the other."""
-    remote = sum(0.0 if isinstance(one, LocalProvider) else one.terms.timeout_s for one in providers)
-    return min(_TIMEOUT_S + remote, _TIMEOUT_MAX_S) if remote else _TIMEOUT_S
-
-
-def _nobody_looked(tried: Sequence[Tried[Found]], cost_micros: int) -> Failure:
-    """Not a miss: whoever was asked could not look. What names a provider is for the operator's eyes."""
-    rests = [one.retry_after_s for one in tried if one.retry_after_s is not None]
-    late = bool(tried) and all(one.call.error is ErrorClass.TIMEOUT for one in tried if one.was_asked)
-    return Failure(
-        "nobody who could know this can be asked just now",
-        timeout=late and any(one.was_asked for one in tried),
-        cost_micros=cost_micros,
-        retry_after_s=min(rests, default=_RETRY_S),
-    )
 
 
 def _reason(query: Query, judged: Found | None, tried: Sequence[Tried[Found]], rules: Rules) -> dict[str, str]:

@@ -121,7 +121,34 @@ class People:
     line: PhoneLine | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PersonAtFirm:
+    """Somebody whose address at a firm is looked for. Unknown is ""; `domain` is lower case without www."""
+
+    name: Name
+    domain: str = ""
+    company: str = ""
+
+
 # Who is meant
+
+
+def judge_at_firm(question: PersonAtFirm, found: People, rules: Rules) -> People:
+    """Who of these bears the name, and has an address: at the domain where one was given, which others lose."""
+    people = []
+    for person in found.people:
+        likeness = matching.agree_name(question.name, person.parts, rules)
+        emails = tuple(each for each in person.emails if not question.domain or _at(each.email, question.domain))
+        if likeness > 0 and emails:
+            best = max(email.score for email in emails)
+            by = ("name", "domain") if question.domain else ("name", "company")
+            people.append(replace(person, emails=emails, score=round(min(likeness, best), 3), matched_by=by))
+    return replace(found, people=tuple(people), judged=True)
+
+
+def _at(email: str, domain: str) -> bool:
+    host = email.rpartition("@")[2]
+    return host == domain or host.endswith(f".{domain}")
 
 
 def judge(query: Query, found: People, rules: Rules) -> People:
@@ -163,15 +190,17 @@ def spellings(person: Person) -> frozenset[str]:
     named = named.union(*(subject.names_of(name) for name in (person.name, *person.aliases)))
     contacts = {subject.of_phone(phone.number) for phone in person.phones}
     contacts |= {subject.of_email(each.email) for each in person.emails}
-    return of_names(named, _where(person)) | frozenset(spelling for spelling in contacts if spelling is not None)
+    return of_names(named, places_in(person.addresses)) | frozenset(
+        spelling for spelling in contacts if spelling is not None
+    )
 
 
-def _where(person: Person) -> frozenset[str]:
-    return frozenset().union(*(subject.places_of(each.city, each.state, each.zip) for each in person.addresses))
+def places_in(addresses: Sequence[Address]) -> frozenset[str]:
+    return frozenset().union(*(subject.places_of(each.city, each.state, each.zip) for each in addresses))
 
 
 def _alone(person: Person, hides: Hides) -> Person:
-    where = _where(person) if person.relatives else frozenset()
+    where = places_in(person.addresses) if person.relatives else frozenset()
     left = tuple(each for each in person.relatives if not hides(of_names(subject.names_of(each.name), where)))
     return person if left == person.relatives else replace(person, relatives=left)
 
@@ -253,17 +282,15 @@ def _person(person: Person, sources: Sources) -> dict[str, Any]:
     parts = None if person.business or person.parts == NOBODY else person.parts
     sources.id_of(person.source)
     return {
-        "id": _id(person.source.record),
+        "id": record_id("prs_", person.source.record),
         "name": person.name,
         "name_parts": parts and {name: value or None for name, value in parts._asdict().items()},
         "aliases": list(person.aliases),
         "age_range": person.age_range,
         "deceased": person.deceased,
-        "phones": [_phone(phone, sources) for phone in person.phones],
-        "emails": [
-            {"email": each.email, "score": each.score, "sources": _ids(each.sources, sources)} for each in person.emails
-        ],
-        "addresses": [_address(address, sources) for address in person.addresses],
+        "phones": [shown_phone(phone, sources) for phone in person.phones],
+        "emails": [shown_email(email, sources) for email in person.emails],
+        "addresses": [shown_address(address, sources) for address in person.addresses],
         "relatives": [_relative(relative, person.source) for relative in person.relatives],
         "employer": person.employer,
         "title": person.title,
@@ -274,18 +301,23 @@ def _person(person: Person, sources: Sources) -> dict[str, Any]:
 
 def _relative(relative: Relative, source: Source) -> dict[str, Any]:
     """By the id that he has where he is found himself."""
-    return {"id": relative.id and _id(f"{source.provider}#{relative.id}"), "name": relative.name}
+    return {"id": relative.id and record_id("prs_", f"{source.provider}#{relative.id}"), "name": relative.name}
 
 
-def _id(record: str) -> str:
-    return "prs_" + blake2b(record.encode(), digest_size=10).hexdigest()
+def record_id(prefix: str, record: str) -> str:
+    """The same record has the same id in every answer."""
+    return prefix + blake2b(record.encode(), digest_size=10).hexdigest()
+
+
+def shown_email(email: Email, sources: Sources) -> dict[str, Any]:
+    return {"email": email.email, "score": email.score, "sources": _ids(email.sources, sources)}
 
 
 def _ids(quoted: Sequence[Source], sources: Sources) -> list[str]:
     return [sources.id_of(source) for source in quoted]
 
 
-def _phone(phone: Phone, sources: Sources) -> dict[str, Any]:
+def shown_phone(phone: Phone, sources: Sources) -> dict[str, Any]:
     line_type, region = phones.kind(phone.number)
     return {
         "number": phone.number,
@@ -298,7 +330,7 @@ def _phone(phone: Phone, sources: Sources) -> dict[str, Any]:
     }
 
 
-def _address(address: Address, sources: Sources) -> dict[str, Any]:
+def shown_address(address: Address, sources: Sources) -> dict[str, Any]:
     return {
         "kind": "current" if address.current else "historic",
         "line1": address.line1 or None,

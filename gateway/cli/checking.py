@@ -112,7 +112,8 @@ async def _sold(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIte
     else:
         yield Finding(ODD, "on sale", "nothing yet")
     if offline:
-        yield Finding(ODD, "offline", f"{', '.join(offline)}: load a directory with `faregate directory load`")
+        mend = "load a directory with `faregate directory load`, or name [providers] in the configuration"
+        yield Finding(ODD, "offline", f"{', '.join(offline)}: {mend}")
 
 
 async def _chains(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIterator[Finding]:

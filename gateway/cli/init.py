@@ -59,6 +59,12 @@ SETTLE = """\
 # "enrich/person" = "before"
 """
 
+PLUGINS = """\
+# What an installed plug-in is told stands in a table with its name, as [plugins.tides]: README.md, "An upstream in
+# forty lines".
+[plugins]
+"""
+
 UPSTREAMS = """\
 # Any HTTP API as an operation: README.md, "Selling an HTTP API".
 # [[http_upstreams]]
@@ -77,6 +83,7 @@ OTHERS = {
     "waterfalls": WATERFALLS,
     "prices": PRICES,
     "settle": SETTLE,
+    "plugins": PLUGINS,
     "http_upstreams": UPSTREAMS,
 }
 

@@ -19,7 +19,7 @@ from gateway.core.charge import Charge, Source, State
 from gateway.core.http import NEVER_RELAYED
 from gateway.core.money import format_usd
 from gateway.core.subject import Hides
-from gateway.core.upstream import Match, NoMatch
+from gateway.core.upstream import Json, Match, NoMatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,41 @@ def body(charge: Charge, request_id: str, result: Result, topup: Mapping[str, ob
             "metadata": result.metadata,
         }
     )
+
+
+def schema(data: Mapping[str, Json]) -> dict[str, Json]:
+    """JSON Schema of the whole answer of an operation, from that of its `data`; {} says nothing of it."""
+    members: dict[str, Json] = {
+        "request_id": {"type": "string"},
+        "route": {"type": "string"},
+        "matched": {"type": "boolean"},
+        "billed": {"type": "boolean"},
+        "cache_hit": {"type": "boolean"},
+        "billing": {"type": "object"},
+        "data": {"anyOf": [dict(data), {"type": "null"}], "description": "null when nothing was found"} if data else {},
+        "metadata": {"type": "object"},
+    }
+    return {"type": "object", "properties": members, "required": list(members)}
+
+
+def example(operation_id: str, price_micros: int, data: Json) -> dict[str, Json]:
+    """The whole answer of a match, for documents."""
+    price = format_usd(price_micros)
+    return {
+        "request_id": "req_01kb4x5v2e0000000000000000",
+        "route": operation_id,
+        "matched": True,
+        "billed": True,
+        "cache_hit": False,
+        "billing": {
+            "mode": "virtual_balance",
+            "charge_id": "chg_01kb4x5v2e0000000000000000",
+            "price_usd": price,
+            "charged_usd": price,
+        },
+        "data": data,
+        "metadata": {},
+    }
 
 
 def iso(ms: int) -> str:

@@ -3,7 +3,7 @@
 Whoever reads the chain has the authorization and the signature of every payment that was broadcast, and the rest of a
 payment is an echo of our public 402. So a payment buys its answer once more only
 
-    by its agent    with the bearer of the agent whose charge it is;
+    by its owner    with the bearer of the agent whose charge it is, or with the charge token;
     by a secret     where it carries what was never public: see Payment.is_guessable in core/x402/messages.py;
     unseen          while nothing of it was broadcast.
 
@@ -37,7 +37,7 @@ class Repeat:
     """The payload is equal, member by member."""
     same_request: bool
     by_owner: bool
-    """The call shows a bearer of the agent whose charge it is."""
+    """The call shows a bearer of the agent whose charge it is, or the charge's own token."""
     guessable: bool
     """The payment carries nothing that only its payer knows."""
     public: bool

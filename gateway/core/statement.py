@@ -15,6 +15,7 @@ newest line's balance is it; those of own money sum to own money less what is ow
     grant       bonus        was given
     capture     own, bonus   a call was paid
     refund      own, bonus   some of what a call had cost came back
+    joined      own          what a wallet has goes on to the agent that it belongs to
     withdrawn   own, bonus   a reorganisation took a deposit back, or its match went with it
 
 What is withdrawn goes whole, however much of it was spent by then: in two lines where a part is owed, and to below

@@ -7,6 +7,10 @@ is never charged.
 
 Three ways to plug in, one contract: an `[[http_upstreams]]` table in faregate.toml; a package with an entry
 point in the group `faregate.upstreams`; a file in upstreams/ and a line in `upstreams.ALL`.
+
+An entry point `tides = "package:function"` names a function that takes what stands in `[plugins.tides]`, a mapping with
+secrets of the environment filled in, and answers an Upstream. It raises ValueError with a sentence for the operator
+when something in there is wrong or missing: the gateway does not start then.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -139,3 +143,26 @@ class Upstream(Protocol):
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """An Upstream that has nothing to start or to close and needs no rest: a name and its offerings."""
+
+    name: str
+    sold: Sequence[Offering]
+
+    def offerings(self) -> Sequence[Offering]:
+        return self.sold
+
+    def offline(self) -> Sequence[Operation]:
+        return ()
+
+    def available(self, operation_id: str, now_s: float) -> int | None:
+        return None
+
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""

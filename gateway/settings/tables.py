@@ -689,6 +689,9 @@ class Settings(Table):
         description='operation id = when its signed payments are settled, "after" a match or "before" the work, as a '
         'top-up of the payer\'s account: "enrich/person" = "before"',
     )
+    plugins: dict[str, dict[str, Any]] = Field(
+        {}, repr=False, description="a table for each plug-in that is installed, by its name: [plugins.tides]"
+    )
     http_upstreams: tuple[dict[str, Any], ...] = Field(
         (), repr=False, description="tables of HTTP APIs to sell, as upstreams/http_api.py reads them"
     )

@@ -1,7 +1,7 @@
 """What was bought for whom: the vendors' side of the books, and what is left of the price.
 
 A charge's revenue is its captured amount less refunds, once; it counts with the vendor whose match was sold, which is
-the last one that matched. What is collected of it by signature and came short is in the ledger's account `loss`.
+the last one that matched. What a signature never paid for has earned nothing.
 """
 
 from collections.abc import Collection, Iterable
@@ -80,6 +80,7 @@ _REVENUE = f"""
 SELECT {_KEYS.format(provider=_SELLER)}, count(*), sum(c.captured_micros - c.refunded_micros)
 FROM charges c
 WHERE c.created_ms >= :from_ms AND c.created_ms < :to_ms AND c.captured_micros > 0 AND c.topup = 0
+  AND c.state <> 'unpaid'
 GROUP BY 1, 2, 3, 4
 """  # noqa: S608 constants of this file
 

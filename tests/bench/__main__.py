@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from bench import chainpaid, handed_over, machine, offline, registering, statements
+from bench import chainpaid, directory, handed_over, machine, offline, registering, statements
 from bench.figures import Figure, Plan
 
 MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] = {
@@ -23,6 +23,8 @@ MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] 
     ("start", "memory"): machine.start_and_memory,
     ("challenge_rate", "challenge_cpu"): machine.challenges,
     ("balance_c32", "balance_c32_p99"): machine.balance,
+    ("directory_phone_p50", "directory_name_p50"): directory.speed,
+    ("matcher_precision", "matcher_recall"): directory.matching,
     ("statement_page",): statements.page,
     ("jobs_drain",): handed_over.drain,
     ("job_submit",): handed_over.submit,
@@ -77,12 +79,13 @@ def peer_python() -> Path:
 
 
 def show(figures: dict[str, Figure]) -> None:
-    print(f"{'':18}{'ours':>12}{'peer':>12}{'ratio':>9}{'must reach':>13}  unit")
+    print(f"{'':20}{'ours':>12}{'peer':>12}{'ratio':>9}{'must reach':>13}  unit")
     for key, figure in figures.items():
         peer = "-" if figure.peer is None else f"{figure.peer:,.1f}"
         ratio = "-" if figure.ratio is None else f"{figure.ratio:.1f}"
         mark = " " if figure.reached else "!"
-        print(f"{mark} {key:16}{figure.ours:>12,.1f}{peer:>12}{ratio:>9}{figure.target:>13}  {figure.unit}")
+        ours = f"{figure.ours:,.3f}" if figure.ours < 1 else f"{figure.ours:,.1f}"
+        print(f"{mark} {key:18}{ours:>12}{peer:>12}{ratio:>9}{figure.target:>13}  {figure.unit}")
 
 
 if __name__ == "__main__":

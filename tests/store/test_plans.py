@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rigs import books
@@ -21,11 +22,13 @@ from gateway.store import (
     leads,
     ledger,
     outbox,
+    prepaid,
     registrations,
     settlements,
     statements,
     tickets,
     usage_keys,
+    vendor_calls,
     wallet_recoveries,
     wallets,
 )
@@ -159,11 +162,22 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "answered wrong": lambda tx: wallet_recoveries.complete(
         tx, b"r" * 32, MINTED, "ann", "dep_5", [bytes(16)], NewToken("tok_5", b"5" * 32, "")
     ),
+    "a prepaid call": lambda tx: prepaid.hold(
+        tx, replace(books.charge("p2", "ann", 5), topup_id="p1"), books.work("ann")
+    ),
+    "a prepaid call's money": lambda tx: (
+        prepaid.find(tx, "p1"),
+        prepaid.look(tx, "p1"),
+        prepaid.refuse(tx, SENDER, None, (), 5),
+    ),
+    "a wallet's money": lambda tx: ledger.pass_on(tx, SENDER),
     "entries of a charge": lambda tx: ledger.rows(tx, charge_id="c1"),
     "spent": lambda tx: statements.spent(tx, "ann", 1),
     "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
     "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
     "ticket": lambda tx: tickets.find(tx, "tkt_1"),
+    "bought": lambda tx: vendor_calls.of_charge(tx, "c1"),
+    "margins": lambda tx: vendor_calls.margins(tx, ("provider",), 0, 1 << 50),
     "open tickets": lambda tx: tickets.open_of(tx, "ann"),
 }
 
@@ -184,6 +198,9 @@ async def test_nothing_walks_through_a_table(db: SqliteDatabase, call: str) -> N
         hold   h2 ann 5    -> held      | ann 695, ann.held 5
         sign   t1 bob 30 agent=ann topup=1 -> held      | ann.authorized 30, due -635
         match  t1 30       -> captured
+        sign   p1 bob 20 agent=ann topup=call -> held | ann.authorized 50, due -655
+        match  p1 20       -> captured
+        prove  p1 20 log=0xp:1 -> proven | ann 715, ann.authorized 30, due -635, treasury -20
         """,
     )
     await db.write(wallets.add, SENDER, "ann", wallets.Role.LINKED)

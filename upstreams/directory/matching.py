@@ -173,13 +173,13 @@ def _by_phone(query: Query, row: Row, rules: Rules) -> Hit | None:
 def _by_contact(query: Query, row: Row, rules: Rules, base: float, what: str) -> Hit:
     if not query.name.last:
         return Hit(row, base, (what,))
-    if _agree_name(query.name, row.parts, rules) > 0:
+    if agree_name(query.name, row.parts, rules) > 0:
         return Hit(row, base, (what, "name"))
     return Hit(row, min(base, _NAME_DISAGREES), (what,))
 
 
 def _by_name(query: Query, row: Row, rules: Rules) -> Hit | None:
-    likeness = _agree_name(query.name, row.parts, rules)
+    likeness = agree_name(query.name, row.parts, rules)
     if likeness == 0:
         return None
     if query.rule == "name":
@@ -189,7 +189,8 @@ def _by_name(query: Query, row: Row, rules: Rules) -> Hit | None:
     return Hit(row, _rounded(likeness * place), ("name", *by)) if place > 0 else None
 
 
-def _agree_name(asked: Name, held: Name, rules: Rules) -> float:
+def agree_name(asked: Name, held: Name, rules: Rules) -> float:
+    """How well two names in parts agree, 0 to 1; 0 for two names."""
     last = names.agree_last(asked.last, held.last, rules.last_name_min)
     if last == 0:
         return 0.0

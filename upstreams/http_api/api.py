@@ -8,10 +8,9 @@ import orjson
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import vendor_call
+from gateway.core import answer, vendor_call
 from gateway.core.catalogue import Operation, Price
 from gateway.core.http import HttpFailure, HttpResponse
-from gateway.core.money import format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from upstreams.breaker import Breaker
@@ -231,10 +230,10 @@ def _operation(settings: HttpUpstream) -> Operation:
         summary=summary,
         description=settings.description or summary,
         input=settings.model,
-        output=_answer_schema(settings.output or ({"type": "string"} if settings.response == "text" else {})),
+        output=answer.schema(settings.output or ({"type": "string"} if settings.response == "text" else {})),
         price=_price(settings),
         example=example,
-        example_output=_answer_example(settings),
+        example_output=answer.example(settings.id, settings.price_micros, settings.example_output),
         timeout_s=settings.timeout_s + FLOW_MARGIN_S,
         miss_free=settings.miss_free,
         settle_first=settings.settle == "before",
@@ -271,36 +270,3 @@ def _price(settings: HttpUpstream) -> Price:
         return Price(settings.price_micros)
     ceiling = settings.ceiling_micros or settings.price_micros
     return Price(settings.price_micros, metered=True, markup_percent=settings.markup_percent, ceiling_micros=ceiling)
-
-
-def _answer_schema(data: Mapping[str, Any]) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "request_id": {"type": "string"},
-        "route": {"type": "string"},
-        "matched": {"type": "boolean"},
-        "billed": {"type": "boolean"},
-        "cache_hit": {"type": "boolean"},
-        "billing": {"type": "object"},
-        "data": {"anyOf": [dict(data), {"type": "null"}], "description": "null when nothing was found"} if data else {},
-        "metadata": {"type": "object"},
-    }
-    return {"type": "object", "properties": members, "required": list(members)}
-
-
-def _answer_example(settings: HttpUpstream) -> dict[str, Any]:
-    price = format_usd(settings.price_micros)
-    return {
-        "request_id": "req_01kb4x5v2e0000000000000000",
-        "route": settings.id,
-        "matched": True,
-        "billed": True,
-        "cache_hit": False,
-        "billing": {
-            "mode": "virtual_balance",
-            "charge_id": "chg_01kb4x5v2e0000000000000000",
-            "price_usd": price,
-            "charged_usd": price,
-        },
-        "data": settings.example_output,
-        "metadata": {},
-    }

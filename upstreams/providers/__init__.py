@@ -3,23 +3,45 @@
 A new one is a file with a class (upstreams/provider.py has the contract) and a line in KINDS.
 """
 
+import base64
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gateway.core.addresses import refuse_url
 from upstreams.leaks import Leaks
-from upstreams.provider import Line, Provider, ProviderTerms
-from upstreams.providers import enformion_go, people_data_labs, trestle, twilio, whitepages
+from upstreams.provider import AnyProvider, Line, ProviderTerms
+from upstreams.providers import (
+    apollo,
+    enformion_go,
+    gleif,
+    hunter,
+    npi,
+    open_corporates,
+    people_data_labs,
+    sec_edgar,
+    trestle,
+    twilio,
+    whitepages,
+)
+from upstreams.providers.apollo import Apollo, ApolloFirms
 from upstreams.providers.enformion_go import EnformionGo
+from upstreams.providers.gleif import Gleif
+from upstreams.providers.hunter import Hunter
 from upstreams.providers.local_directory import NAME as LOCAL
-from upstreams.providers.people_data_labs import PeopleDataLabs
+from upstreams.providers.npi import Npi
+from upstreams.providers.open_corporates import OpenCorporates
+from upstreams.providers.people_data_labs import PeopleDataLabs, PeopleDataLabsFirms
+from upstreams.providers.sec_edgar import SecEdgar
 from upstreams.providers.trestle import Trestle
 from upstreams.providers.twilio import Twilio
 from upstreams.providers.whitepages import Whitepages
 
-PHONE, PERSON = "enrich/phone", "enrich/person"
+PHONE, PERSON, EMAIL, COMPANY = "enrich/phone", "enrich/person", "enrich/email", "enrich/company"
+_NOT_LOCAL = (EMAIL, COMPANY)
+"""What the directory is not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +73,11 @@ class Account:
 
     @property
     def line(self) -> Line:
-        return Line(leaks=Leaks((self.key,)))
+        login = base64.b64encode(f"{self.user}:{self.key}".encode()).decode()
+        return Line(leaks=Leaks((self.key, login) if self.key else ()))
 
 
-Build = Callable[[Account, ProviderTerms, Mapping[str, Any]], Provider[Any, Any]]
+Build = Callable[[Account, ProviderTerms, Mapping[str, Any]], AnyProvider[Any, Any]]
 """`(account, its terms, {"url": ..., "score_min": ...} as far as they are set)`."""
 
 
@@ -68,35 +91,62 @@ class Kind(NamedTuple):
     bills_misses: bool
     """Whether a miss costs what a call costs, where the operator does not say."""
     build: Build
+    others: Mapping[str, Build] = MappingProxyType({})
+    """By operation, where that asks another kind of question."""
+    free: bool = False
+    """Whether it takes nothing from anybody."""
 
 
-def _by_key(provider: Callable[..., Provider[Any, Any]]) -> Build:
+def _by_key(provider: Callable[..., AnyProvider[Any, Any]]) -> Build:
     return lambda has, terms, more: provider(has.key, terms, has.line, **more)
 
 
-def _by_login(provider: Callable[..., Provider[Any, Any]]) -> Build:
+def _by_login(provider: Callable[..., AnyProvider[Any, Any]]) -> Build:
     return lambda has, terms, more: provider(has.user, has.key, terms, has.line, **more)
+
+
+def _by_name(provider: Callable[..., AnyProvider[Any, Any]], requests_per_min: int) -> Build:
+    """`requests_per_min` is what it asks for itself."""
+    return lambda has, terms, more: provider(has.user, _paced(terms, requests_per_min), has.line, **more)
+
+
+def _by_nothing(provider: Callable[..., AnyProvider[Any, Any]], requests_per_min: int) -> Build:
+    return lambda has, terms, more: provider(_paced(terms, requests_per_min), has.line, **more)
+
+
+def _paced(terms: ProviderTerms, requests_per_min: int) -> ProviderTerms:
+    return replace(terms, requests_per_min=terms.requests_per_min or requests_per_min, repeatable=True)
 
 
 _PEOPLE = (PHONE, PERSON)
 KINDS: Mapping[str, Kind] = {
     whitepages.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Whitepages)),
     trestle.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Trestle)),
-    people_data_labs.NAME: Kind(_PEOPLE, ("key",), False, _by_key(PeopleDataLabs)),
+    people_data_labs.NAME: Kind(
+        (*_PEOPLE, EMAIL, COMPANY), ("key",), False, _by_key(PeopleDataLabs), {COMPANY: _by_key(PeopleDataLabsFirms)}
+    ),
     twilio.NAME: Kind(_PEOPLE, ("user", "key"), True, _by_login(Twilio)),
     enformion_go.NAME: Kind(_PEOPLE, ("user", "key"), True, _by_login(EnformionGo)),
+    hunter.NAME: Kind((EMAIL,), ("key",), False, _by_key(Hunter)),
+    apollo.NAME: Kind((EMAIL, COMPANY), ("key",), False, _by_key(Apollo), {COMPANY: _by_key(ApolloFirms)}),
+    sec_edgar.NAME: Kind((COMPANY,), ("user",), False, _by_name(SecEdgar, 500), free=True),
+    gleif.NAME: Kind((COMPANY,), (), False, _by_nothing(Gleif, 60), free=True),
+    npi.NAME: Kind((COMPANY,), (), False, _by_nothing(Npi, 300), free=True),
+    open_corporates.NAME: Kind((COMPANY,), ("key",), True, _by_key(OpenCorporates)),
 }
 """By the name of their table. Their order is that in which they are asked where the operator names none."""
 
 
-def built(accounts: Mapping[str, Account]) -> dict[str, Provider[Any, Any]]:
-    """One of each, shared by the operations that it serves: they share its line."""
+def built(accounts: Mapping[str, Account], operation: str = "") -> dict[str, AnyProvider[Any, Any]]:
+    """One of each, shared by the operations that it serves: they share its line. With an `operation` those that answer
+    its kind of question."""
     providers = {}
     for name, kind in KINDS.items():
         if (account := accounts.get(name)) is not None:
             more = {"url": account.url.rstrip("/"), "score_min": account.score_min}
             said = {key: value for key, value in more.items() if value}
-            providers[name] = kind.build(account, account.terms(kind), said)
+            build = kind.others.get(operation, kind.build)
+            providers[name] = build(account, account.terms(kind), said)
     return providers
 
 
@@ -104,7 +154,8 @@ def order(operation: str, accounts: Mapping[str, Account], waterfalls: Mapping[s
     """Whose turn it is when: as the operator says, else the directory and then whoever is configured."""
     if operation in waterfalls:
         return tuple(waterfalls[operation])
-    return (LOCAL, *(name for name, kind in KINDS.items() if name in accounts and operation in kind.serves))
+    local = () if operation in _NOT_LOCAL else (LOCAL,)
+    return (*local, *(name for name, kind in KINDS.items() if name in accounts and operation in kind.serves))
 
 
 def mistakes(
@@ -120,8 +171,10 @@ def mistakes(
         for needed in kind.needs:
             if not getattr(account, needed).strip():
                 what = "what it knows you by" if needed == "key" else "the login beside the key"
+                if kind.free:
+                    what = "who asks, with an address: it answers nobody else"
                 yield f'[providers.{name}] {needed}: is missing: {what}, as "${{{name.upper()}_{needed.upper()}}}"'
-        if account.cost_per_call_micros is None and account.cost_per_match_micros is None:
+        if not kind.free and account.cost_per_call_micros is None and account.cost_per_match_micros is None:
             yield (
                 f"[providers.{name}] cost_per_call: is missing: the USD it takes for a call, such as "
                 f'"0.10", or cost_per_match where it takes nothing for a miss; "0" where it takes nothing'
@@ -159,12 +212,12 @@ def _in_waterfall(operation: str, named: Sequence[str], accounts: Mapping[str, A
     for number, name in enumerate(named):
         if name in named[:number]:
             yield f"{where}: {name} stands there twice"
-        elif name == LOCAL:
+        elif name == LOCAL and operation not in _NOT_LOCAL:
             continue
+        elif name == LOCAL or (name in KINDS and operation not in KINDS[name].serves):
+            yield f"{where}: {name} has no answer to this"
         elif name not in KINDS:
             yield f"{where}: there is no provider {name}{_meant(name, (LOCAL, *KINDS))}"
-        elif operation not in KINDS[name].serves:
-            yield f"{where}: {name} has no answer to this"
         elif name not in accounts:
             yield f"{where}: {name} is not configured: add [providers.{name}]"
 

@@ -1,4 +1,5 @@
-"""People Data Labs v5: a person by name and place, phone or email (GET /v5/person/enrich).
+"""People Data Labs v5: a person by name and place, phone or email, or at a firm (GET /v5/person/enrich), and a firm by
+name or domain (GET /v5/company/enrich, whose fields stand beside its likelihood and not in `data`).
 
 Documented at docs.peopledatalabs.com. The key goes into `X-Api-Key`. A 404 is a miss and free; a 200 is billed. Its
 likelihood runs from 1 to 10, and 6 is what it recommends: it is asked for no less, so that what is less likely is a
@@ -12,8 +13,9 @@ from urllib.parse import urlencode
 
 from upstreams.directory.matching import Query
 from upstreams.directory.names import Name
+from upstreams.firms import Firm, FirmQuestion, Firms, bare_domain
 from upstreams.http_api.answers import Unusable, read_json
-from upstreams.persons import Address, People, Person, Source, parts_of
+from upstreams.persons import Address, People, Person, PersonAtFirm, Source, parts_of
 from upstreams.provider import ErrorClass, HttpAsk, Line, Outcome, ProviderTerms, Quota, Reply, by_status, failed
 from upstreams.providers import tolerant
 from upstreams.providers.tolerant import share, table, tables, text
@@ -36,31 +38,115 @@ class PeopleDataLabs:
     name: str = NAME
     family: str = NAME
 
-    def asks(self, question: Query, /) -> HttpAsk | None:
-        query = _parameters(question)
-        if not query:
-            return None
-        query["min_likelihood"] = str(max(1, min(10, round(self.score_min * 10))))
-        return HttpAsk(f"{self.url}/v5/person/enrich?{urlencode(query)}", headers={"X-Api-Key": self.key})
+    def asks(self, question: Query | PersonAtFirm, /) -> HttpAsk | None:
+        query = _at_firm(question) if isinstance(question, PersonAtFirm) else _parameters(question)
+        return _asks("person", query, self)
 
-    def read(self, question: Query, status: int, headers: Mapping[str, str], body: bytes, /) -> Reply[People]:
+    def read(
+        self, question: Query | PersonAtFirm, status: int, headers: Mapping[str, str], body: bytes, /
+    ) -> Reply[People]:
         if status == 404:
             return Reply(Outcome.NO_MATCH, People(), quota=quota(headers))
         refused = by_status(status)
         if refused is not None:
             return refused
-        try:
-            answer = read_json(body)
-        except Unusable:
-            return failed(ErrorClass.SHAPE)
-        if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+        answer = _answer(body)
+        if answer is None or not isinstance(answer.get("data"), dict):
             return failed(ErrorClass.SHAPE)
         score = share(answer.get("likelihood"), 10, 0.0)
-        person = _person(answer["data"], score, question, answer.get("matched"))
+        known = Query() if isinstance(question, PersonAtFirm) else question
+        person = _person(answer["data"], score, known, answer.get("matched"))
         if person is None or score < self.score_min:
             # It was billed as a match, and is none.
             return Reply(Outcome.NO_MATCH, People(), cost_micros=self.terms.most_micros, quota=quota(headers))
         return Reply(Outcome.MATCH, People((person,)), quota=quota(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleDataLabsFirms:
+    """upstreams.provider.Provider[FirmQuestion, Firms]."""
+
+    key: str = field(repr=False)
+    terms: ProviderTerms
+    line: Line
+    url: str = URL
+    score_min: float = 0.60
+    name: str = NAME
+    family: str = NAME
+
+    def asks(self, question: FirmQuestion, /) -> HttpAsk | None:
+        given = {
+            "name": question.name, "website": question.domain, "locality": question.city, "region": question.state,
+            "postal_code": question.zip,
+        }  # fmt: skip
+        return _asks("company", {key: value for key, value in given.items() if value}, self)
+
+    def read(self, question: FirmQuestion, status: int, headers: Mapping[str, str], body: bytes, /) -> Reply[Firms]:
+        if status == 404:
+            return Reply(Outcome.NO_MATCH, Firms(), quota=quota(headers))
+        refused = by_status(status)
+        if refused is not None:
+            return refused
+        answer = _answer(body)
+        if answer is None or not {"name", "display_name", "id"} & answer.keys():
+            return failed(ErrorClass.SHAPE)
+        score = share(answer.get("likelihood"), 10, 0.0)
+        firm = _firm(answer, score)
+        if firm is None or score < self.score_min:
+            return Reply(Outcome.NO_MATCH, Firms(), cost_micros=self.terms.most_micros, quota=quota(headers))
+        return Reply(Outcome.MATCH, Firms((firm,)), quota=quota(headers))
+
+
+def _asks(kind: str, query: dict[str, str], provider: PeopleDataLabs | PeopleDataLabsFirms) -> HttpAsk | None:
+    if not query:
+        return None
+    least = str(max(1, min(10, round(provider.score_min * 10))))
+    url = f"{provider.url}/v5/{kind}/enrich?{urlencode({**query, 'min_likelihood': least})}"
+    return HttpAsk(url, headers={"X-Api-Key": provider.key})
+
+
+def _answer(body: bytes) -> dict[str, Any] | None:
+    try:
+        answer = read_json(body)
+    except Unusable:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _at_firm(question: PersonAtFirm) -> dict[str, str]:
+    name = question.name
+    given = {
+        "first_name": name.first, "middle_name": name.middle, "last_name": name.last,
+        "company": question.domain or question.company,
+    }  # fmt: skip
+    return {key: value for key, value in given.items() if value}
+
+
+def _firm(answer: Mapping[str, Any], score: float) -> Firm | None:
+    name = text(answer.get("display_name")) or _titled(answer.get("name"))
+    if not name:
+        return None
+    source = Source(NAME, f"{NAME}#{text(answer.get('id')) or '-'}")
+    place = table(answer.get("location"))
+    return Firm(
+        source=source,
+        name=name,
+        domain=bare_domain(text(answer.get("website"))),
+        website=text(answer.get("website")),
+        addresses=tolerant.some(
+            [
+                tolerant.an_address(
+                    source, _OTHER, line1=_titled(place.get("street_address")), line2=place.get("address_line_2"),
+                    city=_titled(place.get("locality")), state=place.get("region"), zip=place.get("postal_code"),
+                )
+            ]
+        ),
+        identifiers={"ticker": text(answer.get("ticker"))} if text(answer.get("ticker")) else {},
+        industry=text(answer.get("industry")) or None,
+        founded=text(answer.get("founded")) or None,
+        employees=text(answer.get("size")) or None,
+        score=score,
+    )  # fmt: skip
 
 
 def quota(headers: Mapping[str, str]) -> Quota | None:
