@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ from rigs.upstream import ScriptedUpstream, reply
 from gateway.core.agent import DAY_MS
 from gateway.core.charge import Event, State
 from gateway.core.errors import Problem, SettingsError
-from gateway.core.subject import Kind, SubjectKey
+from gateway.core.subject import Kind, SubjectKey, Suppressed
 from gateway.core.upstream import Context, Match, Outcome
 from gateway.store import outbox, subjects, tickets, vendor_calls
 from gateway.store.erasing import PLACES
 from gateway.store.sqlite import migrate, read_migrations
 from gateway.store.subjects import Suppression
+from upstreams import firms
 from upstreams.directory import loading
+from upstreams.firms import Firm, Firms, Officer
+from upstreams.persons import Address, Phone, Source
 
 PRICE = 330_000
+KEY = SubjectKey.of(b"k" * 32)
 JOBS = "/api/v1/enrich/jobs"
 
 
@@ -387,6 +392,20 @@ async def test_of_two_with_one_name_the_other_is_found(tmp_path):
         after = await gate.ask("enrich/person", question, token=token)
         assert [each["number"] for each in after.json["data"]["people"][0]["phones"]] == ["+12065550111"]
         assert (await gate.balance(agent)).available == 4_500_000
+
+
+def test_firms_are_told_without_her():
+    """An officer is known where the firm is; a firm that has her number is she."""
+    source, lee = Source("gleif", "gleif#1"), Officer("Lee Sample", Source("gleif", "gleif#1"))
+    hides = Suppressed(KEY, KEY.digests({"phone:12065550142", "name:quillwort zephyrine|seattle,wa"})).hides
+    seattle = (Address(0.9, (source,), city="Seattle", state="WA"),)
+    officers = (Officer(CANARY.name, source), lee, Officer("Z Q", source, phone=CANARY.phone))
+    firm = Firm(source, "Example Bakery LLC", addresses=seattle, officers=officers)
+    hers = Firm(source, "Hers", phones=(Phone(CANARY.phone, 0.9, (source,)),))
+    named = Firm(source, CANARY.name, addresses=seattle)
+    left = firms.without(Firms((firm, hers, named)), hides)
+    assert left.firms == (replace(firm, officers=(lee,)),)
+    assert firms.without(Firms((replace(firm, officers=(lee,)),)), hides).firms == left.firms
 
 
 async def test_every_answer_about_people_has_the_operators_notice(tmp_path):
