@@ -781,7 +781,9 @@ async def test_f173_a_vendors_raw_answers_go_and_so_do_tickets_and_leads(tmp_pat
 
 
 async def test_f173_rows_that_an_earlier_load_had_brought_leave_the_directorys_file(tmp_path):
-    async with selling(tmp_path, file=FILE) as (gate, _, toml):
+    """More of them than are loaded in their place: pages of theirs are free, and nobody has written over them."""
+    many = FILE + "".join(f"Zephyrine,Quillwort{n},,,{n} Imagined Ct,Seattle,WA,98101\n" for n in range(2_000))
+    async with selling(tmp_path, file=many) as (gate, _, toml):
         (tmp_path / "people.csv").write_text("\n".join(line for line in FILE.split("\n") if "Zeph" not in line))
         loading.load(tmp_path / "people.csv", tmp_path / "directory.db", progress=lambda done, total: None)
         assert left_in(tmp_path) != []
