@@ -573,8 +573,8 @@ class WalletRecoveryTable(Table):
     enabled: bool = Field(True, description="false: only you give an agent another token, by `faregate agents token`")
     key_file: File | None = Field(
         None,
-        description="the key that what agents ask about is hashed with, else beside the ledger, with .leads-key after "
-        "its name; made at the first start, and no part of a backup: keep a copy of it apart",
+        description="the key that what agents ask about and suppressed people are hashed with, else beside the ledger, "
+        "with .leads-key after its name; made at the first start, and no part of a backup: keep a copy of it apart",
     )
 
 

@@ -819,7 +819,6 @@ async def test_where_nobody_is_recovered(tmp_path: Path, chain: Chain, why: str)
         assert kept == [(0,)], "what nobody needs is not kept"
         document = (await gate.send("GET", "/openapi.json")).json
         assert not [path for path in document["paths"] if "recover" in path]
-    assert not key_of(tmp_path).exists()
 
 
 async def test_it_is_in_the_documents_where_it_can_be_done(tmp_path: Path, chain: Chain) -> None:

@@ -179,8 +179,13 @@ class Payment:
         kept: dict[str, Json] = {name: whole[name] for name in ("x402Version", "payload")}
         if self.accepted is not None:
             kept["accepted"] = {name: self.accepted[name] for name in _OFFERED if name in self.accepted}
+        extensions: dict[str, Json] = {}
         if self.extensions is not None and GAS_SPONSORING in self.extensions:
-            kept["extensions"] = {GAS_SPONSORING: self.extensions[GAS_SPONSORING]}
+            extensions[GAS_SPONSORING] = self.extensions[GAS_SPONSORING]
+        if self.repeat_key is not None:
+            extensions["repeat-key"] = {"info": {"key": self.repeat_key}}
+        if extensions:
+            kept["extensions"] = extensions
         return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
 
     @property
