@@ -32,7 +32,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.core import ids, ticket
 from gateway.core.catalogue import Catalogue, Operation
-from gateway.core.errors import Code, Problem
+from gateway.core.errors import Code, Problem, SettingsError
 from gateway.core.grant import Policy
 from gateway.core.http import HttpClient
 from gateway.core.lead import LeadKey
@@ -40,6 +40,7 @@ from gateway.core.money import format_usd, parse_usd
 from gateway.core.networks import Token
 from gateway.core.settlement import State
 from gateway.core.siwe import Site
+from gateway.core.subject import SubjectKey
 from gateway.core.upstream import Offering, Upstream
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
@@ -66,6 +67,7 @@ from gateway.edge.visit import RequestIds
 from gateway.edge.wallet_recovery import WalletRecoveryDoor
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
+from gateway.flows.answering import AnswerCache, CacheTerms
 from gateway.flows.collecting import Collecting, StoredJournal
 from gateway.flows.deposits import Deposits, DepositTerms
 from gateway.flows.fulfilling import Fulfilling
@@ -75,6 +77,7 @@ from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
 from gateway.flows.registration import Terms as RegistrationTerms
+from gateway.flows.subjects import Subjects
 from gateway.flows.tickets import Tickets
 from gateway.flows.wallet_recovery import WalletRecovery
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
@@ -94,6 +97,7 @@ from gateway.settlement.several import Several
 from gateway.settlement.wallets import ChainWallets
 from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
+from gateway.store import subjects as stored_subjects
 from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
@@ -145,6 +149,7 @@ class Gateway:
     webhooks: Webhooks
     deposits: Deposits
     wallet_recovery: WalletRecovery
+    subjects: Subjects
 
 
 @asynccontextmanager
@@ -214,9 +219,12 @@ async def assemble(
             alive=owner.alive,
             neighbours=owner.neighbours,
             alarm=alarms.tell,
+            accesses_kept_ms=settings.subjects.access_log_days * 86_400_000,
         )
         recoverable = recovery_tokens(settings)
         secret = kept_key(key_file(settings), entropy(KEY_BYTES))
+        subjects = Subjects(db, await subject_key(settings, db, secret))
+        await subjects.read()
         fulfilling = Fulfilling(
             db=db,
             offerings=offerings,
@@ -225,6 +233,17 @@ async def assemble(
             clock=clock,
             entropy=entropy,
             lead_key=LeadKey.of(secret) if recoverable else None,
+            subjects=subjects,
+            cache=AnswerCache(
+                db,
+                subjects.key,
+                CacheTerms(
+                    ttl_ms=settings.cache.ttl_hours * 3_600_000,
+                    shared=settings.cache.shared,
+                    discount_percent=settings.cache.discount_percent,
+                ),
+                clock,
+            ),
         )
         webhooks = Webhooks(
             db=db,
@@ -327,7 +346,8 @@ async def assemble(
 
         await recovery.orphans()
         turns = (
-            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run()
+            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run(),
+            subjects.run(),
         )  # fmt: skip
         loops = [asyncio.create_task(each) for each in turns]
         stack.push_async_callback(last_used.write)
@@ -341,7 +361,7 @@ async def assemble(
         stack.callback(jobs.close)
         yield Gateway(
             settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
-            deposits, wallet_recovery,
+            deposits, wallet_recovery, subjects,
         )  # fmt: skip
 
 
@@ -434,6 +454,7 @@ def people_of(settings: Settings) -> People:
             default_region=directory.default_region,
             phone_price_micros=settings.prices.get("enrich/phone", 330_000),
             person_price_micros=settings.prices.get("enrich/person", 500_000),
+            notice=settings.subjects.notice,
         ),
         providers.built(accounts),
         {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
@@ -502,6 +523,7 @@ def companies_of(settings: Settings) -> Companies:
             email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
             region=settings.directory.default_region,
             show_costs=settings.service.show_costs,
+            notice=settings.subjects.notice,
         ),
         asked(providers.COMPANY),
         asked(providers.EMAIL),
@@ -736,7 +758,22 @@ def recovery_tokens(settings: Settings) -> dict[int, Token]:
     return {chain: tokens[0] for chain, tokens in fine.items() if tokens}
 
 
+async def subject_key(settings: Settings, db: Database, secret: bytes) -> SubjectKey:
+    """By which people are known again. Raises SettingsError where those about whom nothing may be told would not be."""
+    key = SubjectKey.of(secret)
+    if (await db.read(stored_subjects.keys)) - {key.id}:
+        raise SettingsError(
+            (
+                f"{key_file(settings)}: the suppression list was made with another key, and nobody on it would be "
+                "known again: put the right file back, or take its entries off with `faregate subject unsuppress` and "
+                "enter them anew",
+            )
+        )
+    return key
+
+
 def key_file(settings: Settings) -> Path:
+    """Of the key that leads and people are hashed with."""
     path = settings.store.path
     return settings.wallet_recovery.key_file or path.with_name(f"{path.name}.leads-key")
 

@@ -48,6 +48,8 @@ class CompanySettings:
     region: str = "US"
     """Of phone numbers written without a country code."""
     show_costs: bool = False
+    notice: str = ""
+    """Stands in the metadata of every answer."""
 
 
 class _Placed(Question):
@@ -177,29 +179,33 @@ class Companies:
         """There is nothing to close."""
 
     async def _find_firm(self, query: CompanyQuery, context: Context) -> Outcome:
-        question, started_s = query.question(), context.now()
+        question, started_s, hides = query.question(), context.now(), context.hides
+
+        def judge(found: Firms) -> Firms:
+            return firms.judge(question, found if hides is None else firms.without(found, hides))
+
         found, tried = await waterfall(
-            self._company, question, context, confident=lambda found: bool(firms.judge(question, found).firms),
-            hop=COMPANY,
-        )  # fmt: skip
+            self._company, question, context, confident=lambda found: bool(judge(found).firms), hop=COMPANY
+        )
         if not looked(tried):
             return nobody_looked(tried)
         sources = Sources()
         if found is None:
-            reasons = (firms.judge(question, one.found).reason for one in tried if one.found is not None)
+            reasons = (judge(one.found).reason for one in tried if one.found is not None)
             reason = next((reason for reason in reasons if reason is not None), None)
             metadata = self._metadata(question.mode, 0, sources, tried, context.now() - started_s)
             return NoMatch({"companies": []}, metadata | ({"reason": reason} if reason else {}), cost_micros(tried))
-        judged = firms.judge(question, found)
+        judged = judge(found)
         shown = await asyncio.to_thread(firms.shown, judged.firms, sources)
         metadata = self._metadata(question.mode, len(judged.firms), sources, tried, context.now() - started_s)
         return Match({"companies": shown}, metadata, cost_micros(tried))
 
     async def _find_email(self, query: EmailQuery, context: Context) -> Outcome:
         question, started_s, rules = await asyncio.to_thread(query.question), context.now(), Rules()
+        hides = context.hides
 
         def judge(found: People) -> People:
-            return persons.judge_at_firm(question, found, rules)
+            return persons.judge_at_firm(question, found if hides is None else persons.without(found, hides), rules)
 
         found, tried = await waterfall(
             self._email, question, context, confident=lambda found: bool(judge(found).people), hop=EMAIL
@@ -218,6 +224,7 @@ class Companies:
         self, mode: str, count: int, sources: Sources, tried: Sequence[Tried[Any]], elapsed_s: float
     ) -> dict[str, Any]:
         return {
+            **({"notice": self._settings.notice} if self._settings.notice else {}),
             "query_mode": mode,
             "found": count,
             "sources": sources.listing(tried[-1].call.at_ms),
@@ -263,6 +270,7 @@ def _answer(data: Mapping[str, Any], modes: Sequence[str]) -> dict[str, Any]:
             "data": an_object(data),
             "metadata": an_object(
                 {
+                    "notice": STRING,
                     "query_mode": {"enum": list(modes)},
                     "reason": {"enum": ["ambiguous"]},
                     "found": INTEGER,
@@ -335,6 +343,7 @@ def _company_operation(settings: CompanySettings, asked: Sequence[AnyProvider[An
             {"provider": "gleif", "record": "gleif#00000000000000000000"},
         ),
         timeout_s=timeout_s(asked),
+        cacheable=True,
         tags=("company", "enrichment"),
     )  # fmt: skip
 
@@ -358,5 +367,6 @@ def _email_operation(settings: CompanySettings, asked: Sequence[AnyProvider[Any,
             {"provider": "hunter", "record": "hunter#example.com"},
         ),
         timeout_s=timeout_s(asked),
+        cacheable=True,
         tags=("email", "people", "enrichment"),
     )  # fmt: skip

@@ -14,8 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from gateway.core.subject import Hides, names_of, of_email, of_names, of_phone
 from upstreams.directory import names, places
-from upstreams.persons import Address, Email, Phone, Source, Sources, record_id, shown_address, shown_email, shown_phone
+from upstreams.persons import (
+    Address,
+    Email,
+    Phone,
+    Source,
+    Sources,
+    places_in,
+    record_id,
+    shown_address,
+    shown_email,
+    shown_phone,
+)
 
 FIRMS_MAX: Final = 10
 SCORE_MIN: Final = 0.75
@@ -124,6 +136,31 @@ def alike(a: str, b: str) -> float:
     from rapidfuzz import fuzz
 
     return round(float(fuzz.ratio(one, other)) / 100, 3)
+
+
+def without(found: Firms, hides: Hides) -> Firms:
+    """Without whoever is hidden: an officer is known by his name where the firm is, too; a firm that is he is not
+    there."""
+    left = tuple(_alone(firm, hides) for firm in found.firms if not hides(_spellings(firm)))
+    return found if left == found.firms else replace(found, firms=left)
+
+
+def _spellings(firm: Firm) -> frozenset[str]:
+    named = frozenset().union(*(names_of(name) for name in (firm.name, *firm.aliases)))
+    contacts = {of_phone(phone.number) for phone in firm.phones} | {of_email(each.email) for each in firm.emails}
+    known = frozenset(spelling for spelling in contacts if spelling is not None)
+    return of_names(named, places_in(firm.addresses)) | known
+
+
+def _alone(firm: Firm, hides: Hides) -> Firm:
+    where = places_in(firm.addresses)
+    left = tuple(
+        officer
+        for officer in firm.officers
+        if not hides(of_names(names_of(officer.name), where))
+        and not ((number := of_phone(officer.phone or "")) and hides((number,)))
+    )
+    return firm if left == firm.officers else replace(firm, officers=left)
 
 
 def judge(question: FirmQuestion, found: Firms) -> Firms:

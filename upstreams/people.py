@@ -8,6 +8,7 @@ set of rules for all of them (upstreams/persons.py).
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from upstreams.directory.matching import Query, threshold
 from upstreams.directory.settings import DirectorySettings, Rules
 from upstreams.person import ANSWER, PersonQuery, PhoneQuery
 from upstreams.persons import People as Found
-from upstreams.persons import Sources, judge, shown
+from upstreams.persons import Sources, judge, shown, without
 from upstreams.provider import AnyProvider, LocalProvider, Tried, most_micros, rest_s, waterfall
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.local_directory import LocalDirectory
@@ -111,21 +112,28 @@ class People:
             facts["phone"] = await self._first_off_loop(phones.facts, query.phone)
         if query.zip:
             facts["zip"] = await self._first_off_loop(places.zip_facts, query.zip)
+        hides = context.hides
+
+        def allowed(found: Found) -> Found:
+            return found if hides is None else without(found, hides)
+
         found, tried = await waterfall(
             providers,
             query,
             context,
-            confident=lambda found: bool(judge(query, found, rules).people),
+            confident=lambda found: bool(judge(query, allowed(found), rules).people),
             hop=operation_id,
         )
+        tried = [one if one.found is None else replace(one, found=allowed(one.found)) for one in tried]
         if not looked(tried):
             return nobody_looked(tried)
-        judged = None if found is None else judge(query, found, rules)
+        judged = None if found is None else judge(query, allowed(found), rules)
         sources, people = Sources(), []
         if judged is not None:
             people = await self._first_off_loop(_shown, (judged, sources))
         _add_line(facts, tried)
         metadata = {
+            **({"notice": self._settings.notice} if self._settings.notice else {}),
             "query_mode": query.mode,
             **_reason(query, judged, tried, rules),
             "match": {
@@ -221,7 +229,9 @@ _EXAMPLE_PERSON = {
 }
 
 
-def _example(route: str, price_usd: str, score: float, by: list[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _example(
+    route: str, price_usd: str, score: float, by: list[str], metadata: Mapping[str, Any], notice: str
+) -> dict[str, Any]:
     """The answer that the demo's directory gives to the operation's example, but for ids and times."""
     return {
         "request_id": "req_example",
@@ -232,6 +242,7 @@ def _example(route: str, price_usd: str, score: float, by: list[str], metadata: 
         "billing": {"mode": "x402_exact", "charge_id": "chg_example", "price_usd": price_usd, "charged_usd": price_usd},
         "data": {"people": [{**_EXAMPLE_PERSON, "match_score": score, "matched_by": by}]},
         "metadata": {
+            **({"notice": notice} if notice else {}),
             **metadata,
             "sources": [
                 {
@@ -277,8 +288,10 @@ def _phone_operation(settings: DirectorySettings, timeout_s: float) -> Operation
             0.95,
             ["phone"],
             {"query_mode": "reverse_phone", "match": match, "phone": facts},
+            settings.notice,
         ),
         timeout_s=timeout_s,
+        cacheable=True,
         tags=("people", "phone", "enrichment"),
     )
 
@@ -305,7 +318,9 @@ def _person_operation(settings: DirectorySettings, timeout_s: float) -> Operatio
             0.95,
             ["name", "city", "state"],
             {"query_mode": "name_address", "match": match},
+            settings.notice,
         ),
         timeout_s=timeout_s,
+        cacheable=True,
         tags=("people", "person", "enrichment"),
     )

@@ -238,6 +238,7 @@ PERSON: Schema = an_object(
 
 _METADATA: Schema = an_object(
     {
+        "notice": STRING,
         "query_mode": {"enum": ["reverse_phone", "email", "name", "name_address", "reverse_address"]},
         "reason": {"enum": ["too_common", "ambiguous", "place_missing"]},
         "match": an_object({"rule": STRING, "score_min": NUMBER, "people": INTEGER}),

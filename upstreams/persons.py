@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
+from gateway.core import subject
+from gateway.core.subject import Hides, names_in_parts, of_names
 from upstreams.directory import matching, names, phones, places
 from upstreams.directory.matching import Hit, Query, Row, threshold
 from upstreams.directory.names import NOBODY, Name
@@ -174,6 +176,33 @@ def judge(query: Query, found: People, rules: Rules) -> People:
     if people and query.rule in ("reverse_phone", "email"):
         people += others
     return replace(found, people=tuple(people), judged=True)
+
+
+def without(found: People, hides: Hides) -> People:
+    """Without whoever is hidden. A relative is known by his name where the person lives, too."""
+    people = tuple(_alone(person, hides) for person in found.people if not hides(spellings(person)))
+    return found if people == found.people else replace(found, people=people)
+
+
+def spellings(person: Person) -> frozenset[str]:
+    """By which somebody is known again."""
+    named = names_in_parts(person.parts.first, person.parts.last)
+    named = named.union(*(subject.names_of(name) for name in (person.name, *person.aliases)))
+    contacts = {subject.of_phone(phone.number) for phone in person.phones}
+    contacts |= {subject.of_email(each.email) for each in person.emails}
+    return of_names(named, places_in(person.addresses)) | frozenset(
+        spelling for spelling in contacts if spelling is not None
+    )
+
+
+def places_in(addresses: Sequence[Address]) -> frozenset[str]:
+    return frozenset().union(*(subject.places_of(each.city, each.state, each.zip) for each in addresses))
+
+
+def _alone(person: Person, hides: Hides) -> Person:
+    where = places_in(person.addresses) if person.relatives else frozenset()
+    left = tuple(each for each in person.relatives if not hides(of_names(subject.names_of(each.name), where)))
+    return person if left == person.relatives else replace(person, relatives=left)
 
 
 def _score(person: Person, hit: Hit) -> float:

@@ -25,6 +25,7 @@ from gateway.cli import (
     paying,
     serving,
     statement,
+    subject,
     terminal,
     tickets,
     webhooks,
@@ -54,6 +55,7 @@ app.add_typer(books.charges, name="charges")
 app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(subject.app, name="subject")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(webhooks.app, name="webhooks")
 

@@ -77,6 +77,9 @@ class Operation:
     settle_first: bool = False
     """Whether a signed payment is settled before the work: as a top-up of its payer's account, which the call is then
     charged to. Else it is settled after a match, and never without one."""
+    cacheable: bool = False
+    """Whether the same answer may be given to the same question again: it changes nothing, and says nothing of who
+    asks."""
     job: bool = False
     """Whether it may be handed over as a job, which takes its time and is asked about later."""
     by_body: bool = False

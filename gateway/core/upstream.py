@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.core.catalogue import Operation
+from gateway.core.errors import Code
 from gateway.core.http import HttpClient
 from gateway.core.session import Session
+from gateway.core.subject import Hides
 from gateway.core.vendor_call import VendorCall
 
 Json = Any
@@ -57,6 +59,12 @@ class Failure:
     timeout: bool = False
     cost_micros: int = 0
     retry_after_s: int | None = None
+    code: Code | None = None
+    """What it is told as, where that is neither UPSTREAM_ERROR nor UPSTREAM_TIMEOUT; the flows' own."""
+
+    @property
+    def told_as(self) -> Code:
+        return self.code or (Code.UPSTREAM_TIMEOUT if self.timeout else Code.UPSTREAM_ERROR)
 
 
 Outcome = Match | NoMatch | Failure
@@ -106,6 +114,9 @@ class Context:
     journal: Journal | None = None
     """None where the operation cannot run as a job."""
     progress: Callable[[str], None] = lambda phase: None
+    hides: Hides | None = None
+    """Tells of whom nothing may be told, by their spellings (core/subject.py); None: of nobody. Whoever decides what is
+    a match leaves them out first. What is left in an answer is taken out of it by the flow, and it is a miss then."""
     bought: Callable[[VendorCall], None] = lambda call: None
     """Told of every vendor that was asked, as soon as it is known what that cost: recorded beside the charge however
     the work ends, by an exception or out of time too. A function that tells nothing has one call recorded, of what its

@@ -252,7 +252,7 @@ def result(bought: Answer, principal: Principal | None) -> Response:
     """200: the stored result, made from what is written alone."""
     view, prepaid = bought.view, bought.prepaid
     if view.result is None:
-        raise Problem(Code.RESULT_EXPIRED, "the result was kept for its time and is gone")
+        raise Problem(*gone(view))
     stored = answer.unpack(view.result)
     told = {**stored.headers, **_marks(view, bought.token)}
     if bought.replayed:
@@ -263,6 +263,13 @@ def result(bought: Answer, principal: Principal | None) -> Response:
         told["PAYMENT-RESPONSE"] = receipt(prepaid.topup, success=True)
     topup = topup_told(prepaid, principal) if prepaid is not None else None
     return Response(answer.body(view.charge, view.request_id, stored, topup), 200, told, media_type="application/json")
+
+
+def gone(view: ChargeView) -> tuple[Code, str]:
+    """Why there is no result any more."""
+    if view.erased:
+        return Code.RESULT_ERASED, "the result told of a person whose data was erased here; what was charged stands"
+    return Code.RESULT_EXPIRED, "the result was kept for its time and is gone"
 
 
 def kept(stopped: Kept, call: Call) -> Response:

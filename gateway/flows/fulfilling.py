@@ -7,26 +7,29 @@ whose answer is stored is never made twice.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import answer, ids, lead, vendor_call
+from gateway.core import answer, ids, lead, subject, vendor_call
 from gateway.core.agent import JOBS, Principal, scope_of
 from gateway.core.catalogue import Operation
 from gateway.core.charge import Charge, Event, Source, State
-from gateway.core.errors import Conflict
+from gateway.core.errors import Conflict, Problem
 from gateway.core.http import HttpClient
 from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
 from gateway.core.session import STATE_MAX, Session, SessionQuery
+from gateway.core.subject import Hides, SubjectKey, Suppressed
 from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
-from gateway.store import charges, leads, sessions
+from gateway.store import answers, charges, leads, sessions, subjects
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, StoreUnavailable, Tx
 
@@ -190,6 +193,17 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody has asked, to be known again when he asks it again."""
+
+    hash: bytes
+    ttl_ms: int
+    """How long its answer is fresh."""
+    discount_percent: int
+    """What is taken off the price of an answer that is given again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     outcome: Outcome
     stored: bytes | None
@@ -198,6 +212,19 @@ class Done:
     """What was bought for it."""
     session: Session | None = None
     """What it went on with."""
+    question: Question | None = None
+    """Whose answer it is from now on."""
+    again: Question | None = None
+    """Whose answer it was already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Whom a result tells of."""
+
+    people: int
+    key: SubjectKey
+    digests: frozenset[bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +246,29 @@ class Ending:
     leads: tuple[bytes, ...] = ()
     """Digests of whom it was about."""
     lead_key_id: int = 0
+    told: Telling | None = None
+    question: Question | None = None
+    """To be answered with it again."""
+    miss_free: bool = True
+
+
+class Asked(Protocol):
+    """gateway.flows.subjects.Subjects: whom a call asks about, and of whom nothing may be told."""
+
+    @property
+    def key(self) -> SubjectKey: ...
+    @property
+    def hides(self) -> Hides | None: ...
+    def asked(self, call: Call) -> frozenset[bytes]: ...
+    def require_tellable(self, digests: frozenset[bytes]) -> None: ...
+    async def read(self) -> None: ...
+
+
+class Answered(Protocol):
+    """gateway.flows.answering.AnswerCache."""
+
+    def question(self, call: Call, charge: Charge) -> Question | None: ...
+    async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done: ...
 
 
 class Fulfilling:
@@ -232,16 +282,30 @@ class Fulfilling:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         lead_key: LeadKey | None = None,
+        subjects: Asked | None = None,
+        cache: Answered | None = None,
     ) -> None:
         """`decimals` by asset (`eip155:8453/0x...`). Without a `db` there are no sessions. `lead_key`: what agents ask
-        about is remembered by it, where they can be recovered by that."""
+        about is remembered by it, where they can be recovered by that. `subjects`: who may not be told of, and by which
+        key it is remembered who was."""
         self._db = db
+        self._subjects = subjects
+        self._cache = cache
         self._lead_key = lead_key
         self._offerings = offerings
         self._http = http
         self._decimals = decimals
         self._clock = clock
         self._entropy = entropy
+
+    def asked(self, call: Call) -> frozenset[bytes]:
+        """Digests of whom it asks about."""
+        return self._subjects.asked(call) if self._subjects else frozenset()
+
+    def require_tellable(self, call: Call) -> None:
+        """Raises Problem SUPPRESSED_SUBJECT."""
+        if self._subjects is not None:
+            self._subjects.require_tellable(self._subjects.asked(call))
 
     async def work(self, held: Held, bench: Bench | None = None) -> Done:
         """The upstream's outcome with the bytes to keep of it, or what was kept of an uncollected earlier one. A top-up
@@ -251,6 +315,18 @@ class Fulfilling:
         if held.withheld is not None and held.withheld.result is not None:
             kept = answer.unpack(held.withheld.result)
             return Done(Match(kept.data) if kept.matched else NoMatch(kept.data), held.withheld.result)
+        if self._subjects is not None and bench is not None:
+            await self._subjects.read()  # it may have waited since it was asked
+            try:
+                self.require_tellable(held.call)
+            except Problem as problem:
+                return Done(Failure(problem.message, code=problem.code), None)
+        question = self._cache.question(held.call, held.charge) if self._cache else None
+        if self._cache is None or question is None:
+            return await self._done(held, bench)
+        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None)
+
+    async def _done(self, held: Held, bench: Bench | None) -> Done:
         session = await self._session(held)
         calls = bench.calls if bench else []
         outcome = await self._ask(held, bench, session, calls.append)
@@ -298,6 +374,7 @@ class Fulfilling:
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
             bought=bought,
+            hides=self._subjects.hides if self._subjects else None,
         )
         try:
             async with asyncio.timeout(deadline_s - now):
@@ -315,7 +392,7 @@ class Fulfilling:
     def ending(self, held: Held, done: Done, result_ttl_ms: int) -> Ending:
         """What the outcome means for the money."""
         charge, session, outcome = held.charge, done.session, done.outcome
-        event, amount = self._verdict(held, outcome, session)
+        event, amount = self._verdict(held, done)
         amount, atomic = self._in_token(charge, amount)
         settles = event is Event.MATCHED and amount > 0 and charge.source is Source.SIGNATURE
         return Ending(
@@ -333,7 +410,16 @@ class Fulfilling:
             session_cost_micros=0 if event is Event.MISSED else outcome.cost_micros,
             leads=() if event is Event.FAILED else self._leads(held),
             lead_key_id=self._lead_key.id if self._lead_key else 0,
+            told=self._told(done),
+            question=done.question if event is Event.MATCHED else None,
+            miss_free=held.call.operation.miss_free,
         )
+
+    def _told(self, done: Done) -> Telling | None:
+        if self._subjects is None or done.stored is None or isinstance(done.outcome, Failure):
+            return None
+        key, told = self._subjects.key, subject.told(done.outcome.data)
+        return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
 
     def _leads(self, held: Held) -> tuple[bytes, ...]:
         key, operation, party = self._lead_key, held.call.operation, held.charge.party
@@ -343,18 +429,22 @@ class Fulfilling:
         return tuple(key.digest(party, spelling) for spelling in asked)
 
     @staticmethod
-    def _verdict(held: Held, outcome: Outcome, session: Session | None) -> tuple[Event, int]:
-        operation, charge = held.call.operation, held.charge
+    def _verdict(held: Held, done: Done) -> tuple[Event, int]:
+        operation, charge, outcome = held.call.operation, held.charge, done.outcome
         if isinstance(outcome, Failure):
             return Event.FAILED, 0
         if isinstance(outcome, NoMatch) and operation.miss_free:
             return Event.MISSED, 0
         if not charge.metered:
-            return Event.MATCHED, charge.held_micros
-        if held.withheld is not None:
-            return Event.MATCHED, held.withheld.charge.captured_micros  # what that work came to
-        at_most = held.call.at_most_micros(charge.held_micros)
-        return Event.MATCHED, operation.price.charge_micros(outcome.cost_micros, at_most, **_earlier(session))
+            price = charge.held_micros
+        elif held.withheld is not None:
+            price = held.withheld.charge.captured_micros  # what that work came to
+        else:
+            at_most = held.call.at_most_micros(charge.held_micros)
+            price = operation.price.charge_micros(outcome.cost_micros, at_most, **_earlier(done.session))
+        if done.again is not None and (charge.metered or charge.source is Source.BALANCE):
+            price -= price * done.again.discount_percent // 100  # by `exact` all that was signed is taken
+        return Event.MATCHED, price
 
     def _in_token(self, charge: Charge, amount_micros: int) -> tuple[int, int | None]:
         """An amount as its payer's token has it: (micros, atomic units), rounded up to a whole unit of a coarse token;
@@ -376,6 +466,7 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
     cost was booked."""
     if ending.resells is not None and _paid_for(tx, ending.resells):
         ending = replace(ending, amount_micros=0, amount_atomic=None, settlement_id=None, resells=None)
+    ending = _tellable(tx, ending)
     view = charges.record(
         tx, charge_id, ending.event, ending.amount_micros, calls=ending.calls, result=ending.result,
         result_ttl_ms=ending.result_ttl_ms, settlement_id=ending.settlement_id, amount_atomic=ending.amount_atomic,
@@ -386,6 +477,10 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
         sessions.keep(
             tx, ending.session_id, view, ending.session_subject, ending.session_state, ending.session_cost_micros
         )
+    if ending.told is not None and ending.result is not None:
+        subjects.note_access(tx, charge_id, ending.told.people, ending.told.key.id, tuple(ending.told.digests))
+    if ending.question is not None and ending.result is not None:
+        answers.keep(tx, ending.question.hash, charge_id, ending.result, ending.question.ttl_ms)
     if ending.leads and view.agent_id is not None:
         leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
@@ -393,6 +488,24 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
         with suppress(Conflict):  # two bought it at once: both have paid for it, both get it
             charges.mark_resold(tx, ending.resells, charge_id)
     return view
+
+
+def _tellable(tx: Tx, ending: Ending) -> Ending:
+    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again."""
+    told = ending.told
+    if told is None or ending.result is None or not (hidden := subjects.hidden(tx, told.digests)):
+        return ending
+    left = answer.without(ending.result, Suppressed(told.key, hidden).hides)
+    if left is None:
+        return ending
+    still = subject.told(answer.unpack(left).data)
+    ending = replace(
+        ending, result=left, question=None, resells=None,
+        told=Telling(still.people, told.key, told.key.digests(still.spellings)) if still.spellings else None,
+    )  # fmt: skip
+    if ending.event is Event.MATCHED and ending.miss_free:
+        return replace(ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None)
+    return ending
 
 
 def _paid_for(tx: Tx, charge_id: str) -> bool:

@@ -39,7 +39,7 @@ from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.flows.webhooks import require_secret
 from gateway.settlement import protocol
-from gateway.store import charges, prepaid, sessions
+from gateway.store import charges, prepaid, sessions, subjects
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
 from gateway.store.prepaid import NotCome, Prepaid
@@ -190,6 +190,7 @@ class Purchase:
     async def authorize(self, call: Call, rider: Rider | None = None) -> Held | Answer:
         """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
         hold. Raises Problem; then nothing was written."""
+        self._fulfilling.require_tellable(call)
         if call.payment is not None:
             if call.topup is not None and call.principal is None:
                 raise Problem(Code.ANONYMOUS_REFUSED, "a top-up is of an agent's balance: bring its bearer token")
@@ -227,9 +228,10 @@ class Purchase:
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
             source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
+        asked = self._fulfilling.asked(call)
         crash.point("hold.before")
         outcome = await self._db.write(
-            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, call
+            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, asked, call
         )
         crash.point("hold.after")
         match outcome:
@@ -292,7 +294,8 @@ class Purchase:
         beside = None if call.prepays else rider
         crash.point("hold.before")
         work = self._work(call, token, by_job=call.handover is not None and not call.prepays)
-        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld, call)
+        asked = self._fulfilling.asked(call)
+        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld, asked, call)
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge) if call.prepays:
@@ -487,7 +490,7 @@ class Purchase:
             # A coarse token's price was rounded up in the offer: what is signed is what is charged.
             amount_micros=max(price_micros, atomic_to_micros_down(verified.value_atomic, decimals)[0]),
             valid_before_s=verified.valid_before_s,
-            payment=verified.payment.raw,
+            payment=verified.payment.kept,
             payment_hash=verified.payment.payment_hash,
             spendable_micros=atomic_to_micros_down(admitted.spendable_atomic, decimals)[0],
             admitted_block=admitted.block,
@@ -545,7 +548,7 @@ class Purchase:
         )  # fmt: skip
         crash.point("prepaid.before")
         work = self._work(call, token, by_job=call.handover is not None)
-        outcome = await self._db.write(_hold_from_topup, charge, work, rider, call)
+        outcome = await self._db.write(_hold_from_topup, charge, work, rider, self._fulfilling.asked(call), call)
         crash.point("prepaid.after")
         match outcome:
             case charges.Held(charge):
@@ -596,8 +599,10 @@ class Purchase:
             self._missed(view.charge.party)
         if isinstance(outcome, Failure):
             raise Problem(
-                Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
-                f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
+                outcome.told_as,
+                outcome.message
+                if outcome.code is not None
+                else f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
                 retry_after_s=outcome.retry_after_s,
             )
         return view
@@ -647,12 +652,13 @@ class Purchase:
 
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
-    withheld: ChargeView | None, call: Call,
+    withheld: ChargeView | None, asked: frozenset[bytes], call: Call,
 ) -> (
     "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
     " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
-    """The hold, and with it whatever rides on it: all or nothing."""
+    """The hold, and with it whatever rides on it: all or nothing. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
     buys = withheld.charge.id if withheld else None
     outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
     if isinstance(outcome, charges.Short) and call.shrinks_to(outcome.available_micros):
@@ -694,9 +700,10 @@ def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work) -> None:
 
 
 def _hold_from_topup(
-    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, call: Call
+    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, asked: frozenset[bytes], call: Call
 ) -> charges.Held | charges.Short | charges.Capped | NotCome | ChargeView:
-    """The hold of a prepaid call, and what rides on it."""
+    """The hold of a prepaid call, and what rides on it. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
     outcome = prepaid.hold(tx, charge, work)
     if isinstance(outcome, charges.Held):
         if call.goes_on is not None:

@@ -355,5 +355,5 @@ def _error(event: Event, outcome: Outcome) -> tuple[str | None, str | None]:
         return "JOB_CANCELLED", "cancelled while it was worked on; nothing was charged"
     if not isinstance(outcome, Failure):
         return None, None
-    code = Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR
-    return code.value, f"{outcome.message}; nothing was charged"
+    code = outcome.told_as
+    return code.value, outcome.message if outcome.code is not None else f"{outcome.message}; nothing was charged"

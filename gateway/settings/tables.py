@@ -556,6 +556,38 @@ class ProviderTable(Table):
     private: bool = Field(False, description="true: that is on this machine or a private network")
 
 
+class CacheTable(Table):
+    """Answers that are given again to the same question of the same agent."""
+
+    ttl_hours: Whole = Field(
+        0,
+        ge=0,
+        le=8760,
+        description="hours an answer is given again without asking any vendor, 168 is a week; 0: never",
+    )
+    discount_percent: Whole = Field(
+        0, ge=0, le=100, description="percent off the price of an answer that is given again; none where the payment is"
+        " `exact`",
+    )  # fmt: skip
+    shared: bool = Field(
+        False, description="true: what one agent has bought is given to another too; think of the people in it first"
+    )
+
+
+class SubjectsTable(Table):
+    """The people in the data: see `faregate subject`."""
+
+    notice: Annotated[str, AfterValidator(_one_line)] = Field(
+        "Not a consumer report: not to be used for decisions on credit, insurance, employment, housing or anything "
+        "else that the Fair Credit Reporting Act covers.",
+        max_length=500,
+        description='stands in the metadata of every answer about people; "" for none',
+    )
+    access_log_days: Whole = Field(
+        365, ge=1, le=3650, description="days it is remembered which agent was told about whom, by keyed hashes"
+    )
+
+
 class JobsTable(Table):
     """Work that is handed over and asked about later."""
 
@@ -603,8 +635,9 @@ class WalletRecoveryTable(Table):
     enabled: bool = Field(True, description="false: only you give an agent another token, by `faregate agents token`")
     key_file: File | None = Field(
         None,
-        description="the key that requests and what agents ask about are hashed with, else beside the ledger, with "
-        ".leads-key after its name; made at the first start, and no part of a backup: keep a copy of it apart",
+        description="the key that requests, what agents ask about and suppressed people are hashed with, else beside "
+        "the ledger, with .leads-key after its name; made at the first start, and no part of a backup: keep a copy of "
+        "it apart",
     )
 
 
@@ -710,6 +743,8 @@ class Settings(Table):
     waterfalls: dict[str, Annotated[tuple[str, ...], Listed]] = Field(
         {}, description='by operation, who is asked in which order: "enrich/phone" = ["local_directory", "whitepages"]'
     )
+    subjects: SubjectsTable = SubjectsTable()
+    cache: CacheTable = CacheTable()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()

@@ -11,7 +11,8 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     charge      what was booked for a charge is what its state says; refunds sum to what it says
     deposit     what was booked for a deposit is what its state says; a top-up's is what its settlement says
     account     every account is predicted from charges, settlements, credits, deposits; debtors have nothing to spend
-    result      no result is kept of a charge that failed, or that is still worked on
+    result      no result is kept of a charge that failed, or that is still worked on; none is given again of one that
+                found nothing
     payment     one identity, one charge that was not released by failure, one settlement
     collection  a charge by signature and its settlement tell the same story
     proof       what is proven has one proof, nothing else has one; no log is a proof and a deposit
@@ -26,6 +27,8 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
     cost        what a charge has cost is what was bought for it
     recovery    an agent was recovered by a transfer from its wallet, and no token from before opens
+    access      nobody was told of anybody by a call that failed
+    subject     whoever is not to be told of is known by something
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
     usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
                 it is revoked
@@ -526,6 +529,13 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("job", "is held for a job that there is not",
      "SELECT c.id FROM charges c WHERE c.owner = 'jobs'"
      " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.charge_id = c.id)"),
+    ("result", "found nothing, and is given again",
+     "SELECT a.charge_id FROM answers a JOIN charges c ON c.id = a.charge_id WHERE c.state = 'held'"
+     " OR c.reason IN ('missed', 'failed', 'expired')"),
+    ("access", "told of somebody, and was never answered",
+     f"SELECT a.charge_id FROM accesses a JOIN charges c ON c.id = a.charge_id WHERE c.state = 'held' OR {_FAILED}"),
+    ("subject", "is suppressed, and is known by nothing",
+     "SELECT s.id FROM suppressions s WHERE NOT EXISTS (SELECT 1 FROM suppressed d WHERE d.suppression_id = s.id)"),
     ("job", "has ended, and its callback was never written",
      "SELECT j.id FROM jobs j WHERE j.callback_url IS NOT NULL AND j.ended_ms IS NOT NULL AND j.untold = 0"
      " AND j.ended_ms > :now_ms - 2592000000" # events are deleted a month after they were told

@@ -204,7 +204,7 @@ class ChargeView:
     """The hash of the latest transaction sent for it, proven or not."""
     result: bytes | None
     result_expires_ms: int | None
-    """Set when there was a result; it may have expired since."""
+    """Set when there was a result; it may have expired since, or been erased."""
     owner: str
     work_deadline_ms: int
     key_id: str | None
@@ -212,6 +212,8 @@ class ChargeView:
     token_only: bool
     """The payment came with too many other requests: the charge answers to its token alone."""
     resold_by: str | None
+    erased: bool = False
+    """Its result was, with the person it told of: gateway/store/erasing.py. Nobody knows later than it was kept."""
 
 
 # holding
@@ -510,7 +512,7 @@ def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> Ch
     return _one(
         tx,
         "WHERE c.payer = :payer AND c.operation = :operation AND c.request_hash = :request_hash"
-        " AND c.resold_by IS NULL AND r.body IS NOT NULL"
+        " AND c.resold_by IS NULL AND length(r.body) > 0"
         " AND (c.state = 'unpaid' OR (c.state = 'captured' AND s.abandoned = 1)) ORDER BY c.id DESC LIMIT 1",
         {"payer": payer, "operation": operation, "request_hash": request_hash},
     )
@@ -518,7 +520,7 @@ def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> Ch
 
 def find_owed(tx: Tx, payer: str) -> ChargeView | None:
     """A result of this payer, for whatever request, that nothing came for, while it can still be bought."""
-    kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND r.body IS NOT NULL"
+    kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND length(r.body) > 0"
     # The source and the IN are what SQLite knows its index by.
     pulled = "c.source = 'signature' AND c.state IN ('held', 'captured') AND c.state = 'captured' AND s.abandoned = 1"
     # Of a shortfall something did come. What expired without ever being refused was our own delay.
@@ -587,7 +589,8 @@ def _view(row: Row) -> ChargeView:
         settlement=settlements.from_row(settlement) if settlement[0] is not None else None,
         transaction=transaction,
         attempted=attempted,
-        result=result,
+        result=result or None,
+        erased=result == b"",
         result_expires_ms=result_expires_ms,
         owner=owner,
         work_deadline_ms=work_deadline_ms,

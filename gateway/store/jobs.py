@@ -256,7 +256,13 @@ def hand_down(tx: Tx, job_id: str, retry_id: str) -> None:
 
 
 def forget(tx: Tx) -> int:
-    """Deletes what failed jobs had asked for and bought, once nobody may have it done again. Answers how many."""
+    """Deletes what failed jobs had asked for and bought, once nobody may have it done again, and what their clients
+    had named to be told by, once nobody may ask about them. Answers how many of the first."""
+    tx.execute(
+        "UPDATE jobs SET callback_url = NULL, idempotency_key = NULL WHERE expires_ms <= :now_ms AND untold = 0"
+        " AND (callback_url IS NOT NULL OR idempotency_key IS NOT NULL)",
+        {"now_ms": tx.now_ms},
+    )
     rows = tx.execute("DELETE FROM retries WHERE expires_ms <= :now_ms RETURNING job_id", {"now_ms": tx.now_ms})
     for (job_id,) in rows:
         tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job_id})

@@ -6,12 +6,13 @@ then with last names that are spelled much alike. The first round that finds som
 all words of its name, then by any of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from gateway.core.subject import Hides
 from upstreams.directory import firms, matching, names, places
 from upstreams.directory.database import DirectoryError, open_reader
 from upstreams.directory.matching import Found, NotFound, Query, Row, Verdict
@@ -61,12 +62,13 @@ class Directory:
     def close(self) -> None:
         self._connection.close()
 
-    def find(self, query: Query) -> Verdict:
-        """Who is meant. Always the same answer, in the same order, to the same question. Raises DirectoryError."""
+    def find(self, query: Query, hides: Hides | None = None) -> Verdict:
+        """Who is meant, of those who are not hidden. Always the same answer, in the same order, to the same question.
+        Raises DirectoryError."""
         try:
             if query.rule in ("name", "name_address"):
-                return self._find_name(query)
-            return matching.judge(query, self._candidates(query), self._rules)
+                return self._find_name(query, hides)
+            return self._judge(query, self._candidates(query), hides)
         except apsw.Error as error:
             raise DirectoryError(f"the directory cannot be read: {error}") from error
 
@@ -101,14 +103,17 @@ class Directory:
                 return self._rows(_BY_STREET, places.street_key(query.street), _ROWS_MAX)
 
     def _rows(self, statement: str, key: str, limit: int) -> Iterator[Row]:
-        return map(_row, self._connection.execute(statement, (key, limit)))
+        return map(row_of, self._connection.execute(statement, (key, limit)))
 
-    def _find_name(self, query: Query) -> Verdict:
+    def _judge(self, query: Query, rows: Iterable[Row], hides: Hides | None) -> Verdict:
+        return matching.judge(query, rows if hides is None else matching.without(list(rows), hides), self._rules)
+
+    def _find_name(self, query: Query, hides: Hides | None) -> Verdict:
         verdict: Verdict = NotFound()
         for rows in self._rounds(query):
             if len(rows) > _ROWS_MAX:
                 return NotFound("too_common")
-            verdict = matching.judge(query, rows, self._rules)
+            verdict = self._judge(query, rows, hides)
             if isinstance(verdict, Found) or verdict.reason is not None:
                 return verdict
         return verdict
@@ -177,7 +182,7 @@ def _areas(query: Query) -> tuple[set[str], set[str]]:
     return narrow, wide
 
 
-def _row(columns: tuple[Any, ...]) -> Row:
+def row_of(columns: tuple[Any, ...]) -> Row:
     """A line of the view `entry`."""
     _, source, record, loaded_ms, name, first, middle, last, suffix, business, employer, title, *rest = columns
     line1, line2, city, state, zip, street_key, phones, emails = rest

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.core.subject import Hides, names_in_parts, names_of, of_email, of_names, of_phone, places_of
 from upstreams.directory import names, places
 from upstreams.directory.names import NOBODY, Name
 from upstreams.directory.settings import Rules
@@ -99,6 +100,24 @@ class NotFound:
 
 
 Verdict = Found | NotFound
+
+
+def spellings(row: Row) -> frozenset[str]:
+    """By which the person of a row is known again."""
+    named = names_in_parts(row.parts.first, row.parts.last) | names_of(row.name)
+    contacts = {of_phone(number) for number, _ in row.phones} | {of_email(address) for address in row.emails}
+    where = places_of(row.city, row.state, row.zip)
+    return of_names(named, where) | frozenset(spelling for spelling in contacts if spelling is not None)
+
+
+def without(rows: Sequence[Row], hides: Hides) -> list[Row]:
+    """Rows about whom something may be told: no row of a person of whom any row is hidden."""
+    hidden = {id(row) for row in rows if hides(spellings(row))}
+    if not hidden:
+        return list(rows)
+    people = gather([Hit(row, 1.0, ()) for row in rows])
+    gone = {id(hit.row) for hits in people if any(id(hit.row) in hidden for hit in hits) for hit in hits}
+    return [row for row in rows if id(row) not in gone]
 
 
 def threshold(rule: str, rules: Rules) -> float:

@@ -238,6 +238,7 @@ def _operation(settings: HttpUpstream) -> Operation:
         miss_free=settings.miss_free,
         settle_first=settings.settle == "before",
         job=settings.job,
+        cacheable=settings.cache,
         tags=settings.tags,
     )
 

@@ -86,6 +86,8 @@ class HttpUpstream(BaseModel):
     job: bool = Field(False, description="true: it may be handed over as a job")
     repeatable: bool = Field(False, description="true: a call whose answer was lost in a crash may be made again")
     miss_free: bool = True
+    cache: bool = False
+    """Whether an answer may be given again, for the hours in `[cache]`."""
     settle: Literal["after", "before"] = Field(
         "after",
         description='"before": a signed payment is settled before the call, as a top-up of its payer\'s account',

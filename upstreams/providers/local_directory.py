@@ -9,6 +9,7 @@ import asyncio
 from concurrent.futures import Executor
 from typing import Final
 
+from gateway.core.subject import Hides
 from gateway.core.upstream import Context
 from upstreams.directory import places
 from upstreams.directory.database import DirectoryError
@@ -52,7 +53,7 @@ class LocalDirectory:
 
     async def look(self, question: Query, context: Context) -> Reply[People]:
         try:
-            verdict = await self._find(question)
+            verdict = await self._find(question, context.hides)
         except DirectoryError:
             # Not a miss: nobody looked. The operator finds the reason by `faregate check`.
             return failed(ErrorClass.TRANSIENT)
@@ -61,12 +62,12 @@ class LocalDirectory:
             return Reply(Outcome.MATCH, People(people, judged=True))
         return Reply(Outcome.NO_MATCH, People(judged=True, reason=verdict.reason))
 
-    async def _find(self, query: Query) -> Verdict:
+    async def _find(self, query: Query, hides: Hides | None) -> Verdict:
         assert self._on_loop is not None, "open() comes first"
         assert self._on_thread is not None
         if query.mode in ("reverse_phone", "email"):
-            return self._on_loop.find(query)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._on_thread.find, query)
+            return self._on_loop.find(query, hides)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._on_thread.find, query, hides)
 
 
 def _person(hits: tuple[Hit, ...]) -> Person:
