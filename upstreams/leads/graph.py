@@ -120,6 +120,13 @@ def merge(a: Graph, b: Graph) -> Graph:
     return Graph(a.statements | b.statements, sources)
 
 
+def common(a: Graph, b: Graph) -> Graph:
+    """What both say."""
+    said = a.statements & b.statements
+    named = {statement.source for statement in said}
+    return Graph(said, {id: source for id, source in merge(a, b).sources.items() if id in named})
+
+
 def _sight(source: Source) -> tuple[object, ...]:
     return (source.retrieved_ms, source.round, source)
 

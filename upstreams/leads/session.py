@@ -19,8 +19,9 @@ import orjson
 from gateway.core.catalogue import Price
 from gateway.core.money import format_usd
 from gateway.core.session import Session
+from gateway.core.subject import without
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
-from upstreams.leads import coverage, graph, lead, planning, report, tools
+from upstreams.leads import coverage, graph, hiding, lead, planning, report, tools
 from upstreams.leads.answers import Asked
 from upstreams.leads.choosing import STOP, Advise, Chooser
 from upstreams.leads.graph import EMPTY, Graph, digest
@@ -110,6 +111,8 @@ class Walk:
         if not found:  # a miss is free, and tells nothing that was bought for it
             picture = await asyncio.to_thread(draw, self._before, self._lead)
         data = self._data(picture, found, stop, wishes, left)
+        if self._context.hides is not None:  # in the middle of a quote
+            data, _ = without(data, self._context.hides)
         metadata = {"elapsed_ms": self._elapsed_ms()}
         if not found:
             return NoMatch(data, metadata, self._spent, session=state)
@@ -228,6 +231,9 @@ class Walk:
     async def _look(self) -> Picture:
         """Off the loop: it loads tables the first time, and compares names with names."""
         if self._picture is None:
+            if self._context.hides is not None:
+                self._graph = await asyncio.to_thread(hiding.without, self._graph, self._context.hides)
+                self._before = graph.common(self._before, self._graph)
             self._picture = await asyncio.to_thread(draw, self._graph, self._lead)
         return self._picture
 

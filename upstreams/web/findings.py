@@ -13,11 +13,14 @@ state than the one asked for is believed 0.15 less. What is believed less than 0
 name read in a stranger's text alone is none, and the same name on two strangers' pages is one.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.core.subject import REMOVED, Hides, names_of, of_email, of_names, of_phone, places_of
+from gateway.core.subject import without as without_contacts
 from upstreams.directory import firms, places
 from upstreams.directory.names import fold
 
@@ -41,6 +44,7 @@ class Kind(StrEnum):
 
 BILLABLE: Final = (Kind.PHONE, Kind.PERSON, Kind.ADDRESS, Kind.ASSOCIATE)
 """An email alone is no match."""
+_NAMED: Final = (Kind.PERSON, Kind.ASSOCIATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,41 @@ def joined(findings: Iterable[Finding], subject: Subject) -> tuple[Value, ...]:
     believed = [value for value in values if value.confidence >= CONFIDENCE_MIN]
     order = list(Kind)
     return tuple(sorted(believed, key=lambda v: (order.index(v.kind), -v.confidence, v.stated[0].key)))
+
+
+def without(values: Sequence[Value], about: Subject, hides: Hides) -> tuple[Value, ...]:
+    """Without whoever is hidden: people and associates are known by their names where the firm is. A quote of something
+    else stands without their names, numbers and addresses."""
+    where = places_of(about.city, about.state).union(*(_place(value) for value in values))
+    hidden = [value for value in values if hides(_spellings(value, where))]
+    names = [re.compile(re.escape(str(value.value["name"])), re.IGNORECASE) for value in hidden if value.kind in _NAMED]
+    return tuple(_quoted(value, names, hides) for value in values if value not in hidden)
+
+
+def _place(value: Value) -> frozenset[str]:
+    if value.kind is not Kind.ADDRESS:
+        return frozenset()
+    city, state, zip = (str(value.value.get(name) or "") for name in ("city", "state_code", "zip"))
+    return places_of(city, state, zip)
+
+
+def _spellings(value: Value, where: frozenset[str]) -> frozenset[str]:
+    if value.kind in _NAMED:
+        return of_names(names_of(str(value.value["name"])), where)
+    if value.kind is Kind.EMAIL:
+        return frozenset((of_email(str(value.value["email"])),))
+    number = of_phone(str(value.value["number"])) if value.kind is Kind.PHONE else None
+    return frozenset(() if number is None else (number,))
+
+
+def _quoted(value: Value, names: Sequence[re.Pattern[str]], hides: Hides) -> Value:
+    stated = []
+    for each in value.stated:
+        quote, _ = without_contacts(each.quote, hides)
+        for name in names:
+            quote = name.sub(REMOVED, quote or REMOVED)
+        stated.append(replace(each, quote=quote or REMOVED))
+    return replace(value, stated=tuple(stated))
 
 
 def is_match(values: Sequence[Value]) -> bool:
