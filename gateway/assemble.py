@@ -532,6 +532,7 @@ def companies_of(settings: Settings) -> Companies:
 
 def web_of(settings: Settings) -> Web:
     web, accounts = settings.web, accounts_of(settings)
+    asked = providers.built(accounts)
     return Web(
         WebSettings(
             directory=settings.directory.path or settings.store.path.parent / "directory.db",
@@ -543,8 +544,9 @@ def web_of(settings: Settings) -> Web:
             markup_percent=web.markup_percent,
             show_costs=settings.service.show_costs,
         ),
-        providers.built(accounts),
+        {name: engine for name, engine in asked.items() if name not in providers.REGISTRIES},
         providers.order(providers.WEBSEARCH, accounts, settings.waterfalls),
+        {name: registry for name, registry in asked.items() if name in providers.REGISTRIES},
     )
 
 
