@@ -102,7 +102,7 @@ from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api, providers
+from upstreams import ALL, http_api, model, providers
 from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
@@ -110,14 +110,15 @@ from upstreams.http_api import HttpApi
 from upstreams.leads import Leads, LeadSettings, advising, leads
 from upstreams.leads import Tool as LeadTool
 from upstreams.leads import Tools as LeadTools
-from upstreams.leads.advising import advise_by
+from upstreams.leads.advising import Advisor, advise_by
 from upstreams.leads.choosing import Advise
+from upstreams.model import TokenPrices
 from upstreams.people import People
 from upstreams.provider import AnyProvider, ProviderTerms
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from upstreams.web import Web, WebSettings, llm
-from upstreams.web.llm import Model, TokenPrices
+from upstreams.web.llm import Reader
 from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
 log = structlog.get_logger("gateway")
@@ -476,19 +477,11 @@ def lead_settings(settings: Settings) -> LeadSettings:
 
 
 def lead_planner(settings: Settings) -> Advise | None:
-    table = settings.llm
-    if table.api is None or settings.leads.planner == "rules":
+    if settings.leads.planner == "rules":
         return None
-    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
-    terms = ProviderTerms(
-        cost_per_call_micros=prices.cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX),
-        bill_misses=True,
-        timeout_s=table.timeout_s,
-        repeatable=table.repeatable,
-        private=table.private,
-    )
-    key = table.key.get_secret_value() if table.key is not None else ""
-    return advise_by(advising.advisor(table.api, terms, prices, url=table.url, name=table.model or "", key=key))
+    prices = token_prices(settings.llm)
+    server = model_server(settings.llm, prices.cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX))
+    return None if server is None else advise_by(Advisor(server))
 
 
 def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
@@ -532,6 +525,7 @@ def companies_of(settings: Settings) -> Companies:
 
 def web_of(settings: Settings) -> Web:
     web, accounts = settings.web, accounts_of(settings)
+    asked = providers.built(accounts)
     return Web(
         WebSettings(
             directory=settings.directory.path or settings.store.path.parent / "directory.db",
@@ -543,24 +537,34 @@ def web_of(settings: Settings) -> Web:
             markup_percent=web.markup_percent,
             show_costs=settings.service.show_costs,
         ),
-        providers.built(accounts),
+        {name: engine for name, engine in asked.items() if name not in providers.REGISTRIES},
         providers.order(providers.WEBSEARCH, accounts, settings.waterfalls),
+        {name: registry for name, registry in asked.items() if name in providers.REGISTRIES},
     )
 
 
-def model_of(table: LlmTable) -> Model | None:
+def model_of(table: LlmTable) -> Reader | None:
+    server = model_server(table, llm.most_micros(token_prices(table), table.output_tokens))
+    return None if server is None else Reader(server, table.output_tokens)
+
+
+def model_server(table: LlmTable, most_micros: int) -> model.Server | None:
+    """`most_micros`: what one asking can cost."""
     if table.api is None:
         return None
-    prices = TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
     terms = ProviderTerms(
-        cost_per_call_micros=prices.most_micros(table.output_tokens),
+        cost_per_call_micros=most_micros,
         bill_misses=True,
         timeout_s=table.timeout_s,
         repeatable=table.repeatable,
         private=table.private,
     )
     key = table.key.get_secret_value() if table.key is not None else ""
-    return llm.model(table.api, terms, prices, url=table.url, name=table.model or "", key=key, most=table.output_tokens)
+    return model.server(table.api, terms, token_prices(table), url=table.url, name=table.model or "", key=key)
+
+
+def token_prices(table: LlmTable) -> TokenPrices:
+    return TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
 
 
 def support_of(settings: Settings) -> Support:

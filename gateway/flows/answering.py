@@ -42,7 +42,7 @@ class AnswerCache:
         if not self.terms.ttl_ms or not call.operation.cacheable:
             return None
         whose = b"" if self.terms.shared else charge.party.encode()
-        told = hmac.digest(self.key.key, b"answer\n" + whose + b"\n" + call.request_hash, "sha256")
+        told = hmac.digest(self.key.key, b"answer\n" + whose + b"\n" + call.request, "sha256")
         return Question(told[:DIGEST_BYTES], self.terms.ttl_ms, self.terms.discount_percent)
 
     async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done:

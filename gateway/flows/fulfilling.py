@@ -79,13 +79,17 @@ class Call:
     """What requests are hashed with; flows/purchase.py says it."""
 
     @property
-    def request_hash(self) -> bytes:
+    def request(self) -> bytes:
         """The canonical request: the operation and its validated input, whatever the client's spelling was. What it may
-        cost and whom to tell does not make it another one: the work is the same. Charges keep it for good, so it is
-        keyed, by a key that is not in the database: there are only ten billion phone numbers. With another key nothing
-        is a repeat, and what would have been one is refused and never charged."""
-        request = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
-        return hmac.digest(self.request_key, request.encode(), "sha256")
+        cost and whom to tell does not make it another one: the work is the same."""
+        return f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}".encode()
+
+    @property
+    def request_hash(self) -> bytes:
+        """Charges keep it for good, so it is keyed, by a key that is not in the database: there are only ten billion
+        phone numbers. With another key nothing is a repeat, and what would have been one is refused and never
+        charged."""
+        return hmac.digest(self.request_key, self.request, "sha256")
 
     @property
     def fingerprint(self) -> bytes:

@@ -20,10 +20,11 @@ import orjson
 from rigs.upstream import Behaviour, ScriptedUpstream, Seen, Wire, drip, redirect, reply, status
 
 from gateway.outbound import OutboundClient
+from upstreams.model import TokenPrices, server
 from upstreams.provider import Line, ProviderTerms
 from upstreams.providers.searxng import Searxng
 from upstreams.web import Web, WebSettings, llm
-from upstreams.web.llm import TokenPrices
+from upstreams.web.llm import Reader
 
 SEARCH_COST = 8_000
 PRICES = TokenPrices(500_000, 1_500_000)
@@ -229,9 +230,9 @@ class Town:
         engine = Searxng(terms, Line(), self.url("searx.example"))
         reader = None
         if model:
-            terms = ProviderTerms(PRICES.most_micros(2_000), bill_misses=True, private=True, timeout_s=3)
+            terms = ProviderTerms(llm.most_micros(PRICES, 2_000), bill_misses=True, private=True, timeout_s=3)
             url = self.url("llm.example/v1")
-            reader = llm.model("openai", terms, PRICES, url=url, name="scripted", key="a-secret-of-the-model")
+            reader = Reader(server("openai", terms, PRICES, url=url, name="scripted", key="a-secret-of-the-model"))
         said = {"private_pages": True, "page_timeout_s": 1.0, **settings}
         return Web(
             WebSettings(directory=home / "directory.db", model=reader, **said),

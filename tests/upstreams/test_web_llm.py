@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from upstreams.model import TokenPrices, server
 from upstreams.provider import ErrorClass, Outcome, ProviderTerms
 from upstreams.web import findings, llm
 from upstreams.web.findings import Kind, Source, Subject
-from upstreams.web.llm import Claim, Excerpt, Model, Reading, TokenPrices
+from upstreams.web.llm import Claim, Excerpt, Reader, Reading
 
 KEY = "a-key-that-no-log-may-have"
 PRICES = TokenPrices(500_000, 1_500_000)
-TERMS = ProviderTerms(PRICES.most_micros(2_000), bill_misses=True)
+TERMS = ProviderTerms(llm.most_micros(PRICES, 2_000), bill_misses=True)
 PAGES = (
     "Sample Window Care\nDana Sample\nOwner\nLee Placeholt, Manager. Jo Mockley is our Head of Crews.",
     "Registered agent: Nora Quuxford\nParent company: Example Holdings Inc\nFormer owner Max Fictner\n"
@@ -31,8 +32,8 @@ def source(number: int) -> Source:
 READING = Reading(SUBJECT, tuple(Excerpt(source(n), text) for n, text in enumerate(PAGES, 1)), "Who owns it?")
 
 
-def model(api: str) -> Model:
-    return llm.model(api, TERMS, PRICES, name="a-model", url="https://llm.example/v1", key=KEY)
+def model(api: str) -> Reader:
+    return Reader(server(api, TERMS, PRICES, name="a-model", url="https://llm.example/v1", key=KEY))
 
 
 def entry(name: str, title: str, number: Any, quote: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gateway.core.upstream import AnswerLost, Context, Failure, Match, NoMatch, 
 from gateway.core.vendor_call import VendorCall
 from upstreams.directory.loading import load
 from upstreams.provider import Line, ProviderTerms
+from upstreams.providers.npi import Npi
 from upstreams.providers.serper import Serper
 from upstreams.web import Web, WebSettings
 from upstreams.web.question import WebQuery, domain_of
@@ -187,6 +188,91 @@ async def test_a_record_of_an_engine_needs_no_page(tmp_path: Path, town: Town) -
     assert [each["line1"] for each in found.data["addresses"]] == ["5 Example Rd"]
     assert found.data["phones"][0]["sources"][0]["quote"] == "(813) 555-0142"
     assert found.cost_micros == 1_000
+
+
+# Registries
+
+
+REGISTERED = {
+    "number": "0000000001",
+    "enumeration_type": "NPI-2",
+    "basic": {
+        "organization_name": "SAMPLE WINDOW CARE LLC",
+        "status": "A",
+        "authorized_official_first_name": "MARLO",
+        "authorized_official_last_name": "TESTWELL",
+        "authorized_official_title_or_position": "OWNER",
+        "authorized_official_telephone_number": "8135550143",
+    },
+    "addresses": [
+        {
+            "address_1": "5 EXAMPLE RD", "city": "TAMPA", "state": "FL", "postal_code": "336020000",
+            "country_code": "US", "address_purpose": "LOCATION", "telephone_number": "813-555-0142",
+        }
+    ],
+    "taxonomies": [],
+}  # fmt: skip
+NAMESAKE = {**REGISTERED, "basic": {"organization_name": "SAMPLE WINDOW TINTING LLC", "status": "A"}}
+
+
+def with_registry(town: Town, tmp_path: Path, answer: Any) -> Web:
+    """A firm's registry, beside the town's engine."""
+    town.up.on("/npi/api/", answer)
+    npi = Npi(ProviderTerms(private=True, repeatable=True), Line(sleep=no_sleep), town.url("npi.example/npi"))
+    return Web(WebSettings(directory=tmp_path / "directory.db"), {}, ("npi",), {"npi": npi})
+
+
+async def no_sleep(seconds: float) -> None:
+    pass
+
+
+async def test_a_registry_states_where_a_firm_is_and_who_acts_for_it(tmp_path: Path, town: Town) -> None:
+    web = with_registry(town, tmp_path, reply({"result_count": 2, "results": [REGISTERED, NAMESAKE]}))
+    async with town.client() as http:
+        found = await ask(web, http, business_name="Sample Window Care", city="Tampa", state="FL")
+    await web.close()
+    assert isinstance(found, Match)
+    assert [each["number"] for each in found.data["phones"]] == ["+18135550142", "+18135550143"]
+    assert [(each["name"], each["title"]) for each in found.data["people"]] == [("Marlo Testwell", "Owner")]
+    assert [each["line1"] for each in found.data["addresses"]] == ["5 Example Rd"]
+    assert found.data["phones"][0]["sources"] == [{"id": "src_1", "url": None, "quote": "+18135550142"}]
+    assert found.metadata["sources"][0]["record"] == "npi#0000000001"
+    assert found.metadata["query_mode"] == "registry"
+    assert found.cost_micros == 0
+    jsonschema.validate(found.data, web.operation.output["properties"]["data"])
+
+
+@pytest.mark.parametrize("behaviour", [reply({"result_count": 1, "results": [NAMESAKE]}), reply({"results": []})])
+async def test_another_firm_of_a_registry_is_a_miss(tmp_path: Path, town: Town, behaviour: Any) -> None:
+    web = with_registry(town, tmp_path, behaviour)
+    async with town.client() as http:
+        assert isinstance(await ask(web, http, business_name="Sample Window Care", state="FL"), NoMatch)
+        assert isinstance(await ask(web, http, business_name="Sample Window Tinting", state="TX"), NoMatch)
+    await web.close()
+
+
+async def test_a_registry_that_answers_is_no_look_at_the_web(tmp_path: Path, town: Town) -> None:
+    """An engine in trouble is a failure, whatever a registry does not know; with what it knows it is a match."""
+    town.up.on("/search", status(500))
+    engine = Serper("a-key", ProviderTerms(1_000, private=True), Line(sleep=no_sleep), town.url("serper.example"))
+    only = with_registry(town, tmp_path, reply({"result_count": 1, "results": [REGISTERED]}))
+    (npi,) = only._registries
+    web = Web(only._settings, {"serper": engine}, ("serper", "npi"), {"npi": npi})
+    async with town.client() as http:
+        assert isinstance(await ask(web, http, business_name="Nobody Known"), Failure)
+        found = await ask(web, http, business_name="Sample Window Care", state="FL")
+    assert isinstance(found, Match)
+    tried = [(one["provider"], one["outcome"]) for one in found.metadata["providers_tried"]]
+    assert tried == [("npi", "match"), ("serper", "failed")]
+    await only.close()
+    await web.close()
+
+
+async def test_a_registry_in_trouble_alone_is_a_failure(tmp_path: Path, town: Town) -> None:
+    web = with_registry(town, tmp_path, status(500))
+    async with town.client() as http:
+        assert isinstance(await ask(web, http, business_name="Sample Window Care"), Failure)
+    await web.close()
 
 
 # A job's hops

@@ -135,6 +135,9 @@ def _paced(terms: ProviderTerms, requests_per_min: int) -> ProviderTerms:
 
 _PEOPLE = (PHONE, PERSON)
 _WEB = (WEBSEARCH,)
+_FIRMS = (COMPANY, WEBSEARCH)
+REGISTRIES = frozenset((sec_edgar.NAME, gleif.NAME, npi.NAME))
+"""Public records of firms: asked about a firm, wherever they are asked."""
 KINDS: Mapping[str, Kind] = {
     whitepages.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Whitepages)),
     trestle.NAME: Kind(_PEOPLE, ("key",), True, _by_key(Trestle)),
@@ -145,9 +148,9 @@ KINDS: Mapping[str, Kind] = {
     enformion_go.NAME: Kind(_PEOPLE, ("user", "key"), True, _by_login(EnformionGo)),
     hunter.NAME: Kind((EMAIL,), ("key",), False, _by_key(Hunter)),
     apollo.NAME: Kind((EMAIL, COMPANY), ("key",), False, _by_key(Apollo), {COMPANY: _by_key(ApolloFirms)}),
-    sec_edgar.NAME: Kind((COMPANY,), ("user",), False, _by_name(SecEdgar, 500), free=True),
-    gleif.NAME: Kind((COMPANY,), (), False, _by_nothing(Gleif, 60), free=True),
-    npi.NAME: Kind((COMPANY,), (), False, _by_nothing(Npi, 300), free=True),
+    sec_edgar.NAME: Kind(_FIRMS, ("user",), False, _by_name(SecEdgar, 500), free=True),
+    gleif.NAME: Kind(_FIRMS, (), False, _by_nothing(Gleif, 60), free=True),
+    npi.NAME: Kind(_FIRMS, (), False, _by_nothing(Npi, 300), free=True),
     open_corporates.NAME: Kind((COMPANY,), ("key",), True, _by_key(OpenCorporates)),
     searxng.NAME: Kind(_WEB, ("url",), True, _open(Searxng), free=True),
     tavily.NAME: Kind(_WEB, (), True, _by_key(Tavily)),

@@ -2,7 +2,8 @@
 
 A finding is one value that one source states, with the quote that states it. How far it is believed:
 
-    source        own website 0.75, a search engine's record of the firm 0.70, any other page 0.50
+    source        a registry 0.90, the operator's directory 0.85, own website 0.75, a search engine's record of the
+                  firm 0.70, any other page 0.50
     how stated    as data 1.00, as a tel: link 0.95, in the text 0.80, as a name beside a title 0.70, by a model 0.90
     which firm    the page's name is the one asked for 1.00, has a word more 0.90, only begins like it 0.60
     place         all addresses of the page are in another town, or some in another state 0.60
@@ -26,7 +27,7 @@ from upstreams.directory.names import fold
 
 CONFIDENCE_MIN: Final = 0.5
 CONFIDENCE_MAX: Final = 0.98
-OWN_SITE, RECORD, STRANGER, DIRECTORY = 0.75, 0.70, 0.50, 0.85
+OWN_SITE, RECORD, STRANGER, DIRECTORY, REGISTRY = 0.75, 0.70, 0.50, 0.85, 0.90
 AS_DATA, AS_LINK, IN_TEXT, BESIDE_TITLE, BY_MODEL = 1.0, 0.95, 0.80, 0.70, 0.90
 ELSEWHERE: Final = 0.6
 OTHER_STATE: Final = 0.15

@@ -6,25 +6,18 @@ line of the page gives this title to this name. So neither a model that invents 
 anything that no page says.
 
 Page text goes to it as data in one JSON value, and comes from it as names and quotes. It has no tools, so no text can
-make it use one: what an answer holds beside the one JSON object is passed over.
-
-    openai      any server that speaks /chat/completions; where `response_format` is refused it is asked again with a
-                looser one, and at last without
-    anthropic   /v1/messages with one tool, `emit`, that it must use: the most portable form of structured output
+make it use one: what an answer holds beside the one JSON object is passed over (upstreams/model.py).
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, Protocol
-
-import orjson
+from typing import Any, Final
 
 from upstreams.directory.names import fold
-from upstreams.http_api.answers import Unusable, read_json
-from upstreams.leaks import Leaks
-from upstreams.provider import ErrorClass, HttpAsk, Line, Outcome, ProviderTerms, Reply, by_status, failed
+from upstreams.model import Prompt, Server, TokenPrices
+from upstreams.provider import ErrorClass, HttpAsk, Line, Outcome, ProviderTerms, Reply
 from upstreams.web import extraction, findings, quotes
 from upstreams.web.findings import Finding, Source, Subject
 
@@ -34,7 +27,6 @@ CLAIMS_MAX: Final = 60
 _CHARS_PER_TOKEN_MIN: Final = 2
 """Fewer characters than this are hardly ever a token: what a call may cost at most is reckoned by it."""
 _OVERHEAD_CHARS: Final = 8_000
-_TOKENS_MAX: Final = 10_000_000
 _APART_MAX: Final = 60
 """Characters between a name and its title."""
 
@@ -104,40 +96,53 @@ class Claim:
 Claims = tuple[Claim, ...]
 
 
-class Model(Protocol):
+@dataclass(frozen=True, slots=True)
+class Reader:
     """upstreams.provider.Provider[Reading, Claims]."""
 
+    server: Server
+    output_tokens_max: int = 2_000
+    family: str = "llm"
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        return self.server.api
+
     @property
-    def family(self) -> str: ...
+    def terms(self) -> ProviderTerms:
+        return self.server.terms
+
     @property
-    def terms(self) -> ProviderTerms: ...
-    @property
-    def line(self) -> Line: ...
+    def line(self) -> Line:
+        return self.server.line
+
     @property
     def forms(self) -> int:
         """How many forms of asking there are."""
-        ...
+        return self.server.forms
 
-    def asks(self, question: Reading, /) -> HttpAsk | None: ...
-    def read(self, question: Reading, status: int, headers: Mapping[str, str], body: bytes, /) -> Reply[Claims]: ...
+    def asks(self, question: Reading, /) -> HttpAsk:
+        return self.server.asks(self._prompt(question))
+
+    def read(self, question: Reading, status: int, headers: Mapping[str, str], body: bytes, /) -> Reply[Claims]:
+        said = self.server.said(self._prompt(question), status, body)
+        if isinstance(said, Reply):
+            return said
+        if said.told is None and said.refused:
+            return Reply(Outcome.NO_MATCH, (), cost_micros=said.cost_micros)
+        if said.told is None or not said.told.keys() & {"people", "legal_associates"}:
+            return Reply(Outcome.FAILED, error=ErrorClass.SHAPE, cost_micros=said.cost_micros)
+        claims = tuple(_claims(said.told))[:CLAIMS_MAX]
+        return Reply(Outcome.MATCH if claims else Outcome.NO_MATCH, claims, cost_micros=said.cost_micros)
+
+    def _prompt(self, question: Reading) -> Prompt:
+        return Prompt(INSTRUCTIONS, _shown(question), self.output_tokens_max, schema=SCHEMA, form=question.form)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPrices:
-    """Micro-USD for a million tokens."""
-
-    input_micros: int = 0
-    output_micros: int = 0
-
-    def cost_micros(self, tokens_in: int, tokens_out: int) -> int:
-        return -(-(tokens_in * self.input_micros + tokens_out * self.output_micros) // 1_000_000)
-
-    def most_micros(self, output_tokens_max: int) -> int:
-        """What one reading can cost."""
-        chars = EXCERPTS_CHARS_MAX + _OVERHEAD_CHARS
-        return self.cost_micros(chars // _CHARS_PER_TOKEN_MIN, output_tokens_max)
+def most_micros(prices: TokenPrices, output_tokens_max: int) -> int:
+    """What one reading can cost."""
+    chars = EXCERPTS_CHARS_MAX + _OVERHEAD_CHARS
+    return prices.cost_micros(chars // _CHARS_PER_TOKEN_MIN, output_tokens_max)
 
 
 def excerpts(pages: Sequence[Excerpt]) -> tuple[Excerpt, ...]:
@@ -155,125 +160,9 @@ def cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[:size].rpartition("\n")[0]
 
 
-@dataclass(frozen=True)
-class _Model:
-    url: str
-    model: str
-    prices: TokenPrices
-    terms: ProviderTerms
-    key: str = field(default="", repr=False)
-    output_tokens_max: int = 2_000
-    line: Line = field(default_factory=Line, repr=False)
-
-    def _cost(self, tokens_in: object, tokens_out: object) -> int | None:
-        """Never more than a reading can cost, whatever a server counts."""
-        if not _is_count(tokens_in) or not _is_count(tokens_out):
-            return None
-        return min(self.prices.cost_micros(tokens_in, tokens_out), self.terms.most_micros)  # type: ignore[arg-type]
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _TOKENS_MAX
-
-
-@dataclass(frozen=True)
-class OpenAi(_Model):
-    name: str = "openai"
-    family: str = "llm"
-    forms: int = 3
-
-    def asks(self, question: Reading) -> HttpAsk:
-        shape = {"name": "findings", "schema": SCHEMA, "strict": True}
-        formats = ({"type": "json_schema", "json_schema": shape}, {"type": "json_object"}, None)
-        asked: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": "system", "content": _told(question)}, {"role": "user", "content": _shown(question)}],
-            "temperature": 0,
-            "max_tokens": self.output_tokens_max,
-        }
-        if (wanted := formats[question.form]) is not None:
-            asked["response_format"] = wanted
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        return HttpAsk(f"{self.url}/chat/completions", "POST", headers, orjson.dumps(asked))
-
-    def read(self, question: Reading, status: int, headers: Mapping[str, str], body: bytes) -> Reply[Claims]:
-        answer = _answer(status, body)
-        if isinstance(answer, Reply):
-            return answer
-        usage = answer.get("usage")
-        cost = (
-            self._cost(usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else None
-        )
-        choices = answer.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
-            return Reply(Outcome.FAILED, error=ErrorClass.SHAPE, cost_micros=cost)
-        if isinstance(message.get("refusal"), str) and not message.get("content"):
-            return Reply(Outcome.NO_MATCH, (), cost_micros=cost)
-        return _reply(_object_in(_content(message.get("content"))), cost)
-
-
-@dataclass(frozen=True)
-class Anthropic(_Model):
-    name: str = "anthropic"
-    family: str = "llm"
-    forms: int = 1
-
-    def asks(self, question: Reading) -> HttpAsk:
-        tool = {"name": "emit", "description": "Takes the list.", "input_schema": SCHEMA}
-        asked = {
-            "model": self.model,
-            "max_tokens": self.output_tokens_max,
-            "temperature": 0,
-            "system": _told(question),
-            "messages": [{"role": "user", "content": _shown(question)}],
-            "tools": [tool],
-            "tool_choice": {"type": "tool", "name": "emit"},
-        }
-        headers = {"Content-Type": "application/json", "x-api-key": self.key, "anthropic-version": "2023-06-01"}
-        return HttpAsk(f"{self.url}/v1/messages", "POST", headers, orjson.dumps(asked))
-
-    def read(self, question: Reading, status: int, headers: Mapping[str, str], body: bytes) -> Reply[Claims]:
-        answer = _answer(status, body)
-        if isinstance(answer, Reply):
-            return answer
-        usage = answer.get("usage")
-        cost = self._cost(usage.get("input_tokens"), usage.get("output_tokens")) if isinstance(usage, dict) else None
-        content = answer.get("content")
-        blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
-        emitted = next(
-            (b.get("input") for b in blocks if b.get("type") == "tool_use" and b.get("name") == "emit"), None
-        )
-        return _reply(emitted if isinstance(emitted, dict) else None, cost)
-
-
-def model(
-    api: str,
-    terms: ProviderTerms,
-    prices: TokenPrices,
-    *,
-    name: str,
-    url: str | None = None,
-    key: str = "",
-    most: int = 2_000,
-) -> Model:
-    """ "openai" or "anthropic"; `name` is the model's, `most` the tokens it may write."""
-    line = Line(Leaks((key,)))
-    if api == "anthropic":
-        return Anthropic((url or "https://api.anthropic.com").rstrip("/"), name, prices, terms, key, most, line)
-    return OpenAi((url or "").rstrip("/"), name, prices, terms, key, most, line)
-
-
-def _told(question: Reading) -> str:
-    return INSTRUCTIONS if question.form == 0 else f"{INSTRUCTIONS} Its JSON Schema: {orjson.dumps(SCHEMA).decode()}"
-
-
-def _shown(question: Reading) -> str:
+def _shown(question: Reading) -> dict[str, Any]:
     subject = question.subject
-    shown = {
+    return {
         "business": {"name": subject.name, "city": subject.city, "state": subject.state, "domain": subject.domain},
         "asked": question.prompt,
         "pages": [
@@ -281,50 +170,6 @@ def _shown(question: Reading) -> str:
             for number, excerpt in enumerate(question.excerpts, 1)
         ],
     }
-    return orjson.dumps(shown).decode()
-
-
-# Reading an answer
-
-
-def _answer(status: int, body: bytes) -> dict[str, Any] | Reply[Claims]:
-    refused = by_status(status)
-    if refused is not None:
-        return refused
-    try:
-        answer = read_json(body)
-    except Unusable:
-        return failed(ErrorClass.SHAPE)
-    return answer if isinstance(answer, dict) else failed(ErrorClass.SHAPE)
-
-
-def _content(value: object) -> str:
-    """A text, or a list of parts that have one."""
-    if isinstance(value, str):
-        return value
-    parts = value if isinstance(value, list) else []
-    return "".join(p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))
-
-
-_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
-
-
-def _object_in(text: str) -> dict[str, Any] | None:
-    """The JSON object that an answer is, or holds: in a fence, or between other words."""
-    fenced = _FENCED.search(text)
-    written = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
-    try:
-        value = read_json(written.encode("utf-8", "replace"))
-    except Unusable:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _reply(value: Mapping[str, Any] | None, cost: int | None) -> Reply[Claims]:
-    if value is None or not value.keys() & {"people", "legal_associates"}:
-        return Reply(Outcome.FAILED, error=ErrorClass.SHAPE, cost_micros=cost)
-    claims = tuple(_claims(value))[:CLAIMS_MAX]
-    return Reply(Outcome.MATCH if claims else Outcome.NO_MATCH, claims, cost_micros=cost)
 
 
 def _claims(value: Mapping[str, Any]) -> Iterator[Claim]:

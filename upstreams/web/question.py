@@ -155,7 +155,7 @@ DATA: Schema = _object(
 
 METADATA: Schema = _object(
     {
-        "query_mode": {"enum": ["web", "directory"]},
+        "query_mode": {"enum": ["web", "registry", "directory"]},
         "match": _object({"rule": _STRING, "confidence_min": _NUMBER, "values": _INTEGER}),
         "pages": {"type": "object", "additionalProperties": _INTEGER},
         "sources": _list(

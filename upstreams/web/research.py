@@ -1,6 +1,7 @@
 """enrich/websearch: what the web, and the operator's own directory, say about a firm.
 
     directory   its rows of firms, free and first
+    registries  public records of the firm and of who acts for it, where there are any; free, too
     search      the engines in the operator's order, until one has found anything
     pages       what was found, and of the firm's own site what leads to people and phones; guarded, robots honoured
     model       where one is configured: the pages that are about the firm, read for people and associates
@@ -27,12 +28,13 @@ from gateway.core.money import format_usd
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass
 from gateway.core.vendor_call import Outcome as CallOutcome
-from upstreams import provider
+from upstreams import firms, provider
 from upstreams.directory import phones, places
 from upstreams.directory.database import DirectoryError
 from upstreams.directory.lookup import Directory, has_firms
 from upstreams.directory.matching import Row
 from upstreams.directory.settings import Rules
+from upstreams.firms import Firm, FirmQuestion, Firms
 from upstreams.provider import AnyProvider, Tried
 from upstreams.providers.local_directory import NAME as LOCAL
 from upstreams.providers.search import Query, Record, Results
@@ -67,7 +69,8 @@ class _Read:
 
 
 class Web:
-    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, no directory with firms."""
+    """The upstream of `enrich/websearch`; offline while there is nobody to ask: no engine, no registry, no directory
+    with firms."""
 
     name = "web"
 
@@ -76,10 +79,13 @@ class Web:
         settings: WebSettings,
         engines: Mapping[str, AnyProvider[Query, Results]] = MappingProxyType({}),
         order: Sequence[str] = (LOCAL,),
+        registries: Mapping[str, AnyProvider[FirmQuestion, Firms]] = MappingProxyType({}),
     ) -> None:
-        """`order`: the names of whom to ask. The directory, where it is named, is asked first wherever it stands."""
+        """`order`: the names of whom to ask. The directory and the registries that are named are asked first, wherever
+        they stand."""
         self._settings = settings
-        self._engines = tuple(engines[name] for name in order if name != LOCAL)
+        self._engines = tuple(engines[name] for name in order if name in engines)
+        self._registries = tuple(registries[name] for name in order if name in registries)
         self._with_directory = LOCAL in order
         self.operation = _operation(settings)
         """Whether on sale or not."""
@@ -89,19 +95,20 @@ class Web:
     def most_micros(self, operation_id: str) -> int:
         """What one call's vendors take at the most: every engine, and every form of asking the model."""
         model = self._settings.model
-        return provider.most_micros(self._engines) + (model.forms * model.terms.most_micros if model else 0)
+        vendors = provider.most_micros((*self._registries, *self._engines))
+        return vendors + (model.forms * model.terms.most_micros if model else 0)
 
     def offerings(self) -> Sequence[Offering]:
-        return (Offering(self.operation, self._fulfil),) if self._engines or self._has_directory else ()
+        asked = self._engines or self._registries or self._has_directory
+        return (Offering(self.operation, self._fulfil),) if asked else ()
 
     def offline(self) -> Sequence[Operation]:
         return () if self.offerings() else (self.operation,)
 
     def available(self, operation_id: str, now_s: float) -> int | None:
         """A wait only where nobody could answer: the directory needs no rest."""
-        if self._has_directory or not self._engines:
-            return None
-        return provider.rest_s(self._engines, now_s)
+        asked = self._engines or self._registries
+        return None if self._has_directory or not asked else provider.rest_s(asked, now_s)
 
     async def start(self) -> None:
         """Opens the directory, where there is one. Raises DirectoryError where the file is none."""
@@ -123,6 +130,7 @@ class Web:
     async def _fulfil(self, query: WebQuery, context: Context) -> Outcome:
         research = _Research(self._settings, self._engines, query, context, self._on_thread)
         await research.ask_directory(self._directory)
+        await research.ask_registries(self._registries)
         if self._engines:
             await research.search()
             await research.read_pages()
@@ -153,6 +161,7 @@ class _Research:
         self._started_s = context.now()
         self._findings: list[Finding] = []
         self._tried: list[Tried[Any]] = []
+        self._registered: list[Tried[Any]] = []
         self._local: list[dict[str, Any]] = []
         self._results = Results()
         self._pages: list[_Read] = []
@@ -174,6 +183,23 @@ class _Research:
         self._findings += found
         outcome = "match" if found else "no_match"
         self._local.append({"provider": LOCAL, "outcome": outcome, "ms": self._ms(started_s), "cost_usd": "0"})
+
+    async def ask_registries(self, registries: Sequence[AnyProvider[FirmQuestion, Firms]]) -> None:
+        """All of them: each is a witness of its own."""
+        subject = self._subject
+        question = FirmQuestion(name=subject.name, city=subject.city, state=subject.state)
+        for registry in registries:
+            tried = await provider.ask(
+                registry, question, self._left(), hop="registry", confident=lambda found: bool(_meant(question, found))
+            )
+            self._registered.append(tried)
+            if tried.found is not None:
+                for firm in _meant(question, tried.found):
+                    source = Source(
+                        registry.name, "", registry.family, findings.REGISTRY, tried.call.at_ms / 1000,
+                        firm.source.record,
+                    )  # fmt: skip
+                    self._findings += await self._on_thread(partial(_of_firm, subject, firm, source))
 
     async def search(self) -> None:
         self._context.progress("searching")
@@ -264,7 +290,7 @@ class _Research:
     # What it comes to
 
     def outcome(self) -> Outcome:
-        cost = sum(one.call.cost_micros for one in self._tried)
+        cost = self._cost_micros
         values = findings.joined(self._findings, self._subject)
         if self._context.hides is not None:
             values = findings.without(values, self._subject, self._context.hides)
@@ -277,12 +303,14 @@ class _Research:
         return Match(data, self._metadata(sources.listing(), len(values)), cost)
 
     def _nothing(self, cost: int) -> Outcome:
-        """A miss is a look that found nothing; where nobody could look, it is a failure."""
-        looked = any(one.outcome in (CallOutcome.MATCH, CallOutcome.NO_MATCH) for one in self._tried)
+        """A miss is a look that found nothing; where nobody could look, it is a failure. A registry is no look at the
+        web."""
+        tried = self._tried if self._engines else self._registered
+        looked = any(one.outcome in (CallOutcome.MATCH, CallOutcome.NO_MATCH) for one in tried)
         looked = looked or (not self._engines and any(one["outcome"] != "failed" for one in self._local))
         if not looked:
-            waits = [one.retry_after_s for one in self._tried if one.retry_after_s is not None]
-            timeout = bool(self._tried) and all(one.call.error is ErrorClass.TIMEOUT for one in self._tried)
+            waits = [one.retry_after_s for one in tried if one.retry_after_s is not None]
+            timeout = bool(tried) and all(one.call.error is ErrorClass.TIMEOUT for one in tried)
             retry = min(waits) if waits else None
             return Failure("nobody could be asked just now", timeout=timeout, cost_micros=cost, retry_after_s=retry)
         return NoMatch({kind.value: [] for kind in Kind}, self._metadata([], 0), cost)
@@ -290,11 +318,11 @@ class _Research:
     def _metadata(self, sources: list[dict[str, Any]], count: int) -> dict[str, Any]:
         """What is told beside the findings. On a miss nothing in it speaks of anybody."""
         return {
-            "query_mode": "web" if self._engines else "directory",
+            "query_mode": "web" if self._engines else "registry" if self._registered else "directory",
             "match": {"rule": "websearch", "confidence_min": findings.CONFIDENCE_MIN, "values": count},
             "pages": dict(self._counts),
             "sources": sources,
-            "providers_tried": [*self._local, *(self._shown(one) for one in self._tried)],
+            "providers_tried": [*self._local, *(self._shown(one) for one in (*self._registered, *self._tried))],
             "elapsed_ms": self._ms(self._started_s),
         }
 
@@ -312,8 +340,11 @@ class _Research:
 
     def _left(self) -> Context:
         """What the vendors may still take."""
-        spent = sum(one.call.cost_micros for one in self._tried)
-        return replace(self._context, budget_micros=max(0, self._context.budget_micros - spent))
+        return replace(self._context, budget_micros=max(0, self._context.budget_micros - self._cost_micros))
+
+    @property
+    def _cost_micros(self) -> int:
+        return sum(one.call.cost_micros for one in (*self._registered, *self._tried))
 
     def _ms(self, since_s: float) -> int:
         return max(0, round((self._context.now() - since_s) * 1000))
@@ -361,6 +392,29 @@ def _of_record(subject: Subject, record: Record, source: Source) -> list[Finding
     if whole:
         found.append(extraction.address(source, address, record.address, factor))
     return [each for each in found if factor]
+
+
+def _meant(question: FirmQuestion, found: Firms) -> tuple[Firm, ...]:
+    return firms.judge(question, found).firms
+
+
+def _of_firm(subject: Subject, firm: Firm, source: Source) -> list[Finding]:
+    """What a registry has of a firm that is meant: where it is, its numbers, and who acts for it."""
+    spots = [places.Address(each.line1, each.line2, each.city, each.state, each.zip) for each in firm.addresses]
+    factor = firm.score * findings.about_place(subject, [spot for spot in spots if spot.state])
+    if not factor:
+        return []
+    numbers = [(phone.number, phone.number) for phone in firm.phones]
+    numbers += [(each.phone, each.phone) for each in firm.officers if each.phone]
+    found = [extraction.phone(source, number, quote, factor) for number, quote in dict.fromkeys(numbers)]
+    for spot in spots:
+        if spot.line1 and (spot.city or spot.zip):
+            quote = f"{spot.line1}, {spot.city} {spot.state} {spot.zip}"
+            found.append(extraction.address(source, spot, quote, factor))
+    for each in firm.officers:
+        quote = f"{each.name}, {each.title}" if each.title else each.name
+        found += extraction.person_or_agent(source, each.name, each.title or "", quote, factor)
+    return found
 
 
 def _of_row(subject: Subject, row: Row) -> list[Finding]:
@@ -454,6 +508,7 @@ def _operation(settings: WebSettings) -> Operation:
         example_output=_example(settings.price_micros),
         timeout_s=TIMEOUT_S,
         job=True,
+        cacheable=True,
         tags=("business", "web", "enrichment"),
     )
 

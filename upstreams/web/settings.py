@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from upstreams.web.llm import Model
+from upstreams.web.llm import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class WebSettings:
     """`directory` is the directory's file, whose rows of firms answer too. Prices in micro-USD."""
 
     directory: Path
-    model: Model | None = None
+    model: Reader | None = None
     pages: int = 8
     """Found pages that are read at most; of the firm's own site a few more."""
     private_pages: bool = False
