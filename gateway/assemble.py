@@ -494,12 +494,14 @@ def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
         ("phone", providers.PHONE, False),
     ):
         if (asking := people.asking(id, local=local)) is not None:
-            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1])
+            rests = partial(people.available, id)
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], rests=rests)
     for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
         for offering in upstream.offerings():
             operation = offering.operation
             if operation.id == f"enrich/{asks}":
-                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, upstream.most_micros(operation.id))
+                most, rests = upstream.most_micros(operation.id), partial(upstream.available, operation.id)
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, rests=rests)
     return tools
 
 

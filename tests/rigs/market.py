@@ -39,8 +39,8 @@ ASKS = {
     "enrich/person": ("whitepages",),
     "enrich/email": ("hunter",),
     "enrich/company": ("gleif",),
-    "enrich/websearch": ("serper", "site", "llm"),
-    "enrich/lead-session": ("whitepages", "serper", "site", "llm"),
+    "enrich/websearch": ("serper", "gleif", "site", "llm"),
+    "enrich/lead-session": ("whitepages", "serper", "gleif", "site", "llm"),
 }
 """Of whom each of them buys; the site is read."""
 SELLERS = tuple(dict.fromkeys(name for names in ASKS.values() for name in names))
