@@ -55,6 +55,8 @@ class Market:
     """By seller, what it does and not what it should."""
     headers: dict[str, str] = field(default_factory=dict)
     """Of every answer, beside what belongs there."""
+    status: int = 200
+    """Of every answer of a seller."""
 
     @classmethod
     @asynccontextmanager
@@ -122,7 +124,7 @@ class Market:
         return status(404)
 
     def _says(self, value: object) -> Behaviour:
-        return reply(value, headers=self.headers)
+        return reply(value, status=self.status, headers=self.headers)
 
 
 def _seller(seen: Seen) -> str:

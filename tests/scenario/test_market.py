@@ -324,15 +324,24 @@ async def test_f020_f028_an_answer_that_is_none_is_never_charged_for(tmp_path: P
             assert (balance.available, balance.held) == (RICH, 0), name
 
 
-def packed_endless() -> Behaviour:
-    return endless(packed=True)
+async def test_f028_a_good_answer_under_another_status_is_none(tmp_path: Path) -> None:
+    for code in (201, 202, 203, 206, 207, 226, 300, 301, 402, 404, 429, 500, 503):
+        (tmp_path / str(code)).mkdir()
+        async with opened(tmp_path / str(code)) as (gate, market):
+            market.status = code
+            agent, token = await gate.agent(RICH)
+            for operation, question in QUESTIONS.items():
+                told = await gate.ask(operation, question, token=token)
+                assert told.status == 502 or (told.status, told.json["matched"]) == (200, False), (code, operation)
+            balance = await gate.balance(agent)
+            assert (balance.available, balance.held) == (RICH, 0), code
 
 
 FAULTS: dict[str, Behaviour] = {
     "a bomb": bomb(64 * 1024 * 1024),
     "a bomb of two": bomb(1024 * 1024, members=2),
     "endless": endless(),
-    "endless, packed": packed_endless(),
+    "endless, packed": endless(packed=True),
     "a slow drip": drip(b'{"results": []}' * 400, every_s=0.05),
     "a head that drips": drip(b"{}", every_s=0.05, whole_head=False),
     "silence": hang(),
