@@ -47,7 +47,8 @@ LABELS: dict[str, dict[str, set[tuple[str, str, str]]]] = {
     "blog.example/teeth": {DENTAL: {("phone", "+12085550131", "")}},
     "prototypelaw.example/": {
         LAW: {("associate", "Lee Quuxford", "registered agent"), ("associate", "Nora Quuxford", "managing member"),
-              ("person", "Nora Quuxford", "Managing member"), ("associate", "Prototypa Holdings, Inc", "parent organization"),
+              ("person", "Nora Quuxford", "Managing member"),
+              ("associate", "Prototypa Holdings, Inc", "parent organization"),
               ("person", "Walter Lorem", "Partner"), ("address", "100 Specimen Blvd", "53703")},
     },
     "registry.example/prototype-law": {LAW: {("associate", "Lee Quuxford", "registered agent")}},
@@ -55,10 +56,14 @@ LABELS: dict[str, dict[str, set[tuple[str, str, str]]]] = {
     "trialbyflorist.example/about": {},
     "stubbinsroofing.example/": {ROOFING: {("phone", "+16145550170", ""), ("person", "Kurt Stubbins", "Founder")}},
     "stubbinsroofing.example/broken": {},
-    **dict.fromkeys(
-        ("slow.example/", "moved.example/", "inside.example/", "far.example/", "loop.example/", "paper.example/",
-         "large.example/", "gone.example/"), {},
-    ),
+    "slow.example/": {},
+    "moved.example/": {},
+    "inside.example/": {},
+    "far.example/": {},
+    "loop.example/": {},
+    "paper.example/": {},
+    "large.example/": {},
+    "gone.example/": {},
 }  # fmt: skip
 assert set(LABELS) == set(PAGES)
 

@@ -62,7 +62,8 @@ WRONG: list[tuple[str, Any, str]] = [
     )),
     (COMPANY, {"name": "Example", "phone": "12"}, PHONEY),
     *((EMAIL, body, "MISSING_QUERY") for body in (
-        {}, {"name": "Dana"}, {"domain": "example.com"}, {"name": "Dana Sample"}, {"name": "Dana Sample", "company": "."},
+        {}, {"name": "Dana"}, {"domain": "example.com"}, {"name": "Dana Sample"},
+        {"name": "Dana Sample", "company": "."},
     )),
     *((EMAIL, body, NONE) for body in (
         {"name": 7, "domain": "example.com"}, {"name": "Dana Sample", "domain": "nope"},
@@ -113,7 +114,22 @@ BUDGETS: list[tuple[Any, str]] = [
 ]  # fmt: skip
 """Of any operation with a budget: the base prices are 1.00 and 1.50."""
 
-HEADERS = ("-1", "0x2", "NaN", "Infinity", "", " ", "much", "1e1", "2,0", "2, 3", "+2", "2" * 400, "\u00b2", "1.4999999")
+HEADERS = (
+    "-1",
+    "0x2",
+    "NaN",
+    "Infinity",
+    "",
+    " ",
+    "much",
+    "1e1",
+    "2,0",
+    "2, 3",
+    "+2",
+    "2" * 400,
+    "\u00b2",
+    "1.4999999",
+)
 
 
 @dataclass
@@ -129,7 +145,9 @@ class Till:
     async def ask(self, path: str, body: bytes, *, paid: str = "", **headers: str) -> Reply:
         """`paid`: by a payment for this operation, and not from the balance."""
         sent = {"Content-Type": "application/json", **headers}
-        sent |= {"PAYMENT-SIGNATURE": header(self.payments[paid])} if paid else {"Authorization": f"Bearer {self.token}"}
+        sent |= (
+            {"PAYMENT-SIGNATURE": header(self.payments[paid])} if paid else {"Authorization": f"Bearer {self.token}"}
+        )
         return await self.gate.send("POST", path, headers=sent, body=body)
 
     async def both(self, operation: str, body: bytes, **headers: str) -> list[Reply]:
@@ -217,7 +235,11 @@ async def test_a_budget_out_of_range_is_told_and_nothing_comes_of_it(till: Till)
 
 def text(body: bytes) -> bytes:
     """Where a value belongs in a question that would otherwise be one."""
-    return b'{"phone": "+12065550142", "name": "Dana Sample", "business_name": "Sample", "lead": {"company": ' + body + b"}}"
+    return (
+        b'{"phone": "+12065550142", "name": "Dana Sample", "business_name": "Sample", "lead": {"company": '
+        + body
+        + b"}}"
+    )
 
 
 BROKEN = [
@@ -248,9 +270,10 @@ async def test_what_is_no_json_is_400_and_too_much_of_it_413(till: Till) -> None
 
 
 ODD = (
-    "\u202eelpmaS anaD", "Dana\u0000Sample", "Dana\tSample\n", "\U0001f9fc" * 60, "a\u0300" * 60, "\ufffe Sample", "%00 %0d%0a",
-    "../../etc/passwd", "Dana' OR '1'='1", "{{7*7}} ${7*7}", "<script>alert(1)</script>", "Sample\u2028Dana", "\u00df" * 120,
-    "q" * 120, "Dana " * 24, "\u0130\u0131 \ufb03 Sample", "NEAR/2 Sample*", '"Sample" AND ^', "- Sample", "\u0e33" * 100,
+    "\u202eelpmaS anaD", "Dana\u0000Sample", "Dana\tSample\n", "\U0001f9fc" * 60, "a\u0300" * 60, "\ufffe Sample",
+    "%00 %0d%0a", "../../etc/passwd", "Dana' OR '1'='1", "{{7*7}} ${7*7}", "<script>alert(1)</script>",
+    "Sample\u2028Dana", "\u00df" * 120, "q" * 120, "Dana " * 24, "\u0130\u0131 \ufb03 Sample", "NEAR/2 Sample*",
+    '"Sample" AND ^', "- Sample", "\u0e33" * 100,
 )  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from rigs.person import left_in
 from rigs.running import eventually
 from rigs.upstream import (
     Behaviour,
+    ScriptedUpstream,
     bomb,
-    cookie,
     drip,
     echo,
     endless,
@@ -158,7 +158,7 @@ async def test_f150_no_ambient_credential_and_no_redirect_takes_a_key_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sellers' redirects are failures; a site's is followed, by a stranger who carries nothing."""
-    async with ScriptedElsewhere() as elsewhere:
+    async with ScriptedUpstream() as elsewhere:
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login canary password canary\n")
         (tmp_path / "netrc").chmod(0o600)
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -185,12 +185,6 @@ async def test_f150_no_ambient_credential_and_no_redirect_takes_a_key_anywhere(
             assert went <= {"/site", "/robots.txt"}, went
             for seen in elsewhere.seen:
                 assert seen.names <= ALWAYS
-
-
-def ScriptedElsewhere() -> Any:  # noqa: N802 it is a server, and used as one
-    from rigs.upstream import ScriptedUpstream
-
-    return ScriptedUpstream()
 
 
 async def test_f153_nothing_of_one_customer_is_in_what_is_asked_or_told_for_the_next(tmp_path: Path) -> None:
@@ -250,6 +244,11 @@ def spelled(text: str) -> list[bytes]:
     return [plain, plain.hex().encode(), every, *packed, *(each.translate(URLSAFE) for each in packed)]
 
 
+def written(home: Path) -> bytes:
+    """Every byte of the gateway's memory."""
+    return b"".join(path.read_bytes() for path in home.glob("gate.db*") if path.is_file())
+
+
 URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -277,7 +276,7 @@ async def test_f143_a_key_that_a_seller_tells_back_is_told_nobody_and_kept_nowhe
                 heard += orjson.dumps(await ended(gate, await submit(gate, operation, token)))
                 clock.now += HOUR_S
         heard += (await gate.send("GET", "/metrics")).body + str(logs).encode()
-        kept = b"".join(path.read_bytes() for path in tmp_path.glob("gate.db*") if path.is_file())
+        kept = written(tmp_path)
         for spelling in spelled(KEYS[seller]):
             assert spelling not in heard
             assert spelling not in kept
@@ -414,12 +413,12 @@ async def test_f151_in_a_storm_of_429_nothing_is_held_and_the_advice_is_passed_o
 
 @pytest.mark.parametrize("seller", [name for name in SELLERS if name != "site"])
 @pytest.mark.parametrize("loses", ["the answer", "half of it", "its patience"])
-async def test_f152_what_was_asked_and_not_answered_is_not_asked_again(
-    tmp_path: Path, seller: str, loses: str
-) -> None:
+async def test_f152_what_was_asked_and_not_answered_is_not_asked_again(tmp_path: Path, seller: str, loses: str) -> None:
     """The seller has done the work (its journal says so) and the answer is lost; as a call and as a job, counted where
     it was done. Only the free register is asked a second time, as its terms allow."""
-    behaviour = {"the answer": reset(), "half of it": wrong_length(5000, b'{"results": ['), "its patience": hang()}[loses]
+    behaviour = {"the answer": reset(), "half of it": wrong_length(5000, b'{"results": ['), "its patience": hang()}[
+        loses
+    ]
     most = 2 if seller == "gleif" else 1
     for operation in asking(seller):
         for job in {False, operation in JOBBED}:
@@ -441,7 +440,7 @@ async def test_f152_what_was_asked_and_not_answered_is_not_asked_again(
 
 
 async def test_f173_of_what_was_bought_nothing_is_left_when_its_time_is_over(tmp_path: Path) -> None:
-    """Answers, those that are given again, jobs, their raw hops and sessions: rows, free pages, the log written ahead."""
+    """Answers, those given again, jobs, their raw hops and sessions: in rows, free pages, the log written ahead."""
     clock = Clock()
     async with opened(tmp_path, clock=clock, toml="\n[cache]\nttl_hours = 168\n") as (gate, _):
         _, token = await gate.agent(RICH)

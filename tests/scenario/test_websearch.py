@@ -88,6 +88,8 @@ def liar(shown: dict[str, Any]) -> Any:
         lies += [entry("Ann Placeholt", "Owner", page["source"], "Ann Placeholt, Owner")]
         lies += [entry("Dana Sample", "Head of Operations", page["source"], "Dana Sample\nOwner")]
         lies += [entry("Jo Mockley", "Owner", page["source"], "Owner Jo Mockley runs the crews")]
+        made_up = "Jo Mockley has been Head of Operations since 1999"  # true, and no words of any page
+        lies += [entry("Jo Mockley", "Head of Operations", page["source"], made_up)]
         if "Jo Mockley" in page["text"]:
             said = "Jo Mockley runs the crews as Head of Operations."
             true.append(entry("Jo Mockley", "Head of Operations", page["source"], said))
@@ -242,7 +244,7 @@ async def test_it_is_handed_over_as_a_job(tmp_path: Path) -> None:
         assert len(town.searches) == 2
 
 
-async def test_F172_no_log_tells_of_anybody(tmp_path: Path) -> None:
+async def test_f172_no_log_tells_of_anybody(tmp_path: Path) -> None:
     """Whatever a customer asks, a page says or a model answers, in trouble too: the log has no name, number or key."""
     async with opened(tmp_path, model=True) as (gate, town):
         _, token = await gate.agent(50_000_000)
@@ -261,7 +263,7 @@ async def test_F172_no_log_tells_of_anybody(tmp_path: Path) -> None:
         assert secret not in str(logs), secret
 
 
-async def test_F147_no_header_of_a_page_or_a_vendor_is_passed_on(tmp_path: Path) -> None:
+async def test_f147_no_header_of_a_page_or_a_vendor_is_passed_on(tmp_path: Path) -> None:
     async with opened(tmp_path, model=True) as (gate, town):
         _, token = await gate.agent(50_000_000)
         headers = {
@@ -366,7 +368,7 @@ async def test_a_model_in_trouble_costs_no_answer(tmp_path: Path, behaviour: Any
         assert reply.json["metadata"]["providers_tried"][-1]["outcome"] == "failed"
 
 
-async def test_F143_a_model_that_tells_our_key_is_not_heard(tmp_path: Path) -> None:
+async def test_f143_a_model_that_tells_our_key_is_not_heard(tmp_path: Path) -> None:
     async with opened(tmp_path, model=True) as (gate, town):
         town.says = lambda shown: {**liar(shown), "key": "a-secret-of-the-model"}
         _, token = await gate.agent(50_000_000)

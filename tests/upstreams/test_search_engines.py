@@ -265,7 +265,7 @@ async def test_trouble_on_the_wire_is_a_failure_of_this_one_engine(up: ScriptedU
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-async def test_F143_an_engine_that_tells_our_key_is_not_heard(up: ScriptedUpstream, name: str) -> None:
+async def test_f143_an_engine_that_tells_our_key_is_not_heard(up: ScriptedUpstream, name: str) -> None:
     up.default = packed({**ANSWERS[name], "you_sent": KEY})
     async with OutboundClient() as http:
         tried = await ask(engine(name, up.url().rstrip("/")), QUERY, context(http), hop="search")

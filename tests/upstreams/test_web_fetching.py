@@ -146,7 +146,7 @@ async def test_three_redirects_are_followed_and_four_are_not() -> None:
         assert far.reason == "redirects"
 
 
-async def test_F150_nothing_is_carried_from_one_page_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f150_nothing_is_carried_from_one_page_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with ScriptedUpstream() as up, OutboundClient() as http:
         up.on("/a", cookie("a=b")).on("/b", HTML).on("/robots.txt", status(404, headers={"Set-Cookie": "r=s"}))

@@ -227,7 +227,7 @@ def test_what_no_page_says_is_dropped(name: str, title: str, number: int, quote:
 LISTED = (
     "Registered Agent: Lee Quuxford\nManaging member: Nora Quuxford\nWalter Lorem\nPartner, retired\n"
     "President: Dana Sample, Treasurer: Jo Mockley\nSample Window Care is a division of Prototypa Holdings, Inc.\n"
-    "Figmentov LLC is a division of Sample Window Care."
+    "Figmentov LLC is a division of Sample Window Care.\nKurt Stubbins\nCounsel: Ada Testerman"
 )
 
 
@@ -238,6 +238,8 @@ LISTED = (
         ("Nora Quuxford", "Managing member", "managing member"),
         ("Lee Quuxford", "Managing member", None),  # of the line below
         ("Walter Lorem", "Partner", None),  # no longer
+        ("Kurt Stubbins", "Counsel", None),  # of the one behind
+        ("Ada Testerman", "Counsel", "Counsel"),
         ("Dana Sample", "President", "President"),
         ("Jo Mockley", "Treasurer", "Treasurer"),
         ("Dana Sample", "Treasurer", None),  # of the one behind
@@ -247,7 +249,7 @@ LISTED = (
 )
 def test_in_a_list_of_roles_each_is_of_the_one_it_stands_beside(name: str, title: str, role: str | None) -> None:
     reading = Reading(SUBJECT, (Excerpt(source(1), LISTED),))
-    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(6)]
+    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(8)]
     claims = [Claim(True, name, title, 1, quote) for quote in quotes]
     found = {each.value.get("role") or each.value["title"] for each in llm.verified(claims, reading)}
     assert found == ({role} if role else set())
