@@ -132,13 +132,14 @@ class People:
         if judged is not None:
             people = await self._first_off_loop(_shown, (judged, sources))
         _add_line(facts, tried)
+        answered = (judged.answers if judged else None) or query
         metadata = {
             **({"notice": self._settings.notice} if self._settings.notice else {}),
-            "query_mode": query.mode,
+            "query_mode": answered.mode,
             **_reason(query, judged, tried, rules),
             "match": {
-                "rule": query.rule,
-                "score_min": threshold(query.rule, rules),
+                "rule": answered.rule,
+                "score_min": threshold(answered.rule, rules),
                 "people": len(judged.people) if judged else 0,
             },
             **facts,
@@ -306,7 +307,8 @@ def _person_operation(settings: DirectorySettings, timeout_s: float) -> Operatio
         description=(
             "Takes whatever is known of a person - name, phone, email, street, city, state, ZIP - and returns who "
             "fits, with phones, emails, addresses and a score. Billed on a match only. A phone alone is answered as "
-            "by enrich/phone, at this price. A name that fits several people needs a place beside it."
+            "by enrich/phone, at this price; one that nobody has is left out where ZIP or street tell who is meant. "
+            "A name that fits several people needs a place beside it."
         ),
         input=PersonQuery.of_region(settings.default_region),
         output=ANSWER,

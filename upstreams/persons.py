@@ -119,6 +119,8 @@ class People:
     reason: str | None = None
     """Why nobody of them is meant: "too_common", "ambiguous", "place_missing"."""
     line: PhoneLine | None = None
+    answers: Query | None = None
+    """The question that it answers, where that is less than what was asked: a number that nobody has is left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,16 +53,26 @@ class LocalDirectory:
 
     async def look(self, question: Query, context: Context) -> Reply[People]:
         try:
-            verdict = await self._find(question, context.hides)
+            verdict, answered = await self._find(question, context.hides)
         except DirectoryError:
             # Not a miss: nobody looked. The operator finds the reason by `faregate check`.
             return failed(ErrorClass.TRANSIENT)
         if isinstance(verdict, Found):
             people = tuple(_person(hits) for hits in verdict.people)
-            return Reply(Outcome.MATCH, People(people, judged=True))
+            narrower = None if answered is question else answered
+            return Reply(Outcome.MATCH, People(people, judged=True, answers=narrower))
         return Reply(Outcome.NO_MATCH, People(judged=True, reason=verdict.reason))
 
-    async def _find(self, query: Query, hides: Hides | None) -> Verdict:
+    async def _find(self, query: Query, hides: Hides | None) -> tuple[Verdict, Query]:
+        """Who is meant, and by which part of the question."""
+        while True:
+            verdict = await self._find_by_all(query, hides)
+            rest = query.without_contact
+            if isinstance(verdict, Found) or rest is None:
+                return verdict, query
+            query = rest
+
+    async def _find_by_all(self, query: Query, hides: Hides | None) -> Verdict:
         assert self._on_loop is not None, "open() comes first"
         assert self._on_thread is not None
         if query.mode in ("reverse_phone", "email"):
