@@ -192,7 +192,7 @@ def _add_line(facts: dict[str, Any], tried: Sequence[Tried[Found]]) -> None:
     }
 
 
-_EXAMPLE_PERSON = {
+EXAMPLE_PERSON = {
     "id": "prs_cfc1ee59f36ecb11719a",
     "name": "Dana Q Sample",
     "name_parts": {"first": "Dana", "middle": "Q", "last": "Sample", "suffix": None},
@@ -241,7 +241,7 @@ def _example(
         "billed": True,
         "cache_hit": False,
         "billing": {"mode": "x402_exact", "charge_id": "chg_example", "price_usd": price_usd, "charged_usd": price_usd},
-        "data": {"people": [{**_EXAMPLE_PERSON, "match_score": score, "matched_by": by}]},
+        "data": {"people": [{**EXAMPLE_PERSON, "match_score": score, "matched_by": by}]},
         "metadata": {
             **({"notice": notice} if notice else {}),
             **metadata,
