@@ -89,7 +89,20 @@ async def test_each_page_with_a_row_costs_the_price_once_and_an_empty_one_nothin
         ]  # fmt: skip
 
 
-async def test_rows_that_were_erased_since_leave_an_empty_last_page_which_is_a_miss(tmp_path):
+async def test_rows_that_are_erased_between_two_pages_take_no_other_with_them(tmp_path):
+    async with selling(tmp_path) as gate:
+        _, token = await gate.agent(50_000_000)
+        asked = {"city": "Seattle", "limit": 3}
+        every = names(await gate.ask(ID, {"city": "Seattle"}, token=token))
+        assert len(every) > 6
+        first = await gate.ask(ID, asked, token=token)
+        await operator(tmp_path, "subject", "erase", "--phone", "(206) 555-0100", "--yes", toml=SETTINGS)
+        second = await gate.ask(ID, {**asked, "cursor": first.json["data"]["next_cursor"]}, token=token)
+        assert names(second) == every[3:6]
+        assert names(await gate.ask(ID, asked, token=token)) == every[1:4]
+
+
+async def test_whoever_was_suppressed_since_leaves_an_empty_last_page_which_is_a_miss(tmp_path):
     async with selling(tmp_path) as gate:
         agent, token = await gate.agent(5_000_000)
         first = await gate.ask(ID, {**SAMPLES, "limit": 1}, token=token)

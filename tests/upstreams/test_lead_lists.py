@@ -78,7 +78,7 @@ class Desk:
     async def walk(self, **body: Any) -> list[str]:
         """The records of every page."""
         found, more = [], {}
-        while True:
+        while len(found) < 100:
             outcome = await self.ask(**body, **more)
             assert isinstance(outcome, Match | NoMatch)
             found += [source["record"] for source in outcome.metadata["sources"]]
@@ -86,6 +86,7 @@ class Desk:
                 return found
             assert len(outcome.data["leads"]) == body["limit"]
             more = {"cursor": outcome.data["next_cursor"]}
+        raise AssertionError("there is no end")
 
 
 def loaded(folder: Path, text: str, source: str = "people.csv") -> Path:

@@ -42,7 +42,7 @@ CREATE INDEX person_by_street ON person(street_key) WHERE street_key <> '';
 CREATE TABLE phone(
   number TEXT NOT NULL, person INTEGER NOT NULL, current INTEGER NOT NULL,
   PRIMARY KEY(number, person)) STRICT, WITHOUT ROWID;
-CREATE INDEX phone_by_person ON phone(person);
+CREATE INDEX phone_by_person ON phone(person, current);
 CREATE TABLE email(
   address TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY(address, person)) STRICT, WITHOUT ROWID;
 CREATE INDEX email_by_person ON email(person);
