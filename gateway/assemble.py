@@ -102,11 +102,12 @@ from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api, model, providers
+from upstreams import ALL, http_api, lead_lists, model, providers
 from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
+from upstreams.lead_lists import LeadLists, ListSettings
 from upstreams.leads import Leads, LeadSettings, advising, leads
 from upstreams.leads import Tool as LeadTool
 from upstreams.leads import Tools as LeadTools
@@ -128,6 +129,7 @@ DRAIN_S = 20.0
 WEBHOOKS_DRAIN_S = 3.0
 """What tries to deliver get: strangers' servers do not keep us from stopping."""
 LEAD_PRICE = "1.50"
+LIST_PRICE = "1.00"
 LOOKUPS = 16
 """Threads that look up the names of strangers' servers."""
 
@@ -417,6 +419,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     sold: list[Upstream] = [
         people,
         companies,
+        lists_of(settings),
         web,
         Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings)),
         HttpApi(http_api.read(settings.http_upstreams)),
@@ -447,20 +450,30 @@ def accounts_of(settings: Settings) -> dict[str, Account]:
 
 
 def people_of(settings: Settings) -> People:
-    directory, accounts = settings.directory, accounts_of(settings)
+    accounts = accounts_of(settings)
     operations = (providers.PHONE, providers.PERSON)
     return People(
-        DirectorySettings(
-            path=directory.path or settings.store.path.parent / "directory.db",
-            default_region=directory.default_region,
-            phone_price_micros=settings.prices.get("enrich/phone", 330_000),
-            person_price_micros=settings.prices.get("enrich/person", 500_000),
-            notice=settings.subjects.notice,
-        ),
+        directory_settings(settings),
         providers.built(accounts),
         {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
         show_costs=settings.service.show_costs,
     )
+
+
+def directory_settings(settings: Settings) -> DirectorySettings:
+    directory = settings.directory
+    return DirectorySettings(
+        path=directory.path or settings.store.path.parent / "directory.db",
+        default_region=directory.default_region,
+        phone_price_micros=settings.prices.get("enrich/phone", 330_000),
+        person_price_micros=settings.prices.get("enrich/person", 500_000),
+        notice=settings.subjects.notice,
+    )
+
+
+def lists_of(settings: Settings) -> LeadLists:
+    price_micros = settings.prices.get(lead_lists.ID, parse_usd(LIST_PRICE))
+    return LeadLists(ListSettings(directory_settings(settings), settings.directory.sell_lists, price_micros))
 
 
 def lead_settings(settings: Settings) -> LeadSettings:
@@ -578,7 +591,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
     bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
-    sold = (*bought, Leads(lead_settings(bare)).operation)
+    sold = (*bought, lists_of(bare).operation, Leads(lead_settings(bare)).operation)
     prices = {operation.id: operation.price.base_micros for operation in sold}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)

@@ -469,7 +469,7 @@ class Facilitator(Table):
 
 
 class Directory(Table):
-    """The operator's own records, sold by enrich/phone and enrich/person."""
+    """The operator's own records, sold by enrich/phone and enrich/person, and by leads/search if you say so."""
 
     path: File | None = Field(
         None,
@@ -477,6 +477,9 @@ class Directory(Table):
     )
     default_region: str = Field(
         "US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a country code, two capital letters"
+    )
+    sell_lists: bool = Field(
+        False, description="true: leads/search gives them away in lists, by place, title or company"
     )
 
 

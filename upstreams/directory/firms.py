@@ -24,6 +24,11 @@ def words(name: str) -> tuple[str, ...]:
     return tuple(word for word in folded if word not in _FORMS) or tuple(folded)
 
 
+def is_form(word: str) -> bool:
+    """Whether a folded word is a legal form or an article."""
+    return word in _FORMS
+
+
 def agree(asked: str, held: str, passing: Collection[str] = ()) -> float:
     """How well two names of firms agree: 1 one name, 0.9 one has a word more, 0.6 a single word that the other begins
     with, else 0. Words in `passing` (folded; a city, "home") may stand in the held name beside it."""
