@@ -39,6 +39,8 @@ class Match:
     """Response headers an operator allowed through; everything else of a vendor's headers is dropped."""
     session: bytes | None = field(default=None, repr=False)
     """What the session's next call is to begin with."""
+    session_tells: frozenset[str] = field(default=frozenset(), repr=False)
+    """By which people in that are known again (core/subject.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class NoMatch:
     metadata: Mapping[str, Json] = field(default_factory=dict, repr=False)
     cost_micros: int = 0
     session: bytes | None = field(default=None, repr=False)
+    session_tells: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.core.catalogue import Price
 from gateway.core.http import HttpResponse
 from gateway.core.session import Session
+from gateway.core.subject import Hides
 from gateway.core.upstream import AnswerLost, Context, Failure, Match, NoMatch, Outcome
 from upstreams.leads.choosing import Advise
 from upstreams.leads.query import LeadQuery
@@ -125,6 +126,7 @@ class World:
         deadline_s: float = NOW_S + 180,
         at_most_micros: int | None = None,
         charge_id: str = "chg_example",
+        hides: Hides | None = None,
         **more: Json,
     ) -> Outcome:
         model = LeadQuery.of(
@@ -144,6 +146,7 @@ class World:
             session=session,
             charge_id=charge_id,
             journal=journal,
+            hides=hides,
         )
         return await Walk(query, context, self.tools(), self.settings, self.advise).run()
 
