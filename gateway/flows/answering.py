@@ -15,7 +15,7 @@ from gateway.core.charge import Charge
 from gateway.core.subject import DIGEST_BYTES, SubjectKey
 from gateway.core.upstream import Match
 from gateway.core.vendor_call import Outcome, VendorCall
-from gateway.flows.fulfilling import Call, Done, Question
+from gateway.flows.fulfilling import Call, Done, Question, canonical
 from gateway.store import answers
 from gateway.store.database import Database
 
@@ -42,7 +42,8 @@ class AnswerCache:
         if not self.terms.ttl_ms or not call.operation.cacheable:
             return None
         whose = b"" if self.terms.shared else charge.party.encode()
-        told = hmac.digest(self.key.key, b"answer\n" + whose + b"\n" + call.request_hash, "sha256")
+        asked = canonical(call.operation.id, call.query)  # and not its request hash: a job's call has no key for that
+        told = hmac.digest(self.key.key, b"answer\n" + whose + b"\n" + asked, "sha256")
         return Question(told[:DIGEST_BYTES], self.terms.ttl_ms, self.terms.discount_percent)
 
     async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done:

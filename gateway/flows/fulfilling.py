@@ -52,6 +52,11 @@ class Handover:
     callback_url: str | None = None
 
 
+def canonical(operation: str, query: BaseModel) -> bytes:
+    """A request, whatever the client's spelling of it was."""
+    return f"{operation}\n{query.model_dump_json(exclude_defaults=True)}".encode()
+
+
 def job_fingerprint(request_hash: bytes, ceiling_micros: int, callback_url: str | None) -> bytes:
     """Of a job's submission."""
     terms = f"job {ceiling_micros} {callback_url or ''}\n".encode()
@@ -84,8 +89,7 @@ class Call:
         cost and whom to tell does not make it another one: the work is the same. Charges keep it for good, so it is
         keyed, by a key that is not in the database: there are only ten billion phone numbers. With another key nothing
         is a repeat, and what would have been one is refused and never charged."""
-        request = f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}"
-        return hmac.digest(self.request_key, request.encode(), "sha256")
+        return hmac.digest(self.request_key, canonical(self.operation.id, self.query), "sha256")
 
     @property
     def fingerprint(self) -> bytes:
@@ -243,6 +247,8 @@ class Ending:
     session_subject: bytes = b""
     session_state: bytes | None = None
     session_cost_micros: int = 0
+    session_tells: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """Digests of whom its state tells."""
     leads: tuple[bytes, ...] = ()
     """Digests of whom it was about."""
     lead_key_id: int = 0
@@ -301,6 +307,13 @@ class Fulfilling:
     def asked(self, call: Call) -> frozenset[bytes]:
         """Digests of whom it asks about."""
         return self._subjects.asked(call) if self._subjects else frozenset()
+
+    def session_subject(self, call: Call) -> bytes:
+        """What its session is about, keyed as whatever is kept of people, or b"" where it has none."""
+        subject = call.goes_on.session_subject if call.goes_on is not None else b""
+        if not subject or self._subjects is None:
+            return subject
+        return hmac.digest(self._subjects.key.key, b"session\n" + subject, "sha256")
 
     def require_tellable(self, call: Call) -> None:
         """Raises Problem SUPPRESSED_SUBJECT."""
@@ -405,9 +418,10 @@ class Fulfilling:
             result_ttl_ms=result_ttl_ms,
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
             session_id=session.id if session else None,
-            session_subject=held.call.goes_on.session_subject if held.call.goes_on else b"",
+            session_subject=self.session_subject(held.call),
             session_state=None if isinstance(outcome, Failure) else outcome.session,
             session_cost_micros=0 if event is Event.MISSED else outcome.cost_micros,
+            session_tells=self._kept_of(outcome),
             leads=() if event is Event.FAILED else self._leads(held),
             lead_key_id=self._lead_key.id if self._lead_key else 0,
             told=self._told(done),
@@ -420,6 +434,11 @@ class Fulfilling:
             return None
         key, told = self._subjects.key, subject.told(done.outcome.data)
         return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
+
+    def _kept_of(self, outcome: Outcome) -> frozenset[bytes]:
+        if self._subjects is None or isinstance(outcome, Failure) or outcome.session is None:
+            return frozenset()
+        return self._subjects.key.digests(outcome.session_tells)
 
     def _leads(self, held: Held) -> tuple[bytes, ...]:
         key, operation, party = self._lead_key, held.call.operation, held.charge.party
@@ -491,7 +510,10 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
 
 
 def _tellable(tx: Tx, ending: Ending) -> Ending:
-    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again."""
+    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again. A
+    session that knows of somebody like that forgets what this call has found."""
+    if subjects.hidden(tx, ending.session_tells):
+        ending = replace(ending, session_state=b"", session_cost_micros=0)
     told = ending.told
     if told is None or ending.result is None or not (hidden := subjects.hidden(tx, told.digests)):
         return ending
@@ -504,7 +526,9 @@ def _tellable(tx: Tx, ending: Ending) -> Ending:
         told=Telling(still.people, told.key, told.key.digests(still.spellings)) if still.spellings else None,
     )  # fmt: skip
     if ending.event is Event.MATCHED and ending.miss_free:
-        return replace(ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None)
+        return replace(
+            ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None, session_cost_micros=0
+        )
     return ending
 
 
