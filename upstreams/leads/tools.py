@@ -6,7 +6,7 @@ and the planner makes do without. One hop is one question, within its own part o
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -103,20 +103,30 @@ SKIPPED = Hop("skipped")
 
 
 class Within:
-    """A journal within a journal: what one hop has to remember."""
+    """A journal within a journal: what one hop has to remember. A call that is kept in it has the name by which it was
+    told of, so that whoever reads the whole journal knows it for the same one."""
 
     def __init__(self, journal: Journal, name: str) -> None:
         self._journal = journal
         self._name = name
 
     async def recall(self, key: str) -> Json | None:
-        return await self._journal.recall(f"{self._name}/{key}")
+        kept = await self._journal.recall(f"{self._name}/{key}")
+        return _called(kept, lambda hop: hop.removeprefix(f"{self._name}/"))
 
     async def asking(self, key: str, *, repeatable: bool = False) -> int:
         return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
 
     async def remember(self, key: str, outcome: Json) -> None:
-        await self._journal.remember(f"{self._name}/{key}", outcome)
+        named = _called(outcome, lambda hop: f"{self._name}/{hop}")
+        await self._journal.remember(f"{self._name}/{key}", named)
+
+
+def _called(kept: Json, name: Callable[[str], str]) -> Json:
+    """A kept hop with its call under another name; whatever else is kept as it is."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("call"), dict):
+        return kept
+    return {**kept, "call": {**kept["call"], "hop": name(kept["call"]["hop"])}}
 
 
 async def use(tool: Tool, question: Mapping[str, Json], asked: Asked, context: Context, name: str) -> Hop:
