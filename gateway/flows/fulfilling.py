@@ -7,7 +7,7 @@ whose answer is stored is never made twice.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
 from gateway.core.session import STATE_MAX, Session, SessionQuery
 from gateway.core.subject import Hides, SubjectKey, Suppressed
-from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
+from gateway.core.upstream import AnswerLost, Answers, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.store import answers, charges, leads, sessions, subjects
@@ -208,6 +208,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to one of the questions that a call's work was made of."""
+
+    question: Question
+    body: bytes = field(repr=False)
+    """As a result is stored."""
+    hop: str
+    """What the hops of its vendors begin with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     outcome: Outcome
     stored: bytes | None
@@ -220,6 +231,8 @@ class Done:
     """Whose answer it is from now on."""
     again: Question | None = None
     """Whose answer it was already."""
+    parts: tuple[Part, ...] = ()
+    """What was bought for it, and can be given again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +268,7 @@ class Ending:
     told: Telling | None = None
     question: Question | None = None
     """To be answered with it again."""
+    parts: tuple[Part, ...] = ()
     miss_free: bool = True
 
 
@@ -270,9 +284,17 @@ class Asked(Protocol):
     async def read(self) -> None: ...
 
 
+class Kept(Answers, Protocol):
+    """gateway.flows.answering.Parts."""
+
+    @property
+    def kept(self) -> Sequence[Part]: ...
+
+
 class Answered(Protocol):
     """gateway.flows.answering.AnswerCache."""
 
+    def parts(self, charge: Charge) -> Kept | None: ...
     def question(self, call: Call, charge: Charge) -> Question | None: ...
     async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done: ...
 
@@ -342,13 +364,15 @@ class Fulfilling:
     async def _done(self, held: Held, bench: Bench | None) -> Done:
         session = await self._session(held)
         calls = bench.calls if bench else []
-        outcome = await self._ask(held, bench, session, calls.append)
+        parts = self._cache.parts(held.charge) if self._cache else None
+        outcome = await self._ask(held, bench, session, calls.append, parts)
         if not calls and outcome.cost_micros:
             calls.append(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
             return Done(outcome, None, tuple(calls))
         try:
-            return Done(outcome, answer.pack(outcome), tuple(calls), session)
+            stored = answer.pack(outcome)
+            return Done(outcome, stored, tuple(calls), session, parts=tuple(parts.kept) if parts else ())
         except TypeError:
             log.error("unusable_outcome", operation=held.call.operation.id)
             return Done(Failure("the upstream's answer could not be used"), None, tuple(calls))
@@ -370,7 +394,12 @@ class Fulfilling:
         return VendorCall("call", operation.id, came, error, outcome.cost_micros, at_ms=int(self._clock() * 1000))
 
     async def _ask(
-        self, held: Held, bench: Bench | None, session: Session | None, bought: Callable[[VendorCall], None]
+        self,
+        held: Held,
+        bench: Bench | None,
+        session: Session | None,
+        bought: Callable[[VendorCall], None],
+        parts: Answers | None,
     ) -> Outcome:
         operation, now = held.call.operation, self._clock()
         deadline_s = bench.deadline_s if bench else now + operation.timeout_s
@@ -387,6 +416,7 @@ class Fulfilling:
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
             bought=bought,
+            answers=parts,
             hides=self._subjects.hides if self._subjects else None,
         )
         try:
@@ -426,6 +456,7 @@ class Fulfilling:
             lead_key_id=self._lead_key.id if self._lead_key else 0,
             told=self._told(done),
             question=done.question if event is Event.MATCHED else None,
+            parts=done.parts if event is Event.MATCHED else (),
             miss_free=held.call.operation.miss_free,
         )
 
@@ -500,6 +531,8 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
         subjects.note_access(tx, charge_id, ending.told.people, ending.told.key.id, tuple(ending.told.digests))
     if ending.question is not None and ending.result is not None:
         answers.keep(tx, ending.question.hash, charge_id, ending.result, ending.question.ttl_ms)
+    for part in ending.parts:
+        answers.keep(tx, part.question.hash, charge_id, part.body, part.question.ttl_ms, part.hop)
     if ending.leads and view.agent_id is not None:
         leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
@@ -513,7 +546,7 @@ def _tellable(tx: Tx, ending: Ending) -> Ending:
     """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again. A
     session that knows of somebody like that forgets what this call has found."""
     if subjects.hidden(tx, ending.session_tells):
-        ending = replace(ending, session_state=b"", session_cost_micros=0)
+        ending = replace(ending, session_state=b"", session_cost_micros=0, parts=())
     told = ending.told
     if told is None or ending.result is None or not (hidden := subjects.hidden(tx, told.digests)):
         return ending
@@ -522,7 +555,7 @@ def _tellable(tx: Tx, ending: Ending) -> Ending:
         return ending
     still = subject.told(answer.unpack(left).data)
     ending = replace(
-        ending, result=left, question=None, resells=None,
+        ending, result=left, question=None, parts=(), resells=None,
         told=Telling(still.people, told.key, told.key.digests(still.spellings)) if still.spellings else None,
     )  # fmt: skip
     if ending.event is Event.MATCHED and ending.miss_free:

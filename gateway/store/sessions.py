@@ -9,7 +9,6 @@ claim is good while its charge is held, so a call that dies blocks nobody for lo
 from enum import Enum, auto
 from typing import NamedTuple
 
-from gateway.core.charge import Disclosure, disclosure
 from gateway.core.session import Session, id_of
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -143,11 +142,5 @@ def _told(tx: Tx, session_id: str) -> list[_Turn]:
     return [
         _Turn(cost, view.charge.captured_micros, state)
         for view, cost, state in turns
-        if view is not None and _disclosed(view)
+        if view is not None and view.is_told
     ]
-
-
-def _disclosed(view: ChargeView) -> bool:
-    settlement = view.settlement
-    abandoned = settlement is not None and settlement.abandoned
-    return disclosure(view.charge, abandoned=abandoned) is Disclosure.RESULT

@@ -26,7 +26,8 @@ HUNT = 100_000
 PAGE = f"""<!doctype html><html><head><title>{FIRM} | Seattle, WA</title>
 <script type="application/ld+json">{{"@context": "https://schema.org", "@type": "LocalBusiness", "name": "{FIRM}",
 "telephone": "(206) 555-0150", "founder": {{"@type": "Person", "name": "{CANARY.name}", "jobTitle": "Owner"}},
-"employee": {{"@type": "Person", "name": "Lee Sample", "jobTitle": "Clerk"}}, "address": {{"@type": "PostalAddress", "streetAddress": "9 Sample St",
+"employee": {{"@type": "Person", "name": "Lee Sample", "jobTitle": "Clerk"}},
+"address": {{"@type": "PostalAddress", "streetAddress": "9 Sample St",
 "addressLocality": "Seattle", "addressRegion": "WA", "postalCode": "98101"}}}}</script></head>
 <body><h1>{FIRM}</h1><p>9 Sample St, Seattle, WA 98101</p>
 <p>Call {CANARY.name} on <a href="tel:+12065550150">(206) 555-0150</a></p>

@@ -853,7 +853,7 @@ IMPERSONAL = {
     "actions": "action subject",
     "agents": "id status",
     "allowances": "address network signature nonce",
-    "answers": "question charge_id",
+    "answers": "question charge_id hop",
     "attempt_settlements": "network key settlement_id",
     "attempts": "network key hash raw max_fee_per_gas",
     "charge_tokens": "hash charge_id",

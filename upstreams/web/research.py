@@ -454,6 +454,7 @@ def _operation(settings: WebSettings) -> Operation:
         example_output=_example(settings.price_micros),
         timeout_s=TIMEOUT_S,
         job=True,
+        cacheable=True,
         tags=("business", "web", "enrichment"),
     )
 
