@@ -507,12 +507,13 @@ def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
         ("phone", providers.PHONE, False),
     ):
         if (asking := people.asking(id, local=local)) is not None:
-            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1])
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], operation="" if local else id)
     for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
         for offering in upstream.offerings():
             operation = offering.operation
             if operation.id == f"enrich/{asks}":
-                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, upstream.most_micros(operation.id))
+                most, kept = upstream.most_micros(operation.id), operation.id if operation.cacheable else ""
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, operation=kept)
     return tools
 
 
