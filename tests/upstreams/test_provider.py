@@ -99,7 +99,7 @@ class Notes:
     async def recall(self, key: str) -> Json | None:
         return orjson.loads(self.outcomes[key]) if key in self.outcomes else None
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         if key in self.asked and not repeatable:
             raise AnswerLost(key)
         self.asked[key] = self.asked.get(key, 0) + 1

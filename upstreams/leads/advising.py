@@ -140,10 +140,17 @@ class AnthropicAdvisor(_Advisor):
 
 
 def advisor(
-    kind: str, terms: ProviderTerms, prices: TokenPrices, *, url: str | None, name: str, key: str = ""
+    kind: str,
+    terms: ProviderTerms,
+    prices: TokenPrices,
+    *,
+    url: str | None,
+    name: str,
+    key: str = "",
+    line: Line | None = None,
 ) -> Advisor:
-    """ "openai" or "anthropic"; `name` is the model's."""
-    line = Line(Leaks((key,)))
+    """ "openai" or "anthropic"; `name` is the model's, `line` one to share."""
+    line = line or Line(Leaks((key,)))
     if kind == "anthropic":
         return AnthropicAdvisor((url or "https://api.anthropic.com").rstrip("/"), name, prices, terms, key, line)
     return OpenAiAdvisor((url or "").rstrip("/"), name, prices, terms, key, line)

@@ -112,8 +112,8 @@ class Within:
     async def recall(self, key: str) -> Json | None:
         return await self._journal.recall(f"{self._name}/{key}")
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
-        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
+        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable, cost_micros=cost_micros)
 
     async def remember(self, key: str, outcome: Json) -> None:
         await self._journal.remember(f"{self._name}/{key}", outcome)

@@ -259,9 +259,10 @@ def model(
     url: str | None = None,
     key: str = "",
     most: int = 2_000,
+    line: Line | None = None,
 ) -> Model:
-    """ "openai" or "anthropic"; `name` is the model's, `most` the tokens it may write."""
-    line = Line(Leaks((key,)))
+    """ "openai" or "anthropic"; `name` is the model's, `most` the tokens it may write, `line` one to share."""
+    line = line or Line(Leaks((key,)))
     if api == "anthropic":
         return Anthropic((url or "https://api.anthropic.com").rstrip("/"), name, prices, terms, key, most, line)
     return OpenAi((url or "").rstrip("/"), name, prices, terms, key, most, line)
