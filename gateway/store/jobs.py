@@ -321,7 +321,7 @@ def lost(tx: Tx, job_id: str) -> list[tuple[str, int, int]]:
     )
 
 
-def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool, cost_micros: int) -> int:
+def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool, cost_micros: int = 0) -> int:
     """Written before a vendor is asked: how often it now was. 0: not to be asked, since the answer to an earlier asking
     was lost and it may not be repeated, or since the job is this attempt's no more."""
     rows = tx.execute(
