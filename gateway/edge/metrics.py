@@ -86,6 +86,7 @@ class Metrics:
         self._time = lru_cache(maxsize=4096)(self._seconds.labels)
         self._call = lru_cache(maxsize=4096)(self._calls.labels)
         self._earned = lru_cache(maxsize=4096)(self._charged.labels)
+        self._asked = lru_cache(maxsize=4096)(self._bought.labels)
 
     def challenge(self, operation: str) -> Callable[[], None]:
         """The counter of one operation's 402s, looked up once."""
@@ -118,7 +119,7 @@ class Metrics:
             provider = call.provider
         else:
             provider = "other"
-        self._bought.labels(provider, call.outcome, call.error or "").inc()
+        self._asked(provider, call.outcome, call.error or "").inc()
 
     def refused(self, reason: str) -> None:
         """`reason`: full, idle, head_timeout, head_too_large, malformed, drain, stalled."""

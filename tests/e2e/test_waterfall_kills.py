@@ -28,6 +28,7 @@ PATHS = {
     "/serper/search": "serper",
     "/whitepages/v2/person/": "whitepages",
     "/trestle/3.2/phone": "trestle",
+    "/api": "api",
 }
 OWNER = {"name": "Dana Q Sample", "firstname": "Dana", "lastname": "Sample", "type": "Person"}
 KNOWN = {
@@ -60,9 +61,9 @@ class Vendors:
         self.asked[name] += 1
         await self.says[name](seen, wire)
 
-    async def was_asked(self, name: str) -> None:
+    async def was_asked(self, name: str, times: int = 1) -> None:
         async def asked() -> bool:
-            return self.asked[name] > 0
+            return self.asked[name] >= times
 
         await eventually(asked)
 
@@ -78,7 +79,18 @@ def settings(up: ScriptedUpstream) -> Configuration:
 "enrich/websearch" = {json.dumps(IN_TURN)}
 [jobs]
 lease_s = 1
-{tables}""")
+{tables}
+[[http_upstreams]]
+id = "shop/word"
+url = "{up.url("/api")}"
+private = true
+price = "0.100"
+cost = "0.040"
+job = true
+description = "Finds a word"
+input = {{ word = {{ type = "string", example = "hello" }} }}
+match = {{ pointer = "/found", exists = true }}
+""")
 
 
 @asynccontextmanager
@@ -136,6 +148,10 @@ async def test_f066_f152_killed_while_a_vendor_is_asked(program: Program, tmp_pa
         end = await ended(gate, accepted)
         times = {name: 2 if name == hop in REPEATABLE else 1 for name in IN_TURN}
         assert vendors.asked == times
+        counted = {
+            name.split('"')[-2] for name in await gate.metrics() if name.startswith("faregate_vendor_calls_total")
+        }
+        assert counted == set(IN_TURN[IN_TURN.index(hop) :]), "what the last process has counted, this one does not"
         found = hop != "serper"  # of which nobody heard what it has found
         assert (end["status"], end["matched"]) == ("completed", found)
         charged = BASE if found else 0
@@ -211,19 +227,38 @@ async def test_a_lost_answer_that_nobody_makes_up_for_fails_the_job_and_it_can_b
 
 
 async def test_what_a_cancelled_job_had_asked_is_a_cost(program: Program, tmp_path: Path) -> None:
-    """Its worker dies over a question, and it is stopped before another one gets to it."""
+    """Two workers die over a question, and it is stopped before another one gets to it."""
     async with opened(tmp_path, program) as (gate, vendors):
         token = await gate.agent("5.00")
         vendors.says["tavily"] = hang()
         accepted = (await submit(gate, token)).json
         await vendors.was_asked("tavily")
         await gate.kill()
+        await gate.start()
+        await vendors.was_asked("tavily", 2)
+        await gate.kill()
         await gate.run("jobs", "cancel", accepted["job_id"])
         await gate.start()
         assert (await ended(gate, accepted))["status"] == "cancelled"
         assert await balance(gate, token) == ("5.000", "0.000")
         costs = {name: line["cost_usd"] for name, line in (await margins(gate)).items()}
-        assert costs == {name: usd(COSTS[name]) for name in ("brave", "tavily")}
+        assert costs == {"brave": usd(COSTS["brave"]), "tavily": usd(2 * COSTS["tavily"])}
+
+
+async def test_what_an_http_api_may_have_taken_is_a_cost(program: Program, tmp_path: Path) -> None:
+    async with opened(tmp_path, program) as (gate, vendors):
+        token = await gate.agent("5.00")
+        vendors.says["api"] = hang()
+        body = {"route": "shop/word", "payload": {"word": "hello"}, "bill_up_to_usd": "0.10"}
+        accepted = (await gate.call("enrich/jobs", body, token=token, key="k")).json
+        await vendors.was_asked("api")
+        await gate.kill()
+        await gate.start()
+        assert (await ended(gate, accepted))["status"] == "failed"
+        assert vendors.asked == {"api": 1}
+        (line,) = (await margins(gate)).values()
+        assert (line["provider"], line["failures"], line["cost_usd"]) == ("shop/word", 1, "0.040")
+        assert await balance(gate, token) == ("5.000", "0.000")
 
 
 # A call that somebody waits for

@@ -436,6 +436,29 @@ async def test_what_a_job_has_bought_that_nobody_brings_to_its_end_is_in_the_boo
             assert (await gate.balance(agent)).available == 2_000_000
 
 
+async def test_f152_one_that_was_asked_and_rests_now_counts_all_the_same(tmp_path: Path) -> None:
+    """Its answer was lost with the worker, and the next finds it not worth asking: both stand in the books."""
+    async with ScriptedUpstream() as up:
+        up.on("/wp/v2/person/", WHITEPAGES_MISS)
+        up.on("/tr/3.2/phone", hang())
+        up.on(f"/tw/v2/PhoneNumbers/%2B{PHONE[1:]}", TWILIO)
+        async with Gate.open(tmp_path, upstream=hunt(up), clean=False) as gate:
+            _, token = await gate.agent(2_000_000)
+            job = await submit(gate, token)
+            await up.arrived(2)
+        later = hunt(up)
+        line = later.vendors[1].line
+        line.breaker = line.breaker.failed(time.time(), 300)
+        async with Gate.open(tmp_path, upstream=later) as gate:
+            assert (await ended(gate, job))["matched"] is True
+            (view,) = await gate.charges()
+            calls = await gate.gateway.db.read(vendor_calls.of_charge, view.charge.id)
+            assert [(call.provider, call.error, call.cost_micros) for call in calls] == [
+                ("trestle", ErrorClass.LOST, TR), ("whitepages", None, WP), ("trestle", ErrorClass.RESTING, 0),
+                ("twilio", None, 5_000),
+            ]  # fmt: skip
+
+
 async def test_whoever_stops_a_job_pays_nothing_and_the_vendors_are_in_the_books(tmp_path: Path) -> None:
     async with ScriptedUpstream() as up:
         up.on("/wp/v2/person/", WHITEPAGES_MISS)

@@ -121,6 +121,7 @@ async def test_what_came_last_of_each(db: SqliteDatabase, monkeypatch: pytest.Mo
         "a": (Outcome.NO_MATCH, ErrorClass.AUTH), "b": (Outcome.FAILED, ErrorClass.LOST), "c": (Outcome.MATCH, None)
     }  # fmt: skip
     assert (last["a"].asked and last["a"].asked.at_ms, last["a"].failed and last["a"].failed.at_ms) == (5, 9)
+    assert last["c"].asked == replace(SOLD, hop="")  # and not what was given again
     monkeypatch.setattr(vendor_calls, "RECENT", 3)
     assert set(await db.read(vendor_calls.last)) == {"c"}  # c2's, beside what is no question
 

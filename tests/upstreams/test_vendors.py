@@ -24,10 +24,12 @@ from gateway.outbound import OutboundClient
 from upstreams import firms
 from upstreams.companies import CompanyQuery, EmailQuery
 from upstreams.directory.settings import Rules
+from upstreams.leads.advising import advisor
 from upstreams.person import PersonQuery
 from upstreams.persons import People, Sources, judge, judge_at_firm, shown
 from upstreams.provider import AnyProvider, Line, LocalProvider, ProviderTerms, Tried, ask
 from upstreams.providers import KINDS, WEBSEARCH, Account, built, sec_edgar
+from upstreams.web.llm import TokenPrices
 
 FOLDER = Path(__file__).parent / "vendors"
 WRITE = os.environ.get("FAREGATE_WRITE_GOLDEN") == "1"
@@ -260,6 +262,14 @@ READERS |= {
     "list sec_edgar": (sec_edgar._List(*_SEC), None, None),
     "record sec_edgar": (sec_edgar._Record(*_SEC), 320193, None),
 }
+READERS |= {
+    f"advisor {api}": (
+        advisor(api, ProviderTerms(), TokenPrices(1, 1), url="https://llm.example.com", name="m"),
+        {},
+        None,
+    )
+    for api in ("openai", "anthropic")
+}
 GOLDEN = {
     reader: [
         case["answer"]
@@ -268,6 +278,19 @@ GOLDEN = {
     ]
     for reader in READERS
 }
+_USED = {"name": "enrich_company", "arguments": '{"about": "e1"}'}
+GOLDEN["advisor openai"] = [
+    {
+        "choices": [{"message": {"tool_calls": [{"type": "function", "function": _USED}]}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+    }
+]
+GOLDEN["advisor anthropic"] = [
+    {
+        "content": [{"type": "tool_use", "name": "enrich_company", "input": {"about": "e1"}}],
+        "usage": {"input_tokens": 9, "output_tokens": 4},
+    }
+]
 GOLDEN["list sec_edgar"] = [{"0": {"cik_str": 320193, "ticker": "EXB", "title": "Example Bakery Inc."}}]
 GOLDEN["record sec_edgar"] = [
     {
@@ -333,5 +356,5 @@ def test_any_bytes_are_a_reply(reader: str, code: int, body: bytes) -> None:
 
 def test_every_reader_has_a_documented_answer() -> None:
     assert all(GOLDEN.values())
-    asked = {reader.partition(" ")[2] for reader in READERS}
+    asked = {reader.partition(" ")[2] for reader in READERS if not reader.startswith("advisor ")}
     assert asked == {name for name, kind in KINDS.items() if kind.serves != (WEBSEARCH,)}
