@@ -87,9 +87,10 @@ class Journal(Protocol):
         """The stored outcome; None when there is none."""
         ...
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         """Before a vendor is asked: how often it was asked before, with the answer lost. Raises AnswerLost for one that
-        was and may not be asked twice."""
+        was and may not be asked twice. `cost_micros` is the most it can take, and what is recorded beside the charge
+        where nothing is ever told of it."""
         ...
 
     async def remember(self, key: str, outcome: Json) -> None:

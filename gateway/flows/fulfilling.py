@@ -312,10 +312,12 @@ class Fulfilling:
         lead_key: LeadKey | None = None,
         subjects: Asked | None = None,
         cache: Answered | None = None,
+        bought: Callable[[VendorCall], None] = lambda call: None,
     ) -> None:
         """`decimals` by asset (`eip155:8453/0x...`). Without a `db` there are no sessions. `lead_key`: what agents ask
         about is remembered by it, where they can be recovered by that. `subjects`: who may not be told of, and by which
-        key it is remembered who was."""
+        key it is remembered who was. `bought` is told of every vendor that is asked, as soon as that is over."""
+        self._bought = bought
         self._db = db
         self._subjects = subjects
         self._cache = cache
@@ -363,11 +365,18 @@ class Fulfilling:
 
     async def _done(self, held: Held, bench: Bench | None) -> Done:
         session = await self._session(held)
-        calls = bench.calls if bench else []
+        calls, began_ms = bench.calls if bench else [], int(self._clock() * 1000)
+
+        def bought(call: VendorCall) -> None:
+            calls.append(call)
+            # What a job's journal had, or another charge, was counted when it was bought.
+            if not call.cached and (call.at_ms == 0 or call.at_ms >= began_ms):
+                self._bought(call)
+
         parts = self._cache.parts(held.charge) if self._cache else None
-        outcome = await self._ask(held, bench, session, calls.append, parts)
+        outcome = await self._ask(held, bench, session, bought, parts)
         if not calls and outcome.cost_micros:
-            calls.append(self._only_call(held.call.operation, outcome))
+            bought(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
             return Done(outcome, None, tuple(calls))
         try:

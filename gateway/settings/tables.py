@@ -553,6 +553,10 @@ class ProviderTable(Table):
     requests_per_min: Whole | None = Field(
         None, ge=1, le=100_000, description="questions a minute at most; more go to the next provider"
     )
+    quota_low: Whole | None = Field(
+        None, ge=0, description="what is left of its quota, where it tells that, when there is an alarm; a tenth of it "
+        "if left out",
+    )  # fmt: skip
     score_min: Share | None = Field(
         None, gt=0, le=1, description="its own score, 0 to 1, below which nobody is taken; 0.6 if left out"
     )

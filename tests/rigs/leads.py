@@ -54,7 +54,7 @@ class Memory:
     async def recall(self, key: str) -> Json | None:
         return self.kept.get(key)
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         times = self.asked.get(key, 0)
         if times and not repeatable:
             raise AnswerLost(key)

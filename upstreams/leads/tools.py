@@ -118,8 +118,8 @@ class Within:
         kept = await self._journal.recall(f"{self._name}/{key}")
         return _called(kept, lambda hop: hop.removeprefix(f"{self._name}/"))
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
-        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
+        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable, cost_micros=cost_micros)
 
     async def remember(self, key: str, outcome: Json) -> None:
         named = _called(outcome, lambda hop: f"{self._name}/{hop}")
