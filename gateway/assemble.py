@@ -534,13 +534,15 @@ def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
         ("phone", providers.PHONE, False),
     ):
         if (asking := people.asking(id, local=local)) is not None:
-            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], operation="" if local else id)
+            kept, rests = "" if local else id, partial(people.available, id)
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], operation=kept, rests=rests)
     for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
         for offering in upstream.offerings():
             operation = offering.operation
             if operation.id == f"enrich/{asks}":
-                most, kept = upstream.most_micros(operation.id), operation.id if operation.cacheable else ""
-                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, operation=kept)
+                most, rests = upstream.most_micros(operation.id), partial(upstream.available, operation.id)
+                kept = operation.id if operation.cacheable else ""
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, operation=kept, rests=rests)
     return tools
 
 

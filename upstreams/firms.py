@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway.core.subject import Hides, names_of, of_email, of_names, of_phone
-from upstreams.directory import names, places
+from upstreams.directory import places
+from upstreams.directory.firms import words
 from upstreams.persons import (
     Address,
     Email,
@@ -35,13 +36,6 @@ _NAME_MIN: Final = 0.92
 _NAME_MIN_PLACED: Final = 0.90
 _ANOTHER_NAME: Final = 0.60
 _CITY_MIN: Final = 0.90
-
-_FORMS = frozenset(
-    {
-        "inc", "incorporated", "llc", "llp", "lp", "ltd", "limited", "corp", "corporation", "co", "company", "plc",
-        "pllc", "pc", "gmbh", "ag", "sa", "bv", "nv", "the", "and",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +116,7 @@ def _is_label(label: str) -> bool:
 
 def core_name(name: str) -> str:
     """Without legal forms, folded, its words in order: "The Example Bakery, L.L.C." -> "bakery example"."""
-    words = [word for word in names.fold(name.replace(".", "")).split(" ") if word]
-    return " ".join(sorted([word for word in words if word not in _FORMS] or words))
+    return " ".join(sorted(words(name)))
 
 
 def alike(a: str, b: str) -> float:

@@ -18,10 +18,19 @@ from upstreams.directory.names import Name
 from upstreams.waterfalls import TRIED_SCHEMA
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,63}", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _blank_is_absent(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def printable(value: object) -> object:
+    """What was sent, unless it is a text with NUL, ESC or their like in it: nobody and nothing is called that. Raises
+    ValueError."""
+    if isinstance(value, str) and _CONTROLS.search(value):
+        raise ValueError("a text has no control characters")
+    return value
 
 
 Text = Annotated[str | None, BeforeValidator(_blank_is_absent)]
@@ -58,6 +67,11 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
     region: ClassVar[str] = "US"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: object) -> object:
+        return printable(value)
 
     @classmethod
     def of_region(cls, region: str) -> type[Self]:
@@ -140,7 +154,7 @@ class PersonQuery(Question):
     def _enough(self) -> Self:
         if self.name and (self.first_name or self.middle_name or self.last_name):
             raise ValueError("send either name or first_name and last_name, not both")
-        if self.phone or self.email or self.street:
+        if self.phone or self.email or names.fold(self.street or ""):
             return self
         first, last = self._words()
         if not last:

@@ -224,6 +224,35 @@ def test_what_no_page_says_is_dropped(name: str, title: str, number: int, quote:
     assert llm.verified([Claim(False, name, title, number, quote)], READING) == []
 
 
+LISTED = (
+    "Registered Agent: Lee Quuxford\nManaging member: Nora Quuxford\nWalter Lorem\nPartner, retired\n"
+    "President: Dana Sample, Treasurer: Jo Mockley\nSample Window Care is a division of Prototypa Holdings, Inc.\n"
+    "Figmentov LLC is a division of Sample Window Care."
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "role"),
+    [
+        ("Lee Quuxford", "Registered Agent", "registered agent"),
+        ("Nora Quuxford", "Managing member", "managing member"),
+        ("Lee Quuxford", "Managing member", None),  # of the line below
+        ("Walter Lorem", "Partner", None),  # no longer
+        ("Dana Sample", "President", "President"),
+        ("Jo Mockley", "Treasurer", "Treasurer"),
+        ("Dana Sample", "Treasurer", None),  # of the one behind
+        ("Prototypa Holdings, Inc", "division", "parent organization"),
+        ("Figmentov LLC", "division", "division"),
+    ],
+)
+def test_in_a_list_of_roles_each_is_of_the_one_it_stands_beside(name: str, title: str, role: str | None) -> None:
+    reading = Reading(SUBJECT, (Excerpt(source(1), LISTED),))
+    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(6)]
+    claims = [Claim(True, name, title, 1, quote) for quote in quotes]
+    found = {each.value.get("role") or each.value["title"] for each in llm.verified(claims, reading)}
+    assert found == ({role} if role else set())
+
+
 def test_what_a_page_says_is_taken_over() -> None:
     claims = [
         Claim(False, "Dana Sample", "Owner", 1, "Dana Sample\nOwner"),

@@ -4,15 +4,13 @@ The token-set ratio alone calls "Care" and "Sample Window Care" one name, since 
 lacks. Money hangs on this, so beside it counts how many words one name has more than the other.
 """
 
+import re
 from collections.abc import Collection
 
-from upstreams.directory.names import alike, fold
+from upstreams.directory.names import LEGAL_FORMS, alike, fold
 
-_FORMS_WORDS = (
-    "inc incorporated llc llp lllp lp ltd limited corp corporation co company companies pllc pc pa plc gmbh ag sa "
-    "srl bv nv na dba the and of"
-)
-_FORMS = frozenset(_FORMS_WORDS.split())
+_PASSING = LEGAL_FORMS | {"the", "and", "of"}
+_SPELLED_OUT = re.compile(r"\b([a-z]) (?=[a-z]\b)")
 _WORD_MIN = 0.92
 """Jaro-Winkler of two words, from which one is the other misspelled."""
 TOKEN_SET_MIN = 85.0
@@ -21,7 +19,12 @@ TOKEN_SET_MIN = 85.0
 def words(name: str) -> tuple[str, ...]:
     """A firm's name in folded words, without legal forms and articles: "The Sample Co., LLC" -> ("sample",)."""
     folded = fold(name.replace(".", "")).split()
-    return tuple(word for word in folded if word not in _FORMS) or tuple(folded)
+    return tuple(word for word in folded if word not in _PASSING) or tuple(folded)
+
+
+def core(name: str) -> str:
+    """What two spellings of a firm's name share, in order: "The A B C Bakery, L.L.C." -> "abc bakery"."""
+    return " ".join(words(_SPELLED_OUT.sub(r"\1", fold(name))))
 
 
 def is_form(word: str) -> bool:

@@ -36,8 +36,10 @@ class Leads:
         return () if self.offerings() else (self.operation,)
 
     def available(self, operation_id: str, now_s: float) -> int | None:
-        """One tool that rests is one tool less."""
-        return None
+        """One tool that rests is one tool less; where all of them do, there is nothing to hold money for."""
+        rests = [tool.rests(now_s) for tool in self._tools().values()]
+        known = [rest for rest in rests if rest is not None]
+        return min(known) if known and len(known) == len(rests) else None
 
     async def start(self) -> None:
         """There is nothing to start: the tools belong to others."""

@@ -105,6 +105,13 @@ class LeadQuery(SessionQuery):
             raise PydanticCustomError("VALIDATION_ERROR", f"a lead has at most {leads.BYTES_MAX} bytes")
         return value
 
+    @field_validator("max_rounds", mode="before")
+    @classmethod
+    def _a_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("this is a number")
+        return value
+
     @field_validator("prompts")
     @classmethod
     def _short(cls, value: list[str]) -> list[str]:

@@ -10,13 +10,13 @@ Pairs are joined from the surest on, and in the order of their ids where they ar
 contradicting mentions together is left out. So the result is a function of the set.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from upstreams.directory import names, places
+from upstreams.directory.firms import core
 from upstreams.directory.names import Name, alike, fold
 from upstreams.leads.graph import ROLES, Graph, Statement
 
@@ -26,9 +26,6 @@ ALIKE = 0.60
 """From here on they are told to be alike."""
 _STRONG, _FIRM = 1.0, 0.95
 _LAST_NAME_MIN = 0.92
-_FORM_WORDS = "inc incorporated llc llp ltd limited corp corporation co company pllc plc gmbh lp pc the"
-_FORMS = frozenset(_FORM_WORDS.split())
-"""Legal forms, which two spellings of one firm need not share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +280,8 @@ def _agree(a: Name, b: Name) -> float:
 
 @lru_cache(maxsize=8192)
 def firm_key(name: str) -> str:
-    """What two spellings of a firm's name share: folded, without its legal form."""
-    words = [word for word in re.sub(r"\b([a-z]) (?=[a-z]\b)", r"\1", fold(name)).split() if word not in _FORMS]
-    return " ".join(words) or fold(name)
+    """`core`, which is asked of the same names again and again."""
+    return core(name)
 
 
 def firms_alike(a: str, b: str) -> float:

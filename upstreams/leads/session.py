@@ -107,7 +107,11 @@ class Walk:
         failures = [told for told in self._hops if not told.hop.answered]
         if not found and failures and len(failures) == len(self._hops):
             slow = any(told.hop.outcome == "timeout" for told in failures)
-            return Failure("none of the sources could be asked just now", timeout=slow, cost_micros=self._spent)
+            rests = [told.hop.retry_after_s for told in failures if told.hop.retry_after_s is not None]
+            return Failure(
+                "none of the sources could be asked just now", timeout=slow, cost_micros=self._spent,
+                retry_after_s=min(rests, default=None),
+            )  # fmt: skip
         if not found:  # a miss is free, and tells nothing that was bought for it, by no button either
             picture = await asyncio.to_thread(draw, self._before, self._lead)
         left = self._moves(picture, wishes)

@@ -45,6 +45,8 @@ class Tool:
     operation: str = ""
     """Whose answers it gives: what is kept of that operation is given again here, and the other way round. "": what it
     finds is not kept."""
+    rests: Callable[[float], int | None] = lambda now_s: None
+    """Seconds for which all whom it asks want to be left alone; None: it can be asked now."""
 
 
 Tools = Mapping[str, Tool]
@@ -78,6 +80,8 @@ class Hop:
     ms: int = 0
     calls: tuple[VendorCall, ...] = ()
     """What was bought in it."""
+    retry_after_s: int | None = None
+    """Of what has failed: when it is worth asking again, where it says so."""
 
     @property
     def answered(self) -> bool:
@@ -87,7 +91,7 @@ class Hop:
         return {
             "outcome": self.outcome, "found": graph.pack(self.found), "cost_micros": self.cost_micros,
             "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
-            "calls": [asdict(call) for call in self.calls],
+            "calls": [asdict(call) for call in self.calls], "retry_after_s": self.retry_after_s,
         }  # fmt: skip
 
     @classmethod
@@ -211,7 +215,7 @@ async def _ask(
         return Hop("timeout", ms=_ms(begun_s, context))
     told: dict[str, Any] = {"cost_micros": outcome.cost_micros, "ms": _ms(begun_s, context)}
     if isinstance(outcome, Failure):
-        return Hop("timeout" if outcome.timeout else "failed", **told)
+        return Hop("timeout" if outcome.timeout else "failed", retry_after_s=outcome.retry_after_s, **told)
     metadata = outcome.metadata
     told |= {"provider": _provider(metadata), "cache_hit": metadata.get("cache_hit") is True}
     if isinstance(outcome, NoMatch):

@@ -211,12 +211,15 @@ _OVER = re.compile(
     r"\b(?:former|formerly|previous|previously|ex|late|retired|no longer|not|never|was|were)\b", re.IGNORECASE
 )
 _ENDS = re.compile(r"[.;!?|]")
+_INTRODUCES = re.compile(r"\s?[:=]|\s[-\u2013\u2014]\s")
+_PART_OF = r"\b(?:division|subsidiary|branch|unit|part)\s+of\s+(?:the\s+)?"
 _PLACES_MAX = 20
 
 
 def states(claim: Claim, text: str) -> bool:
     """Whether a line of the page gives this title to this name: close together, in one sentence, with no other person
-    between, and nothing that says it is over. Or the name ends a line and the title begins the next."""
+    between, and nothing that says it is over. Or the name is a line and the title begins the next, which names nobody
+    else: in a list of "Title: Name" each title would stand below another's name."""
     name, title = _whole(claim.name), _whole(claim.title)
     above = ""
     for line in text.split("\n"):
@@ -224,8 +227,11 @@ def states(claim: Claim, text: str) -> bool:
         titles = [match.span() for match in islice(title.finditer(line), _PLACES_MAX)]
         if any(_belong(line, one, other) for one in names for other in titles):
             return True
-        if any(start == 0 for start, _ in titles) and any(m.end() == len(above) for m in name.finditer(above)):
-            return not _OVER.search(above)
+        if name.fullmatch(above) and any(
+            start == 0 and not extraction.names_somebody(line[end:]) and not _OVER.search(line[end:])
+            for start, end in titles
+        ):
+            return True
         above = line.rstrip(" ,:")
     return False
 
@@ -235,6 +241,8 @@ def _belong(line: str, name: tuple[int, int], title: tuple[int, int]) -> bool:
     if not 0 <= first - end <= _APART_MAX:
         return False
     between = line[end:first]
+    if name < title and _INTRODUCES.match(line, last) and extraction.names_somebody(line[last:]):
+        return False  # "President: Dana Sample, Owner: Lee Quuxford"
     said = line[max(0, start - _APART_MAX) : last]
     return not (_ENDS.search(between) or extraction.names_somebody(between) or _OVER.search(said))
 
@@ -252,4 +260,7 @@ def _finding(claim: Claim, excerpt: Excerpt, subject: Subject) -> Iterator[Findi
     if extraction.looks_like_person(claim.name):
         yield from extraction.person_or_agent(excerpt.source, claim.name, claim.title, claim.quote, factor)
     elif claim.associate:
-        yield extraction.associate(excerpt.source, claim.name, claim.title.lower(), "organization", claim.quote, factor)
+        # Of whom the firm is a division, he is no division of it.
+        owns = re.search(_PART_OF + r"\s+".join(map(re.escape, claim.name.split())), claim.quote, re.IGNORECASE)
+        role = "parent organization" if owns else claim.title.lower()
+        yield extraction.associate(excerpt.source, claim.name, role, "organization", claim.quote, factor)

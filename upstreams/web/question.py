@@ -5,25 +5,19 @@ passed over rather than refused. What cannot be a question at all gets a clear e
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.core.addresses import host_of
 from upstreams.directory import firms, places
+from upstreams.person import Text, printable
 from upstreams.web.findings import Subject
 
 PROMPT_CHARS_MAX = 2_000
 HINTS_MAX = 64
 _HINT_CHARS_MAX = 500
-
-
-def _blank_is_absent(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-_Text = Annotated[str | None, BeforeValidator(_blank_is_absent)]
 
 
 class WebQuery(BaseModel):
@@ -37,22 +31,27 @@ class WebQuery(BaseModel):
         description="The firm's name: Sample Window Care LLC.",
         validation_alias=AliasChoices("business_name", "company", "company_name", "name"),
     )
-    city: _Text = Field(None, max_length=120, description="City.")
-    state: _Text = Field(
+    city: Text = Field(None, max_length=120, description="City.")
+    state: Text = Field(
         None,
         max_length=40,
         description="US state, two letters or in full: FL. A source in another state is no match.",
         validation_alias=AliasChoices("state", "state_code"),
     )
-    domain: _Text = Field(
+    domain: Text = Field(
         None,
         max_length=253,
         description="The firm's own website: sample-window.example.",
         validation_alias=AliasChoices("domain", "website", "url"),
     )
-    prompt: _Text = Field(
+    prompt: Text = Field(
         None, max_length=PROMPT_CHARS_MAX, description="What is wanted most, in words; at most 2,000 characters."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: object) -> object:
+        return printable(value)
 
     @model_validator(mode="before")
     @classmethod
