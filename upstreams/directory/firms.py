@@ -29,7 +29,7 @@ def core(name: str) -> str:
 
 def is_form(word: str) -> bool:
     """Whether a folded word is a legal form or an article."""
-    return word in _FORMS
+    return word in _PASSING
 
 
 def agree(asked: str, held: str, passing: Collection[str] = ()) -> float:
