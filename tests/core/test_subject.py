@@ -130,8 +130,10 @@ def test_who_has_a_place_of_his_own_is_there_and_nowhere_else():
         {"people": [away], "text": "Dana Sample is here", "place": {"city": "Seattle"}},
     ):
         assert without(data, HIDES) == (data, False)
+        assert not HIDES(told(data).spellings)
     inside = {"name": "Boston Widgets LLC", "city": "Boston", "state": "MA", "people": [{"name": "Dana Sample"}]}
     assert without({"companies": [firm, inside]}, HIDES) == ({"companies": [firm, inside]}, False)
+    assert not HIDES(told({"companies": [firm, inside]}).spellings)
     # Beside her who is hidden, her namesake keeps his name.
     assert without([away, {"name": "Dana Sample", "zip": "98101"}], HIDES) == ([away], True)
 

@@ -11,6 +11,7 @@ from rigs.running import eventually
 from rigs.upstream import reply
 
 from gateway.store import sessions, subjects, vendor_calls
+from upstreams.leads.query import LeadQuery
 
 
 def shown(answer: Reply) -> list[bytes]:
@@ -180,6 +181,23 @@ async def test_what_an_erased_turn_had_cost_is_not_charged_twice(tmp_path):
         assert {row for row in await turns(town.gate.gateway.db)} == {(0, b"")}
         on = await town.lead(token, chat_session_id=session)
         assert (on.status, on.json["matched"], on.json["billing"]["charged_usd"]) == (200, True, "0.000"), on.json
+        assert (await town.gate.balance(agent)).available == before
+
+
+async def test_f173_what_is_left_of_a_session_goes_on(tmp_path):
+    """Her number came with the second turn: the first one knows nothing of it, and is where the third begins."""
+    async with Town.open(tmp_path) as town:
+        agent, token = await town.gate.agent(20_000_000)
+        session = await town.two_turns(token)
+        ((about,),) = await town.gate.gateway.db.read(lambda tx: tx.execute("SELECT subject FROM sessions"))
+        assert about != LeadQuery.model_validate({"lead": LEAD}).session_subject, "keyed: nobody finds it out by trying"
+        before = (await town.gate.balance(agent)).available
+        await town.operator("erase", "--phone", CANARY.phone, "--yes")
+        assert [bool(state) for _, state in await turns(town.gate.gateway.db)] == [True, False]
+        on = await town.lead(token, mode="interactive", chat_session_id=session)
+        assert (on.status, on.json["billed"], town.asked("/search")) == (200, False, 1), on.json
+        assert b"0142" not in on.body
+        assert "(206) 555-0150" in on.body.decode()
         assert (await town.gate.balance(agent)).available == before
 
 

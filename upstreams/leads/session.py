@@ -118,6 +118,7 @@ class Walk:
         data = self._data(picture, found, stop, wishes, left)
         if self._context.hides is not None:  # what the caller has said himself, and what the graph has no record of
             data, _ = without(data, self._context.hides)
+            data["input"]["mapped"] = data["input"]["mapped"] or {}
         metadata = {"elapsed_ms": self._elapsed_ms()}
         outcome: Match | NoMatch = (Match if found else NoMatch)(data, metadata, self._spent)
         if self._context.session is None:

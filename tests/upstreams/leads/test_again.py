@@ -11,6 +11,7 @@ from rigs.leads import WINDOW, Memory, full
 
 from gateway.core.upstream import Again, Failure, Match, NoMatch
 from gateway.core.vendor_call import Outcome, VendorCall
+from upstreams.leads.tools import Within
 
 Json = Any
 
@@ -83,7 +84,9 @@ async def test_an_answer_that_says_nothing_here_is_asked_for_again(kept: Match) 
     assert data(outcome)["backfill"] == data(expected)["backfill"]
 
 
-@pytest.mark.parametrize("answer", [NoMatch(), Failure("down"), Failure("slow", timeout=True), Match({"people": 7})])
+@pytest.mark.parametrize(
+    "answer", [NoMatch(), Failure("down"), Failure("slow", timeout=True), Match({"people": 7}), Match({})]
+)
 async def test_misses_failures_and_what_cannot_be_read_are_not_kept(answer: Any) -> None:
     world, shelf = full(), Shelf()
     world.answers |= {"person": lambda question: answer, "websearch": lambda question: answer}
@@ -107,3 +110,16 @@ async def test_f066_what_was_taken_from_there_is_remembered_as_any_hop() -> None
     hits = [hop for hop in data(outcome)["session"]["hops"] if hop["cache_hit"]]
     assert len(hits) == len(taken)
     assert [call for call in world.bought if call.cached and call.cost_micros == 0]
+
+
+async def test_a_call_in_a_hops_journal_has_the_name_it_was_told_of_by() -> None:
+    """Whoever puts the whole journal together knows it again, before a crash and after it."""
+    memory = Memory()
+    within = Within(memory, "hop/a")
+    call = {"hop": "search", "provider": "searxng"}
+    await within.remember("search/searxng", {"charge": "chg_1", "call": call, "answer": None})
+    assert memory.kept["hop/a/search/searxng"]["call"] == {**call, "hop": "hop/a/search"}
+    assert await within.recall("search/searxng") == {"charge": "chg_1", "call": call, "answer": None}
+    for other in ({"pages": []}, [1], None):
+        await within.remember("pages", other)
+        assert (memory.kept["hop/a/pages"], await within.recall("pages")) == (other, other)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from gateway.core.upstream import Match, NoMatch
 from upstreams.leads import graph, hiding
 from upstreams.leads.choosing import Advice
 from upstreams.leads.graph import Graph, Place, Writing, merge, sound
+from upstreams.leads.leads import ANSWER
 from upstreams.leads.resolving import resolve
 
 KEY = SubjectKey.of(b"k" * 32)
@@ -134,6 +136,15 @@ def test_a_name_from_one_and_a_place_from_another_are_one_person(whole: Graph) -
     assert "Dana" not in repr(left)
     assert sound(left)
     assert hiding.without(whole, named("Dana Sample", "Erie", "PA", "16501")) == whole
+
+
+def test_who_lives_elsewhere_is_also_where_her_firm_is() -> None:
+    def in_erie(writing: Writing, source: graph.Source, mention: str) -> None:
+        at_firm(writing, source, mention)
+        writing.at(source, mention, Place("9 Sample St", "", "Erie", "PA", "16501"))
+
+    whole = of((WEB, "Dana Sample", in_erie)) | of_the_firm(REGISTER)
+    assert "name='Dana" not in repr(hiding.without(whole, DANA)).replace("value=", "name=")
 
 
 def test_her_namesake_elsewhere_stays() -> None:
@@ -295,13 +306,23 @@ async def test_a_lead_that_turns_out_to_be_her_is_a_free_miss() -> None:
 async def test_nobody_is_found_anew_by_being_forgotten() -> None:
     """The number was the caller's own; that its owner is hidden makes it no news when a firm has it too."""
     firm = {**rig.person("F1", "Sample Window Care LLC", phones=["+18135550177"], place=rig.TAMPA), "name_parts": None}
-    world = World({
-        "person": rig.by_name(**{"+18135550177": rig.people(rig.DANA)}),
-        "phone": lambda question: rig.people(firm, provider="trestle"),
-    })  # fmt: skip
+    world = World({"person": rig.by_name(**{"+18135550177": rig.people(rig.DANA, firm)})})
     lead = {"dm_name": "Dana Sample", "phone": "+18135550177", "city": "Tampa", "state": "FL"}
-    outcome = await world.run(lead, hides=BY_MAIL, prompts=["verify the phone"])
-    assert not [each for each in outcome.data["backfill"]["phones"] if each["is_new"]]  # type: ignore[union-attr]
+    outcome = await world.run(lead, hides=BY_MAIL)
+    assert isinstance(outcome, Match), "the firm is there, at its address"
+    (number,) = outcome.data["backfill"]["phones"]
+    assert (number["e164"], number["is_new"]) == ("+18135550177", False)
+    assert "phones" not in outcome.data["found"]
+
+
+async def test_whom_the_caller_has_named_without_a_place_is_not_said_back_with_one() -> None:
+    """What was found of the firm is sold all the same."""
+    lead = {"company": "Sample Window Care LLC", "website": "sample-window.example", "dm_name": "Dana Sample"}
+    outcome = await full().run(lead, hides=DANA)
+    assert isinstance(outcome, Match)
+    assert "Dana" not in json.dumps(outcome.data)
+    assert not DANA(subject.told(outcome.data).spellings)
+    jsonschema.validate(json.loads(json.dumps(outcome.data)), ANSWER["properties"]["data"])
 
 
 async def test_a_planner_that_is_a_model_hears_nothing_of_her() -> None:
