@@ -148,6 +148,8 @@ class Context:
     a match leaves them out first. What is left in an answer is taken out of it by the flow, and it is a miss then."""
     answers: Answers | None = None
     """None where nothing is given again."""
+    keyed: Callable[[str], str] = lambda text: text
+    """A question in a name of a hop, which is kept for good beside the charge: nobody reads a person out of it."""
     bought: Callable[[VendorCall], None] = lambda call: None
     """Told of every vendor that was asked, as soon as it is known what that cost: recorded beside the charge however
     the work ends, by an exception or out of time too. A function that tells nothing has one call recorded, of what its

@@ -339,6 +339,9 @@ class Fulfilling:
             return subject
         return hmac.digest(self._subjects.key.key, b"session\n" + subject, "sha256")
 
+    def _keyed(self, text: str) -> str:
+        return self._subjects.key.digest(f"hop\n{text}").hex() if self._subjects else text
+
     def require_tellable(self, call: Call) -> None:
         """Raises Problem SUPPRESSED_SUBJECT."""
         if self._subjects is not None:
@@ -427,6 +430,7 @@ class Fulfilling:
             bought=bought,
             answers=parts,
             hides=self._subjects.hides if self._subjects else None,
+            keyed=self._keyed,
         )
         try:
             async with asyncio.timeout(deadline_s - now):

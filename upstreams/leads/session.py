@@ -221,7 +221,8 @@ class Walk:
         firm = self._lead.company or self._lead.domain
         asked = Asked(move.tool, self._rounds + 1, _ms(self._context), firm, self._lead.domain)
         # By what it comes to and not by its number: whatever else is decided after a crash, this is not bought again.
-        return await tools.use(tool, move.question, asked, context, f"hop/{move.key}", anew=self._query.refresh)
+        name = f"hop/{tool.asks}:{context.keyed(move.key)}"
+        return await tools.use(tool, move.question, asked, context, name, anew=self._query.refresh)
 
     async def _merge(self, move: Move, hop: Hop) -> None:
         self._cost += hop.cost_micros
