@@ -2,7 +2,8 @@
 
 The same question is the same operation and input, asked by the same agent, or paid by the same wallet where there is no
 agent; of everybody where the operator shares. Of several that are asked at once one is worked on, and the others wait
-for it. What is given again costs its customer what a match costs, less the operator's discount, and takes no vendor.
+for it, but for work that is signed for and billed by what it takes. What is given again costs its customer what a match
+costs, less the operator's discount, and takes no vendor.
 
 Work that is made of several questions, as a session is, takes the answers to those from here too, and leaves what it
 buys here: at no cost to it, and at the price of a match to whoever asks the same by itself. What it leaves is kept in

@@ -364,7 +364,9 @@ class Fulfilling:
         question = self._cache.question(held.call, held.charge) if self._cache else None
         if self._cache is None or question is None:
             return await self._done(held, bench)
-        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None)
+        # What is signed for may never come, and whoever waits for that would have it for less than it took.
+        owes = held.charge.metered and held.charge.source is Source.SIGNATURE
+        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None and not owes)
 
     async def _done(self, held: Held, bench: Bench | None) -> Done:
         session = await self._session(held)

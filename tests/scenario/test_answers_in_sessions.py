@@ -1,6 +1,7 @@
 """What an agent has bought is not bought again in his sessions, nor after them; and nothing comes out that nobody has
 paid for."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -210,6 +211,26 @@ async def test_f021_what_was_never_paid_for_is_not_given_again_for_less(tmp_path
         assert (paid.status, paid.json["billing"]["charged_usd"]) == (200, "1.200")
         assert [view.charge.state is State.SETTLED for view in await gate.charges()] == [False, True]
         assert await _given(gate) == [False], "sold again as it was: by the charge that was not paid it is not given"
+
+
+async def test_f021_nobody_waits_for_the_answer_to_a_signature_that_may_never_come(tmp_path):
+    """Two at once, billed by what they take: the first is not paid for, and the second pays what its own work took."""
+    async with Gate.open(tmp_path, upstream=Scripted(cacheable=True), toml=WEEK) as gate:
+        both = asyncio.Event()
+
+        async def dear(context: Context) -> Outcome:
+            if gate.upstream.runs("dear") == 2:
+                both.set()
+            async with asyncio.timeout(5):
+                await both.wait()
+            return Match({"found": "something dear"}, cost_micros=800_000)
+
+        gate.upstream.script |= {"dear": dear}
+        calls = (gate.pay("dear", operation="test/metered", method="upto", key=key) for key in (0, 0))
+        told = await asyncio.gather(*calls)
+        assert [answer.status for answer in told] == [200, 200]
+        assert [answer.json["billing"]["charged_usd"] for answer in told] == ["1.200", "1.200"]
+        assert [answer.json["cache_hit"] for answer in told] == [False, False]
 
 
 async def _given(gate: Gate) -> list[bool]:
