@@ -42,6 +42,7 @@ from gateway.core.settlement import State
 from gateway.core.siwe import Site
 from gateway.core.subject import SubjectKey
 from gateway.core.upstream import Offering, Upstream
+from gateway.core.vendor_call import Standing
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
@@ -102,19 +103,21 @@ from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api, model, providers
+from upstreams import ALL, http_api, lead_lists, model, providers
 from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
+from upstreams.lead_lists import LeadLists, ListSettings
 from upstreams.leads import Leads, LeadSettings, advising, leads
 from upstreams.leads import Tool as LeadTool
 from upstreams.leads import Tools as LeadTools
 from upstreams.leads.advising import Advisor, advise_by
 from upstreams.leads.choosing import Advise
+from upstreams.leaks import Leaks
 from upstreams.model import TokenPrices
 from upstreams.people import People
-from upstreams.provider import AnyProvider, ProviderTerms
+from upstreams.provider import AnyProvider, Line, ProviderTerms
 from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
 from upstreams.web import Web, WebSettings, llm
@@ -128,6 +131,7 @@ DRAIN_S = 20.0
 WEBHOOKS_DRAIN_S = 3.0
 """What tries to deliver get: strangers' servers do not keep us from stopping."""
 LEAD_PRICE = "1.50"
+LIST_PRICE = "1.00"
 LOOKUPS = 16
 """Threads that look up the names of strangers' servers."""
 
@@ -177,7 +181,8 @@ async def assemble(
         owner = ProcessOwner(settings.store.path.parent / f"{settings.store.path.name}.owners")
         stack.callback(owner.close)
 
-        sold = configured_upstreams(settings) if sold is None else sold
+        vendors = Vendors.of(settings)
+        sold = configured_upstreams(settings, vendors) if sold is None else sold
         for upstream in sold:
             await upstream.start()
             stack.push_async_callback(upstream.close)
@@ -206,7 +211,7 @@ async def assemble(
             network_times=settings.rate_limits.network_times,
             refused=metrics.rate_limited,
         )
-        alarms = Alarms(db=db, settler=settler, clock=clock)
+        alarms = Alarms(db=db, settler=settler, clock=clock, providers=lambda: vendors.standings(clock()))
         collecting = None
         if settler is not None:
             collecting = Collecting(
@@ -245,6 +250,7 @@ async def assemble(
                 ),
                 clock,
             ),
+            bought=metrics.bought,
         )
         webhooks = Webhooks(
             db=db,
@@ -341,7 +347,7 @@ async def assemble(
         app = build_app(
             edge_parts(
                 settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration,
-                wallet_recovery, metrics, limiter, alarms, settler, clock, entropy,
+                wallet_recovery, metrics, limiter, alarms, settler, vendors, clock, entropy,
             )
         )  # fmt: skip
 
@@ -408,17 +414,40 @@ async def open_database(settings: Settings, clock: Callable[[], float] = time.ti
     return await SqliteDatabase(settings.store.path, clock_ms=lambda: int(clock() * 1000)).open()
 
 
-def configured_upstreams(settings: Settings) -> list[Upstream]:
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """Whom answers are bought from, each with the one line to it that all who ask it share."""
+
+    accounts: Mapping[str, Account]
+    llm: str | None
+    """The model's name as a provider."""
+    llm_line: Line
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Vendors":
+        key = settings.llm.key
+        return cls(
+            accounts_of(settings), settings.llm.api, Line(leaks=Leaks((key.get_secret_value(),) if key else ()))
+        )  # fmt: skip
+
+    def standings(self, now_s: float) -> dict[str, Standing]:
+        bought = {name: account.standing(now_s) for name, account in self.accounts.items()}
+        return bought | ({self.llm: self.llm_line.standing(now_s)} if self.llm else {})
+
+
+def configured_upstreams(settings: Settings, vendors: Vendors | None = None) -> list[Upstream]:
     """Everything on sale by this configuration: what ships with the gateway, and plug-ins by their entry point.
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
-    people, companies, web = people_of(settings), companies_of(settings), web_of(settings)
+    vendors = vendors or Vendors.of(settings)
+    people, companies, web = people_of(settings, vendors), companies_of(settings, vendors), web_of(settings, vendors)
     sold: list[Upstream] = [
         people,
         companies,
+        lists_of(settings),
         web,
-        Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings)),
+        Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings, vendors)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -441,26 +470,37 @@ def accounts_of(settings: Settings) -> dict[str, Account]:
             repeatable=table.repeatable,
             private=table.private,
             requests_per_min=table.requests_per_min,
+            quota_low=table.quota_low,
         )
         for name, table in settings.providers.items()
     }
 
 
-def people_of(settings: Settings) -> People:
-    directory, accounts = settings.directory, accounts_of(settings)
+def people_of(settings: Settings, vendors: Vendors | None = None) -> People:
+    accounts = (vendors or Vendors.of(settings)).accounts
     operations = (providers.PHONE, providers.PERSON)
     return People(
-        DirectorySettings(
-            path=directory.path or settings.store.path.parent / "directory.db",
-            default_region=directory.default_region,
-            phone_price_micros=settings.prices.get("enrich/phone", 330_000),
-            person_price_micros=settings.prices.get("enrich/person", 500_000),
-            notice=settings.subjects.notice,
-        ),
+        directory_settings(settings),
         providers.built(accounts),
         {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
         show_costs=settings.service.show_costs,
     )
+
+
+def directory_settings(settings: Settings) -> DirectorySettings:
+    directory = settings.directory
+    return DirectorySettings(
+        path=directory.path or settings.store.path.parent / "directory.db",
+        default_region=directory.default_region,
+        phone_price_micros=settings.prices.get("enrich/phone", 330_000),
+        person_price_micros=settings.prices.get("enrich/person", 500_000),
+        notice=settings.subjects.notice,
+    )
+
+
+def lists_of(settings: Settings) -> LeadLists:
+    price_micros = settings.prices.get(lead_lists.ID, parse_usd(LIST_PRICE))
+    return LeadLists(ListSettings(directory_settings(settings), settings.directory.sell_lists, price_micros))
 
 
 def lead_settings(settings: Settings) -> LeadSettings:
@@ -476,11 +516,11 @@ def lead_settings(settings: Settings) -> LeadSettings:
     )
 
 
-def lead_planner(settings: Settings) -> Advise | None:
+def lead_planner(settings: Settings, vendors: Vendors) -> Advise | None:
     if settings.leads.planner == "rules":
         return None
-    prices = token_prices(settings.llm)
-    server = model_server(settings.llm, prices.cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX))
+    most = token_prices(settings.llm).cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX)
+    server = model_server(settings.llm, most, vendors.llm_line)
     return None if server is None else advise_by(Advisor(server))
 
 
@@ -494,19 +534,20 @@ def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
         ("phone", providers.PHONE, False),
     ):
         if (asking := people.asking(id, local=local)) is not None:
-            rests = partial(people.available, id)
-            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], rests=rests)
+            kept, rests = "" if local else id, partial(people.available, id)
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], operation=kept, rests=rests)
     for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
         for offering in upstream.offerings():
             operation = offering.operation
             if operation.id == f"enrich/{asks}":
                 most, rests = upstream.most_micros(operation.id), partial(upstream.available, operation.id)
-                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, rests=rests)
+                kept = operation.id if operation.cacheable else ""
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, operation=kept, rests=rests)
     return tools
 
 
-def companies_of(settings: Settings) -> Companies:
-    accounts = accounts_of(settings)
+def companies_of(settings: Settings, vendors: Vendors | None = None) -> Companies:
+    accounts = (vendors or Vendors.of(settings)).accounts
 
     def asked(operation: str) -> list[AnyProvider[Any, Any]]:
         known = providers.built(accounts, operation)
@@ -525,13 +566,14 @@ def companies_of(settings: Settings) -> Companies:
     )
 
 
-def web_of(settings: Settings) -> Web:
-    web, accounts = settings.web, accounts_of(settings)
+def web_of(settings: Settings, vendors: Vendors | None = None) -> Web:
+    vendors = vendors or Vendors.of(settings)
+    web, accounts = settings.web, vendors.accounts
     asked = providers.built(accounts)
     return Web(
         WebSettings(
             directory=settings.directory.path or settings.store.path.parent / "directory.db",
-            model=model_of(settings.llm),
+            model=model_of(settings.llm, vendors.llm_line),
             pages=web.pages,
             private_pages=web.private,
             price_micros=settings.prices.get("enrich/websearch", WEBSEARCH_MICROS),
@@ -545,12 +587,12 @@ def web_of(settings: Settings) -> Web:
     )
 
 
-def model_of(table: LlmTable) -> Reader | None:
-    server = model_server(table, llm.most_micros(token_prices(table), table.output_tokens))
+def model_of(table: LlmTable, line: Line) -> Reader | None:
+    server = model_server(table, llm.most_micros(token_prices(table), table.output_tokens), line)
     return None if server is None else Reader(server, table.output_tokens)
 
 
-def model_server(table: LlmTable, most_micros: int) -> model.Server | None:
+def model_server(table: LlmTable, most_micros: int, line: Line) -> model.Server | None:
     """`most_micros`: what one asking can cost."""
     if table.api is None:
         return None
@@ -562,7 +604,7 @@ def model_server(table: LlmTable, most_micros: int) -> model.Server | None:
         private=table.private,
     )
     key = table.key.get_secret_value() if table.key is not None else ""
-    return model.server(table.api, terms, token_prices(table), url=table.url, name=table.model or "", key=key)
+    return model.server(table.api, terms, token_prices(table), line, url=table.url, name=table.model or "", key=key)
 
 
 def token_prices(table: LlmTable) -> TokenPrices:
@@ -580,7 +622,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
     bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
     bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
-    sold = (*bought, Leads(lead_settings(bare)).operation)
+    sold = (*bought, lists_of(bare).operation, Leads(lead_settings(bare)).operation)
     prices = {operation.id: operation.price.base_micros for operation in sold}
     yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
     priced = set(prices)
@@ -896,6 +938,7 @@ def edge_parts(
     limiter: Limiter,
     alarms: Alarms,
     settler: Settler | None,
+    vendors: "Vendors",
     clock: Callable[[], float],
     entropy: Callable[[int], bytes],
 ) -> EdgeParts:
@@ -980,7 +1023,8 @@ def edge_parts(
     async def watch() -> Vitals:
         counts = await db.read(settlements.counts)
         by_state = {state.value: counts.get(state, 0) for state in State}
-        return Vitals(await alarms.levels(), by_state, await db.read(stored_jobs.open_counts))
+        jobs_open = await db.read(stored_jobs.open_counts)
+        return Vitals(await alarms.levels(), by_state, jobs_open, vendors.standings(clock()))
 
     return EdgeParts(
         catalogue=catalogue,

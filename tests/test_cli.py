@@ -397,7 +397,8 @@ def test_margins_tell_what_is_left(faregate: Run) -> None:
     (row,) = [json.loads(line) for line in faregate("margins", "--json").out.splitlines()]
     assert row == {
         "operation": "enrich/phone", "sold": 1, "calls": 2, "matches": 1, "misses": 1, "failures": 0, "cached": 0,
-        "revenue_usd": "0.300", "cost_usd": "0.200", "misses_cost_usd": "0.100", "margin_usd": "0.100",
+        "unknown": 0, "revenue_usd": "0.300", "cost_usd": "0.200", "misses_cost_usd": "0.100", "margin_usd": "0.100",
+        "unknown_held_usd": "0.000",
     }  # fmt: skip
     day = "2027-01-15"  # where the clock of the books stands
     told = faregate("margins", "--by", "provider", "--by", "day", "--from", day, "--to", day).out

@@ -15,7 +15,7 @@ from gateway.core.catalogue import Operation, Price
 from gateway.core.money import format_usd
 from gateway.core.upstream import Context, Match, NoMatch, Offering, Outcome
 from upstreams import firms, persons
-from upstreams.directory import names, places
+from upstreams.directory import names
 from upstreams.directory.names import Name
 from upstreams.directory.settings import Rules
 from upstreams.firms import FirmQuestion, Firms, bare_domain
@@ -24,6 +24,7 @@ from upstreams.person import (
     MAYBE,
     NUMBER,
     PERSON,
+    SOURCES,
     STRING,
     STRINGS,
     Question,
@@ -31,6 +32,8 @@ from upstreams.person import (
     a_list,
     an_object,
     optional,
+    state_of,
+    zip_of,
 )  # fmt: skip
 from upstreams.persons import People, PersonAtFirm, Sources
 from upstreams.provider import AnyProvider, Tried, most_micros, rest_s, waterfall
@@ -85,18 +88,12 @@ class CompanyQuery(_Placed):
     @field_validator("state_code")
     @classmethod
     def _state(cls, value: str | None) -> str | None:
-        code = None if value is None else places.state_code(value)
-        if value is not None and code is None:
-            raise ValueError("a state is a US state, two letters or in full: WA or Washington")
-        return code
+        return None if value is None else state_of(value)
 
     @field_validator("zip")
     @classmethod
     def _zip(cls, value: str | None) -> str | None:
-        code = None if value is None else places.zip5(value)
-        if value is not None and code is None:
-            raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
-        return code
+        return None if value is None else zip_of(value)
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
@@ -233,7 +230,6 @@ class Companies:
         }
 
 
-_SOURCES = a_list(an_object({"id": STRING, "provider": STRING, "record": STRING, "retrieved_at": STRING}))
 _MEMBERS: Mapping[str, Any] = PERSON["properties"]
 COMPANY_SCHEMA = an_object(
     {
@@ -274,7 +270,7 @@ def _answer(data: Mapping[str, Any], modes: Sequence[str]) -> dict[str, Any]:
                     "query_mode": {"enum": list(modes)},
                     "reason": {"enum": ["ambiguous"]},
                     "found": INTEGER,
-                    "sources": _SOURCES,
+                    "sources": SOURCES,
                     "providers_tried": TRIED_SCHEMA,
                     "elapsed_ms": INTEGER,
                 },

@@ -180,10 +180,17 @@ class Anthropic(Server):
 
 
 def server(
-    api: str, terms: ProviderTerms, prices: TokenPrices, *, name: str, url: str | None = None, key: str = ""
+    api: str,
+    terms: ProviderTerms,
+    prices: TokenPrices,
+    line: Line | None = None,
+    *,
+    name: str,
+    url: str | None = None,
+    key: str = "",
 ) -> Server:
-    """ "openai" or "anthropic"; `name` is the model's."""
-    line = Line(Leaks((key,)))
+    """ "openai" or "anthropic"; `line`: one to share, which knows the key; `name` is the model's."""
+    line = line or Line(Leaks((key,)))
     if api == Anthropic.api:
         return Anthropic((url or "https://api.anthropic.com").rstrip("/"), name, prices, terms, key, line)
     return OpenAi((url or "").rstrip("/"), name, prices, terms, key, line)

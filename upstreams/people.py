@@ -132,13 +132,14 @@ class People:
         if judged is not None:
             people = await self._first_off_loop(_shown, (judged, sources))
         _add_line(facts, tried)
+        answered = (judged.answers if judged else None) or query
         metadata = {
             **({"notice": self._settings.notice} if self._settings.notice else {}),
-            "query_mode": query.mode,
+            "query_mode": answered.mode,
             **_reason(query, judged, tried, rules),
             "match": {
-                "rule": query.rule,
-                "score_min": threshold(query.rule, rules),
+                "rule": answered.rule,
+                "score_min": threshold(answered.rule, rules),
                 "people": len(judged.people) if judged else 0,
             },
             **facts,
@@ -191,7 +192,7 @@ def _add_line(facts: dict[str, Any], tried: Sequence[Tried[Found]]) -> None:
     }
 
 
-_EXAMPLE_PERSON = {
+EXAMPLE_PERSON = {
     "id": "prs_cfc1ee59f36ecb11719a",
     "name": "Dana Q Sample",
     "name_parts": {"first": "Dana", "middle": "Q", "last": "Sample", "suffix": None},
@@ -240,7 +241,7 @@ def _example(
         "billed": True,
         "cache_hit": False,
         "billing": {"mode": "x402_exact", "charge_id": "chg_example", "price_usd": price_usd, "charged_usd": price_usd},
-        "data": {"people": [{**_EXAMPLE_PERSON, "match_score": score, "matched_by": by}]},
+        "data": {"people": [{**EXAMPLE_PERSON, "match_score": score, "matched_by": by}]},
         "metadata": {
             **({"notice": notice} if notice else {}),
             **metadata,
@@ -306,7 +307,8 @@ def _person_operation(settings: DirectorySettings, timeout_s: float) -> Operatio
         description=(
             "Takes whatever is known of a person - name, phone, email, street, city, state, ZIP - and returns who "
             "fits, with phones, emails, addresses and a score. Billed on a match only. A phone alone is answered as "
-            "by enrich/phone, at this price. A name that fits several people needs a place beside it."
+            "by enrich/phone, at this price; one that nobody has is left out where ZIP or street tell who is meant. "
+            "A name that fits several people needs a place beside it."
         ),
         input=PersonQuery.of_region(settings.default_region),
         output=ANSWER,

@@ -46,6 +46,22 @@ def optional(description: str, *aliases: str, length: int = 120) -> Any:
     )
 
 
+def state_of(text: str) -> str:
+    """A state's code. Raises ValueError."""
+    code = places.state_code(text)
+    if code is None:
+        raise ValueError("a state is a US state, two letters or in full: WA or Washington")
+    return code
+
+
+def zip_of(text: str) -> str:
+    """Five digits. Raises ValueError."""
+    code = places.zip5(text)
+    if code is None:
+        raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
+    return code
+
+
 class Question(BaseModel):
     """`region` is where a phone number without a country code is dialled; another region is a subclass."""
 
@@ -127,22 +143,12 @@ class PersonQuery(Question):
     @field_validator("state_code")
     @classmethod
     def _state(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        code = places.state_code(value)
-        if code is None:
-            raise ValueError("a state is a US state, two letters or in full: WA or Washington")
-        return code
+        return None if value is None else state_of(value)
 
     @field_validator("zip")
     @classmethod
     def _zip(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        code = places.zip5(value)
-        if code is None:
-            raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
-        return code
+        return None if value is None else zip_of(value)
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
@@ -201,6 +207,7 @@ INTEGER = {"type": "integer"}
 BOOLEAN = {"type": "boolean"}
 MAYBE = {"type": ["string", "null"]}
 STRINGS = a_list(STRING)
+SOURCES = a_list(an_object({"id": STRING, "provider": STRING, "record": STRING, "retrieved_at": STRING}))
 
 PERSON: Schema = an_object(
     {
@@ -281,7 +288,7 @@ _METADATA: Schema = an_object(
             },
             required=("zip", "known"),
         ),
-        "sources": a_list(an_object({"id": STRING, "provider": STRING, "record": STRING, "retrieved_at": STRING})),
+        "sources": SOURCES,
         "providers_tried": TRIED_SCHEMA,
         "elapsed_ms": INTEGER,
     },

@@ -119,6 +119,8 @@ class People:
     reason: str | None = None
     """Why nobody of them is meant: "too_common", "ambiguous", "place_missing"."""
     line: PhoneLine | None = None
+    answers: Query | None = None
+    """The question that it answers, where that is less than what was asked: a number that nobody has is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +275,9 @@ class Sources:
         ]
 
 
-def shown(people: Sequence[Person], sources: Sources) -> list[dict[str, Any]]:
+def shown(people: Sequence[Person], sources: Sources, *, most: int = PEOPLE_MAX) -> list[dict[str, Any]]:
     """As many as go into one answer. The first call loads tables for half a second: make it off the event loop."""
-    return [_person(person, sources) for person in people[:PEOPLE_MAX]]
+    return [_person(person, sources) for person in people[:most]]
 
 
 def _person(person: Person, sources: Sources) -> dict[str, Any]:

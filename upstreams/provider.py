@@ -37,7 +37,7 @@ import structlog
 from gateway.core import vendor_call
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.upstream import AnswerLost, Context
-from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
+from gateway.core.vendor_call import ACCOUNT, ErrorClass, Outcome, Standing, VendorCall
 from upstreams.breaker import Breaker
 from upstreams.http_api.answers import BUSY, retry_after_s
 from upstreams.leaks import Leaks
@@ -137,6 +137,8 @@ class Line:
     breaker: Breaker = field(default_factory=Breaker)
     quota: Quota | None = None
     """As last heard."""
+    trouble: ErrorClass | None = None
+    """What only the operator can mend, until it takes our questions again."""
     window_s: int = 0
     """The minute in which `asked` were counted."""
     asked: int = 0
@@ -147,6 +149,14 @@ class Line:
         if rest is None and terms.requests_per_min is not None and self._asked_in(now_s) >= terms.requests_per_min:
             return 60 - int(now_s) % 60
         return rest
+
+    def standing(self, now_s: float, quota_low: int | None = None) -> Standing:
+        """`quota_low`: what is too little; a tenth of all where the operator has not said."""
+        left, limit = (self.quota.remaining, self.quota.limit) if self.quota else (None, None)
+        low = quota_low if quota_low is not None else (limit or 0) // 10
+        return Standing(
+            self.trouble, self.breaker.rest_s(now_s) or 0, left, limit, left is not None and left <= low
+        )  # fmt: skip
 
     def count(self, now_s: float) -> None:
         self.asked = self._asked_in(now_s) + 1
@@ -366,7 +376,7 @@ async def _ask(
         return exchange.skipped(ErrorClass.TIMEOUT)
     if journal is not None:
         try:
-            lost = await journal.asking(exchange.key, repeatable=terms.repeatable)
+            lost = await journal.asking(exchange.key, repeatable=terms.repeatable, cost_micros=terms.most_micros)
         except AnswerLost:
             return exchange.ended(failed(ErrorClass.LOST), terms.most_micros)
         exchange.cost_micros += lost * terms.most_micros
@@ -481,13 +491,33 @@ def _heard(provider: Provider[Any, Any], reply: Reply[Any], now_s: float) -> Non
     line.quota = reply.quota or line.quota
     if error is None or error is ErrorClass.REFUSED:
         line.breaker = line.breaker.answered()
-    elif error in (ErrorClass.AUTH, ErrorClass.QUOTA):
+        _account(provider, None)
+    elif error in ACCOUNT:
         line.breaker = line.breaker.failed(now_s, REFUSED_REST_S)
+        _account(provider, error)
     else:
         line.breaker = line.breaker.failed(now_s, reply.retry_after_s)
     if error is not None:
-        tell = log.error if error in (ErrorClass.AUTH, ErrorClass.QUOTA, ErrorClass.REFUSED) else log.warning
+        tell = log.error if error is ErrorClass.REFUSED else log.warning
         tell("provider_failed", provider=provider.name, error=error.value)
+
+
+_MENDS = {
+    ErrorClass.AUTH: ("provider_refuses_key", "put a key that it takes into its table, and start the gateway again"),
+    ErrorClass.QUOTA: ("provider_account_empty", "fill up the account with it, or take it out of [waterfalls]"),
+}
+
+
+def _account(provider: Provider[Any, Any], trouble: ErrorClass | None) -> None:
+    """Told when it begins and when it is over, and not with every question meanwhile."""
+    before, provider.line.trouble = provider.line.trouble, trouble
+    if trouble is before:
+        return
+    if trouble is None:
+        log.warning("provider_takes_questions_again", provider=provider.name)
+    else:
+        alarm, mend = _MENDS[trouble]
+        log.error("alarm", alarm=alarm, subject=provider.name, mend=mend)
 
 
 # What the journal keeps of a hop: the call, and the answer as it came

@@ -23,6 +23,7 @@ from gateway.cli import (
     jobs,
     margins,
     paying,
+    providers,
     serving,
     statement,
     subject,
@@ -47,6 +48,7 @@ app.command("operations")(catalogue.operations)
 app.command("audit")(books.audit)
 app.command("backup")(books.backup)
 app.command("margins")(margins.margins)
+app.command("providers")(providers.providers)
 app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")

@@ -39,6 +39,7 @@ PRICES = """\
 # "enrich/phone" = "0.330"
 # "enrich/person" = "0.500"
 # "enrich/lead-session" = "1.500"
+# "leads/search" = "1.000"
 """
 
 PROVIDERS = """\

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 _AMOUNTS = ("revenue_usd", "cost_usd", "misses_cost_usd", "margin_usd")
-_COUNTS = ("sold", "calls", "matches", "misses", "failures", "cached")
+_COUNTS = ("sold", "calls", "matches", "misses", "failures", "cached", "unknown")
 
 
 def margins(
@@ -30,8 +30,10 @@ def margins(
 ) -> None:
     """Show what calls have earned, what their vendors took, and what is left. Days are by UTC.
 
-    What a vendor took for a miss or a failure is shown by itself: nobody pays for it but you.
+    What a vendor took for a miss or a failure is shown by itself: nobody pays for it but you. `unknown` are calls over
+    which a process died: nobody has heard what they took, so it is in no sum.
     """
+    from gateway.core.money import format_usd
     from gateway.store.vendor_calls import DIMENSIONS
     from gateway.store.vendor_calls import margins as read
 
@@ -44,7 +46,8 @@ def margins(
     async def work(settings: "Settings", db: "Database") -> "list[tuple[tuple[str, ...], Margin]]":
         return await db.read(read, wanted, from_ms, to_ms)
 
-    rows = [_row(names, values, margin) for values, margin in with_database(config, work)]
+    lines = with_database(config, work)
+    rows = [_row(names, values, margin) for values, margin in lines]
     if as_json:
         for row in rows:
             terminal.say(json.dumps(row))
@@ -52,6 +55,9 @@ def margins(
         shown = (*names, *_COUNTS, *_AMOUNTS)
         numbers = range(len(names), len(shown))
         terminal.table(shown, [[str(row[name]) for name in shown] for row in rows], right=numbers)
+        held = sum(margin.unknown_held_micros for _, margin in lines)
+        if held:
+            terminal.note(f"Of the unknown calls ${format_usd(held)} was held in all, and given back.")
     else:
         terminal.note("Nothing was sold or bought in this time.")
 
@@ -69,6 +75,7 @@ def _row(names: list[str], values: tuple[str, ...], margin: "Margin") -> dict[st
         "cost_usd": format_usd(margin.cost_micros),
         "misses_cost_usd": format_usd(margin.misses_cost_micros),
         "margin_usd": format_usd(margin.margin_micros),
+        "unknown_held_usd": format_usd(margin.unknown_held_micros),
     }
 
 

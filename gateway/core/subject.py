@@ -11,14 +11,16 @@ Two lists are made of such hashes: whom nothing is told about, and who was told 
                  where the state is not known
 
 A record is whatever has a name of its own: a JSON object with one of NAMES. All it holds, down to the next object with
-a name, is about that person, its places too. What an answer says of a suppressed person is the whole record, and so is
-an object without a name that has his number or address in a field of its own. In a list they are taken out by
-themselves, and out of the middle of a text too. A name within a text has no place and is not known again.
+a name, is about that person, its places too. One without any place is where the record around it is, as an officer is
+where his firm is, and where the whole answer is, if nothing is around it. What an answer says of a suppressed person is
+the whole record, and so is an object without a name that has his number or address in a field of its own. In a list
+they are taken out by themselves, and out of the middle of a text too. A name within a text has no place and is not
+known again, unless the same answer has a record of him: then the name goes out of its texts as well.
 """
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -29,7 +31,7 @@ from gateway.core.folding import fold
 Json = Any
 
 REMOVED: Final = "[removed]"
-"""Stands in a text where a number or an address stood."""
+"""Stands in a text where a number, an address or a name stood."""
 DIGEST_BYTES: Final = 16
 NAMES: Final = frozenset(
     ("name", "full_name", "fullname", "contact", "contact_name", "owner", "decision_maker", "dm_name", "business_name",
@@ -53,6 +55,7 @@ _NO_NAME: Final = frozenset(
 )  # fmt: skip
 _PHONE = re.compile(r"\+?\(?[0-9](?:[0-9 ().\-/]{5,30})[0-9]", re.ASCII)
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _NO_DIGIT = re.compile(r"[^0-9]", re.ASCII)
 _NO_WORD = re.compile(r"[^a-z0-9]+", re.ASCII)
 _DIGITS: Final = (10, 15)
@@ -186,10 +189,16 @@ class Record:
     phones: set[str] = field(default_factory=set)
     emails: set[str] = field(default_factory=set)
     named: bool = False
+    around: frozenset[str] = frozenset()
+    """Where whatever it stands in is: its place, where it has none of its own."""
 
     @property
     def spellings(self) -> frozenset[str]:
-        return frozenset(self.phones | self.emails) | of_names(self.names, self.places)
+        return frozenset(self.phones | self.emails) | of_names(self.names, self.where)
+
+    @property
+    def where(self) -> frozenset[str]:
+        return frozenset(self.places) or self.around
 
 
 def asked(fields: Mapping[str, Json]) -> frozenset[str]:
@@ -209,29 +218,36 @@ def told(data: Json) -> Told:
 def records(data: Json) -> Iterator[Record]:
     """Every record of an answer, and what stands apart from all of them as one more without a name."""
     loose = Record()
-    yield from _records(data, loose)
+    yield from _records(data, loose, _places(data))
     yield loose
 
 
-def _records(value: Json, loose: Record) -> Iterator[Record]:
+def _places(value: Json) -> frozenset[str]:
+    """Every place that an answer has."""
+    if isinstance(value, dict):
+        return frozenset(_facts(value)[1]).union(*(_places(child) for child in value.values()))
+    return frozenset().union(*(_places(child) for child in value)) if isinstance(value, list) else frozenset()
+
+
+def _records(value: Json, loose: Record, around: frozenset[str]) -> Iterator[Record]:
     if isinstance(value, dict):
         names, places = _facts(value)
         if names:
-            record = Record(names, places, named=True)
+            record = Record(names, places, named=True, around=around)
             inner: list[dict[str, Json]] = []
             _gather_below(value, record, inner)
             yield record
             for each in inner:
-                yield from _records(each, loose)
+                yield from _records(each, loose, record.where)
         else:
             for child in value.values():
                 if isinstance(child, dict | list):
-                    yield from _records(child, loose)
+                    yield from _records(child, loose, around)
                 else:
                     _contacts(child, loose)
     elif isinstance(value, list):
         for child in value:
-            yield from _records(child, loose)
+            yield from _records(child, loose, around)
     else:
         _contacts(value, loose)
 
@@ -324,38 +340,78 @@ _GONE = object()
 
 def without(data: Json, hides: Hides) -> tuple[Json, bool]:
     """An answer's data without whoever is hidden: (what is left of it, whether anything was taken out)."""
-    left, taken = _without(data, hides)
-    return (None if left is _GONE else left), taken
+    out = _TakingOut(hides)
+    left = out.of(data, _places(data))
+    if left is _GONE:
+        return None, True
+    return (_unnamed(left, out.names) if out.names else left), out.taken
 
 
-def _without(value: Json, hides: Hides) -> tuple[Any, bool]:
+@dataclass(slots=True)
+class _TakingOut:
+    hides: Hides
+    taken: bool = False
+    names: set[str] = field(default_factory=set)
+    """Of whoever was taken out."""
+
+    def of(self, value: Json, around: frozenset[str]) -> Any:
+        if isinstance(value, dict):
+            return self._object(value, around)
+        if isinstance(value, list):
+            return [left for child in value if (left := self.of(child, around)) is not _GONE]
+        if isinstance(value, str):
+            left = _text_without(value, self.hides)
+        else:
+            alone = Record()
+            _contacts(value, alone)
+            left = _GONE if alone.phones and self.hides(alone.phones) else value
+        self.taken |= left is not value
+        return left
+
+    def _object(self, value: dict[str, Json], around: frozenset[str]) -> Any:
+        names, places = _facts(value)
+        own = Record(names, places, around=around)
+        if names:
+            _gather_below(value, own, [])
+        else:
+            for child in value.values():
+                if not isinstance(child, dict | list):
+                    _whole_contacts(child, own)
+        if self.hides(own.spellings):
+            self.taken = True
+            self.names |= own.names
+            return _GONE
+        left = {name: self.of(child, own.where if names else around) for name, child in value.items()}
+        return {name: None if child is _GONE else child for name, child in left.items()}
+
+
+def _unnamed(value: Json, names: Collection[str]) -> Json:
+    """Without these names in its texts. What has one for its own name is somebody else."""
     if isinstance(value, dict):
-        return _object_without(value, hides)
+        return {
+            key: child if isinstance(child, str) and _role(key) == "name" else _unnamed(child, names)
+            for key, child in value.items()
+        }
     if isinstance(value, list):
-        pairs = [_without(child, hides) for child in value]
-        return [child for child, _ in pairs if child is not _GONE], any(taken for _, taken in pairs)
-    if isinstance(value, str):
-        return _text_without(value, hides)
-    alone = Record()
-    _contacts(value, alone)
-    return (_GONE, True) if alone.phones and hides(alone.phones) else (value, False)
+        return [_unnamed(child, names) for child in value]
+    return without_names(value, names) if isinstance(value, str) else value
 
 
-def _object_without(value: dict[str, Json], hides: Hides) -> tuple[Any, bool]:
-    names, places = _facts(value)
-    own = Record(names, places)
-    if names:
-        _gather_below(value, own, [])
-    else:
-        for child in value.values():
-            if not isinstance(child, dict | list):
-                _whole_contacts(child, own)
-    if hides(own.spellings):
-        return _GONE, True
-    pairs = {name: _without(child, hides) for name, child in value.items()}
-    if not any(taken for _, taken in pairs.values()):
-        return value, False
-    return {name: None if child is _GONE else child for name, (child, _) in pairs.items()}, True
+def without_names(text: str, names: Collection[str]) -> str:
+    """A text without these names, which are spelled as `names_of` does: wherever a first and a last name stand beside
+    each other, in either order, or with one word between them."""
+    if not names:
+        return text
+    words = [(fold(word[0]), word.start(), word.end()) for word in _WORD.finditer(text)]
+    left, at = [], 0
+    for n, (one, start, _) in enumerate(words):
+        if start < at:
+            continue
+        ends = [end for other, _, end in words[n + 1 : n + 3] if _pair(one, other) in names]
+        if ends:
+            left += [text[at:start], REMOVED]
+            at = ends[0]
+    return "".join((*left, text[at:])) if at else text
 
 
 def _whole_contacts(value: Json, record: Record) -> None:
@@ -365,15 +421,15 @@ def _whole_contacts(value: Json, record: Record) -> None:
     _contacts(value, record)
 
 
-def _text_without(text: str, hides: Hides) -> tuple[Any, bool]:
+def _text_without(text: str, hides: Hides) -> Any:
     found = [spelling for spelling in _in_text(text) if hides((spelling,))]
     if not found:
-        return text, False
+        return text
     if _PHONE.fullmatch(text.strip()) or _EMAIL.fullmatch(text.strip()):
-        return _GONE, True
+        return _GONE
 
     def gone(match: re.Match[str]) -> str:
         spelling = of_email(match[0]) if "@" in match[0] else of_phone(match[0])
         return REMOVED if spelling in found else match[0]
 
-    return _PHONE.sub(gone, _EMAIL.sub(gone, text)), True
+    return _PHONE.sub(gone, _EMAIL.sub(gone, text))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 
 class Outcome(StrEnum):
@@ -36,6 +36,25 @@ class ErrorClass(StrEnum):
     """It could take more than is left for the call."""
     LOST = "lost"
     """Asked before, by a worker that died with the answer; possibly paid, and not to be asked twice."""
+
+
+ACCOUNT: Final = (ErrorClass.AUTH, ErrorClass.QUOTA)
+"""What only the operator can mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How we stand with a provider, as this process knows it."""
+
+    trouble: ErrorClass | None = None
+    """AUTH or QUOTA, from such an answer until one that is none."""
+    rest_s: int = 0
+    """Whole seconds for which it is left alone after failures."""
+    quota_left: int | None = None
+    """Of our account with it, in its own units, as last heard; None: it has not told."""
+    quota_limit: int | None = None
+    quota_low: bool = False
+    """Whether that is so little that somebody should look."""
 
 
 @dataclass(frozen=True, slots=True)

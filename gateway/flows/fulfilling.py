@@ -7,7 +7,7 @@ whose answer is stored is never made twice.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from gateway.core.lead import LeadKey
 from gateway.core.money import MICROS_MAX, atomic_to_micros_down, micros_to_atomic_up
 from gateway.core.session import STATE_MAX, Session, SessionQuery
 from gateway.core.subject import Hides, SubjectKey, Suppressed
-from gateway.core.upstream import AnswerLost, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
+from gateway.core.upstream import AnswerLost, Answers, Context, Failure, Journal, Match, NoMatch, Offering, Outcome
 from gateway.core.vendor_call import ErrorClass, VendorCall
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.store import answers, charges, leads, sessions, subjects
@@ -50,6 +50,11 @@ class Handover:
     """What it may take until it has failed."""
     settle_margin_s: int
     callback_url: str | None = None
+
+
+def canonical(operation: str, query: BaseModel) -> bytes:
+    """A request, whatever the client's spelling of it was."""
+    return f"{operation}\n{query.model_dump_json(exclude_defaults=True)}".encode()
 
 
 def job_fingerprint(request_hash: bytes, ceiling_micros: int, callback_url: str | None) -> bytes:
@@ -79,17 +84,12 @@ class Call:
     """What requests are hashed with; flows/purchase.py says it."""
 
     @property
-    def request(self) -> bytes:
-        """The canonical request: the operation and its validated input, whatever the client's spelling was. What it may
-        cost and whom to tell does not make it another one: the work is the same."""
-        return f"{self.operation.id}\n{self.query.model_dump_json(exclude_defaults=True)}".encode()
-
-    @property
     def request_hash(self) -> bytes:
-        """Charges keep it for good, so it is keyed, by a key that is not in the database: there are only ten billion
-        phone numbers. With another key nothing is a repeat, and what would have been one is refused and never
-        charged."""
-        return hmac.digest(self.request_key, self.request, "sha256")
+        """The canonical request: the operation and its validated input, whatever the client's spelling was. What it may
+        cost and whom to tell does not make it another one: the work is the same. Charges keep it for good, so it is
+        keyed, by a key that is not in the database: there are only ten billion phone numbers. With another key nothing
+        is a repeat, and what would have been one is refused and never charged."""
+        return hmac.digest(self.request_key, canonical(self.operation.id, self.query), "sha256")
 
     @property
     def fingerprint(self) -> bytes:
@@ -208,6 +208,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to one of the questions that a call's work was made of."""
+
+    question: Question
+    body: bytes = field(repr=False)
+    """As a result is stored."""
+    hop: str
+    """What the hops of its vendors begin with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     outcome: Outcome
     stored: bytes | None
@@ -220,6 +231,8 @@ class Done:
     """Whose answer it is from now on."""
     again: Question | None = None
     """Whose answer it was already."""
+    parts: tuple[Part, ...] = ()
+    """What was bought for it, and can be given again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +260,15 @@ class Ending:
     session_subject: bytes = b""
     session_state: bytes | None = None
     session_cost_micros: int = 0
+    session_tells: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """Digests of whom its state tells."""
     leads: tuple[bytes, ...] = ()
     """Digests of whom it was about."""
     lead_key_id: int = 0
     told: Telling | None = None
     question: Question | None = None
     """To be answered with it again."""
+    parts: tuple[Part, ...] = ()
     miss_free: bool = True
 
 
@@ -268,9 +284,17 @@ class Asked(Protocol):
     async def read(self) -> None: ...
 
 
+class Kept(Answers, Protocol):
+    """gateway.flows.answering.Parts."""
+
+    @property
+    def kept(self) -> Sequence[Part]: ...
+
+
 class Answered(Protocol):
     """gateway.flows.answering.AnswerCache."""
 
+    def parts(self, charge: Charge) -> Kept | None: ...
     def question(self, call: Call, charge: Charge) -> Question | None: ...
     async def answered(self, question: Question, work: Callable[[], Awaitable[Done]], *, waits: bool) -> Done: ...
 
@@ -288,10 +312,12 @@ class Fulfilling:
         lead_key: LeadKey | None = None,
         subjects: Asked | None = None,
         cache: Answered | None = None,
+        bought: Callable[[VendorCall], None] = lambda call: None,
     ) -> None:
         """`decimals` by asset (`eip155:8453/0x...`). Without a `db` there are no sessions. `lead_key`: what agents ask
         about is remembered by it, where they can be recovered by that. `subjects`: who may not be told of, and by which
-        key it is remembered who was."""
+        key it is remembered who was. `bought` is told of every vendor that is asked, as soon as that is over."""
+        self._bought = bought
         self._db = db
         self._subjects = subjects
         self._cache = cache
@@ -305,6 +331,16 @@ class Fulfilling:
     def asked(self, call: Call) -> frozenset[bytes]:
         """Digests of whom it asks about."""
         return self._subjects.asked(call) if self._subjects else frozenset()
+
+    def session_subject(self, call: Call) -> bytes:
+        """What its session is about, keyed as whatever is kept of people, or b"" where it has none."""
+        subject = call.goes_on.session_subject if call.goes_on is not None else b""
+        if not subject or self._subjects is None:
+            return subject
+        return hmac.digest(self._subjects.key.key, b"session\n" + subject, "sha256")
+
+    def _keyed(self, text: str) -> str:
+        return self._subjects.key.digest(f"hop\n{text}").hex() if self._subjects else text
 
     def require_tellable(self, call: Call) -> None:
         """Raises Problem SUPPRESSED_SUBJECT."""
@@ -328,18 +364,29 @@ class Fulfilling:
         question = self._cache.question(held.call, held.charge) if self._cache else None
         if self._cache is None or question is None:
             return await self._done(held, bench)
-        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None)
+        # What is signed for may never come, and whoever waits for that would have it for less than it took.
+        owes = held.charge.metered and held.charge.source is Source.SIGNATURE
+        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None and not owes)
 
     async def _done(self, held: Held, bench: Bench | None) -> Done:
         session = await self._session(held)
-        calls = bench.calls if bench else []
-        outcome = await self._ask(held, bench, session, calls.append)
+        calls, began_ms = bench.calls if bench else [], int(self._clock() * 1000)
+
+        def bought(call: VendorCall) -> None:
+            calls.append(call)
+            # What a job's journal had, or another charge, was counted when it was bought.
+            if not call.cached and (call.at_ms == 0 or call.at_ms >= began_ms):
+                self._bought(call)
+
+        parts = self._cache.parts(held.charge) if self._cache else None
+        outcome = await self._ask(held, bench, session, bought, parts)
         if not calls and outcome.cost_micros:
-            calls.append(self._only_call(held.call.operation, outcome))
+            bought(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
             return Done(outcome, None, tuple(calls))
         try:
-            return Done(outcome, answer.pack(outcome), tuple(calls), session)
+            stored = answer.pack(outcome)
+            return Done(outcome, stored, tuple(calls), session, parts=tuple(parts.kept) if parts else ())
         except TypeError:
             log.error("unusable_outcome", operation=held.call.operation.id)
             return Done(Failure("the upstream's answer could not be used"), None, tuple(calls))
@@ -361,7 +408,12 @@ class Fulfilling:
         return VendorCall("call", operation.id, came, error, outcome.cost_micros, at_ms=int(self._clock() * 1000))
 
     async def _ask(
-        self, held: Held, bench: Bench | None, session: Session | None, bought: Callable[[VendorCall], None]
+        self,
+        held: Held,
+        bench: Bench | None,
+        session: Session | None,
+        bought: Callable[[VendorCall], None],
+        parts: Answers | None,
     ) -> Outcome:
         operation, now = held.call.operation, self._clock()
         deadline_s = bench.deadline_s if bench else now + operation.timeout_s
@@ -378,7 +430,9 @@ class Fulfilling:
             journal=bench.journal if bench else None,
             progress=bench.progress if bench else _nothing,
             bought=bought,
+            answers=parts,
             hides=self._subjects.hides if self._subjects else None,
+            keyed=self._keyed,
         )
         try:
             async with asyncio.timeout(deadline_s - now):
@@ -409,13 +463,15 @@ class Fulfilling:
             result_ttl_ms=result_ttl_ms,
             resells=held.withheld.charge.id if held.withheld and done.stored else None,
             session_id=session.id if session else None,
-            session_subject=held.call.goes_on.session_subject if held.call.goes_on else b"",
+            session_subject=self.session_subject(held.call),
             session_state=None if isinstance(outcome, Failure) else outcome.session,
             session_cost_micros=0 if event is Event.MISSED else outcome.cost_micros,
+            session_tells=self._kept_of(outcome),
             leads=() if event is Event.FAILED else self._leads(held),
             lead_key_id=self._lead_key.id if self._lead_key else 0,
             told=self._told(done),
             question=done.question if event is Event.MATCHED else None,
+            parts=done.parts if event is Event.MATCHED else (),
             miss_free=held.call.operation.miss_free,
         )
 
@@ -424,6 +480,11 @@ class Fulfilling:
             return None
         key, told = self._subjects.key, subject.told(done.outcome.data)
         return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
+
+    def _kept_of(self, outcome: Outcome) -> frozenset[bytes]:
+        if self._subjects is None or isinstance(outcome, Failure) or outcome.session is None:
+            return frozenset()
+        return self._subjects.key.digests(outcome.session_tells)
 
     def _leads(self, held: Held) -> tuple[bytes, ...]:
         key, operation, party = self._lead_key, held.call.operation, held.charge.party
@@ -485,6 +546,8 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
         subjects.note_access(tx, charge_id, ending.told.people, ending.told.key.id, tuple(ending.told.digests))
     if ending.question is not None and ending.result is not None:
         answers.keep(tx, ending.question.hash, charge_id, ending.result, ending.question.ttl_ms)
+    for part in ending.parts:
+        answers.keep(tx, part.question.hash, charge_id, part.body, part.question.ttl_ms, part.hop)
     if ending.leads and view.agent_id is not None:
         leads.note(tx, view.agent_id, ending.lead_key_id, ending.leads)
     if ending.resells is not None:
@@ -495,7 +558,10 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
 
 
 def _tellable(tx: Tx, ending: Ending) -> Ending:
-    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again."""
+    """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again. A
+    session that knows of somebody like that forgets what this call has found."""
+    if subjects.hidden(tx, ending.session_tells):
+        ending = replace(ending, session_state=b"", session_cost_micros=0, parts=())
     told = ending.told
     if told is None or ending.result is None or not (hidden := subjects.hidden(tx, told.digests)):
         return ending
@@ -504,11 +570,13 @@ def _tellable(tx: Tx, ending: Ending) -> Ending:
         return ending
     still = subject.told(answer.unpack(left).data)
     ending = replace(
-        ending, result=left, question=None, resells=None,
+        ending, result=left, question=None, parts=(), resells=None,
         told=Telling(still.people, told.key, told.key.digests(still.spellings)) if still.spellings else None,
     )  # fmt: skip
     if ending.event is Event.MATCHED and ending.miss_free:
-        return replace(ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None)
+        return replace(
+            ending, event=Event.MISSED, amount_micros=0, amount_atomic=None, settlement_id=None, session_cost_micros=0
+        )
     return ending
 
 

@@ -231,8 +231,9 @@ class Purchase:
         asked = self._fulfilling.asked(call)
         crash.point("hold.before")
         outcome = await self._db.write(
-            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, asked, call
-        )
+            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, asked,
+            call, self._fulfilling.session_subject(call),
+        )  # fmt: skip
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -295,7 +296,9 @@ class Purchase:
         crash.point("hold.before")
         work = self._work(call, token, by_job=call.handover is not None and not call.prepays)
         asked = self._fulfilling.asked(call)
-        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld, asked, call)
+        outcome = await self._db.write(
+            _hold, charge, work, claim, key, beside, withheld, asked, call, self._fulfilling.session_subject(call)
+        )
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge) if call.prepays:
@@ -548,7 +551,10 @@ class Purchase:
         )  # fmt: skip
         crash.point("prepaid.before")
         work = self._work(call, token, by_job=call.handover is not None)
-        outcome = await self._db.write(_hold_from_topup, charge, work, rider, self._fulfilling.asked(call), call)
+        outcome = await self._db.write(
+            _hold_from_topup, charge, work, rider, self._fulfilling.asked(call), call,
+            self._fulfilling.session_subject(call),
+        )  # fmt: skip
         crash.point("prepaid.after")
         match outcome:
             case charges.Held(charge):
@@ -652,7 +658,7 @@ class Purchase:
 
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
-    withheld: ChargeView | None, asked: frozenset[bytes], call: Call,
+    withheld: ChargeView | None, asked: frozenset[bytes], call: Call, about: bytes,
 ) -> (
     "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
     " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
@@ -667,19 +673,17 @@ def _hold(
         outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
     if isinstance(outcome, charges.Held):
         if call.goes_on is not None and withheld is None:
-            _go_on(tx, call.goes_on, outcome.charge, work)
+            _go_on(tx, call.goes_on, outcome.charge, work, about)
         if rider is not None:
             rider(tx, outcome.charge, withheld)
     return outcome
 
 
-def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work) -> None:
+def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work, about: bytes) -> None:
     """Claims the session that a call goes on with. Raises Problem SESSION_NOT_FOUND, SESSION_CONFLICT."""
     if query.session_id is None:
         return
-    claimed = sessions.claim(
-        tx, query.session_id, charge.id, charge.operation, work.agent_id, work.key_id, query.session_subject
-    )
+    claimed = sessions.claim(tx, query.session_id, charge.id, charge.operation, work.agent_id, work.key_id, about)
     match claimed:
         case sessions.Claimed.UNKNOWN:
             raise Problem(
@@ -700,14 +704,14 @@ def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work) -> None:
 
 
 def _hold_from_topup(
-    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, asked: frozenset[bytes], call: Call
+    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, asked: frozenset[bytes], call: Call, about: bytes
 ) -> charges.Held | charges.Short | charges.Capped | NotCome | ChargeView:
     """The hold of a prepaid call, and what rides on it. Raises Problem SUPPRESSED_SUBJECT."""
     subjects.require_tellable(tx, asked)
     outcome = prepaid.hold(tx, charge, work)
     if isinstance(outcome, charges.Held):
         if call.goes_on is not None:
-            _go_on(tx, call.goes_on, outcome.charge, work)
+            _go_on(tx, call.goes_on, outcome.charge, work, about)
         if rider is not None:
             rider(tx, outcome.charge, None)
     return outcome

@@ -23,7 +23,8 @@ from gateway.core.charge import State as ChargeState
 from gateway.core.errors import Code
 from gateway.core.job import Event, Job, State
 from gateway.core.upstream import AnswerLost, Failure, Json, Offering, Outcome
-from gateway.core.vendor_call import VendorCall
+from gateway.core.vendor_call import ErrorClass, VendorCall
+from gateway.core.vendor_call import Outcome as Called
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Bench, Call, Done, Ending, Fulfilling, Held, recorded
 from gateway.flows.jobs import OnEnd
@@ -55,8 +56,10 @@ class StoredHops:
         stored = await self._db.read(jobs.recall, self._job.id, key)
         return None if stored is None else orjson.loads(stored)
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
-        asked = await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable)
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
+        asked = await self._db.write(
+            jobs.asking, self._job, self._owner, key, repeatable=repeatable, cost_micros=cost_micros
+        )
         if not asked:
             raise AnswerLost(key)
         crash.point("job.asked")
@@ -335,11 +338,26 @@ async def _stopped(work: "asyncio.Task[Done]") -> None:
 
 
 def _bought(tx: Tx, job: Job, told: tuple[VendorCall, ...] = ()) -> tuple[VendorCall, ...]:
-    """What the work tells that it has bought, and what an earlier attempt had bought on the same charge."""
+    """What the work tells that it has bought, and what an earlier attempt had bought on the same charge; with what was
+    asked, and not told of again, at the most it can have taken."""
     known = {(call.hop, call.provider) for call in told}
     hops = [orjson.loads(outcome) for outcome in jobs.outcomes(tx, job.id)]
     earlier = [VendorCall.from_json(hop["call"]) for hop in hops if hop.get("charge") == job.charge_id]
-    return (*(call for call in earlier if (call.hop, call.provider) not in known), *told)
+    asked = {call.hop for call in told} | {
+        f"{call.hop}/{call.provider}" for call in told if call.outcome is not Called.SKIPPED
+    }
+    return (
+        *(call for call in earlier if (call.hop, call.provider) not in known),
+        *(_lost(job, *hop) for hop in jobs.lost(tx, job.id) if hop[0] not in asked),
+        *told,
+    )
+
+
+def _lost(job: Job, key: str, cost_micros: int, asked_ms: int) -> VendorCall:
+    hop, slash, provider = key.rpartition("/")
+    if not slash:
+        hop, provider = key, job.operation
+    return VendorCall(hop, provider, Called.FAILED, ErrorClass.LOST, cost_micros, at_ms=asked_ms)
 
 
 def _charge_of(tx: Tx, job: Job) -> ChargeView:

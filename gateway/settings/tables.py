@@ -469,7 +469,7 @@ class Facilitator(Table):
 
 
 class Directory(Table):
-    """The operator's own records, sold by enrich/phone and enrich/person."""
+    """The operator's own records, sold by enrich/phone and enrich/person, and by leads/search if you say so."""
 
     path: File | None = Field(
         None,
@@ -477,6 +477,9 @@ class Directory(Table):
     )
     default_region: str = Field(
         "US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a country code, two capital letters"
+    )
+    sell_lists: bool = Field(
+        False, description="true: leads/search gives them away in lists, by place, title or company"
     )
 
 
@@ -550,6 +553,10 @@ class ProviderTable(Table):
     requests_per_min: Whole | None = Field(
         None, ge=1, le=100_000, description="questions a minute at most; more go to the next provider"
     )
+    quota_low: Whole | None = Field(
+        None, ge=0, description="what is left of its quota, where it tells that, when there is an alarm; a tenth of it "
+        "if left out",
+    )  # fmt: skip
     score_min: Share | None = Field(
         None, gt=0, le=1, description="its own score, 0 to 1, below which nobody is taken; 0.6 if left out"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core import charge as core
 from gateway.core.agent import UNKNOWN_TOKEN, Status
-from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
+from gateway.core.charge import FREES_PAYMENT, Charge, Disclosure, Event, Source, State, disclosure
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
@@ -214,6 +214,12 @@ class ChargeView:
     resold_by: str | None
     erased: bool = False
     """Its result was, with the person it told of: gateway/store/erasing.py. Nobody knows later than it was kept."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its payer may have its result."""
+        abandoned = self.settlement is not None and self.settlement.abandoned
+        return disclosure(self.charge, abandoned=abandoned) is Disclosure.RESULT
 
 
 # holding

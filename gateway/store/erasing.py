@@ -6,6 +6,9 @@ holds the list against the schema: a table that comes later is named here or kno
 
     result            an empty one stays until its time is over, so that whoever asks hears why it is gone
     answer            gone: it is not given again
+    session           what a call has left for the next one is gone, and with it what that had cost: the next call
+                      begins from the call before it or anew, and what is bought again is not charged again, since what
+                      was paid stays in the charges
     job, retry, hop   what was asked and bought is gone; what is open was stopped before (flows/erasing.py)
     ticket            its words are replaced; the ticket, and what it cost, stay
     key, callback     what a client has named by itself: replaced, or gone with its event
@@ -41,10 +44,12 @@ _NO_EVENT = (
     " WHERE ended_ms IS NOT NULL AND id = (SELECT subject FROM webhooks WHERE id = :id);"
     "DELETE FROM webhooks WHERE id = :id"
 )
+_NO_STATE = "UPDATE session_turns SET state = x'', cost_micros = 0 WHERE charge_id = :id"
 _NO_HOP = "DELETE FROM job_hops WHERE job_id || ' ' || key = :id"
 PLACES: Final = (
     Place("results", "charge_id", "body", "UPDATE results SET body = x'' WHERE charge_id = :id"),
     Place("answers", "hex(question)", "body", "DELETE FROM answers WHERE hex(question) = :id"),
+    Place("session_turns", "charge_id", "state", _NO_STATE),
     Place("jobs", "id", "payload", ""),
     Place("jobs", "id", "callback_url", "UPDATE jobs SET callback_url = NULL WHERE id = :id AND ended_ms IS NOT NULL"),
     Place(

@@ -311,14 +311,25 @@ def outcomes(tx: Tx, job_id: str) -> list[bytes]:
     return [row[0] for row in rows]
 
 
-def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> int:
+def lost(tx: Tx, job_id: str) -> list[tuple[str, int, int]]:
+    """(key, the most it can have taken, when it was asked last) of every hop that was asked and has no outcome. What
+    takes nothing is left out."""
+    return tx.execute(
+        "SELECT key, cost_micros, asked_ms FROM job_hops WHERE job_id = :id AND outcome IS NULL AND cost_micros > 0"
+        " ORDER BY asked_ms, key",
+        {"id": job_id},
+    )
+
+
+def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool, cost_micros: int = 0) -> int:
     """Written before a vendor is asked: how often it now was. 0: not to be asked, since the answer to an earlier asking
     was lost and it may not be repeated, or since the job is this attempt's no more."""
     rows = tx.execute(
-        f"INSERT INTO job_hops (job_id, key, asked, asked_ms) SELECT :id, :key, 1, :now_ms WHERE {_OURS}"
-        " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms"
-        " WHERE :repeatable RETURNING asked",
-        {"key": key, "now_ms": tx.now_ms, "repeatable": repeatable, **_ours(job, owner)},
+        "INSERT INTO job_hops (job_id, key, asked, asked_ms, cost_micros)"
+        f" SELECT :id, :key, 1, :now_ms, :cost WHERE {_OURS}"
+        " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms,"
+        " cost_micros = job_hops.cost_micros + excluded.cost_micros WHERE :repeatable RETURNING asked",
+        {"key": key, "now_ms": tx.now_ms, "cost": cost_micros, "repeatable": repeatable, **_ours(job, owner)},
     )
     return rows[0][0] if rows else 0
 

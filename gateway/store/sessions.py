@@ -1,14 +1,14 @@
 """Sessions: what was found by the calls of an agent about one thing (gateway/core/session.py).
 
 What is kept of a call is written in the transaction that ends its charge. The call that goes on with it begins from the
-latest one whose result its payer may have, and what the session has come to is the sum over those. A claim is good
-while its charge is held, so a call that dies blocks nobody for longer than its charge.
+latest one whose result its payer may have, and what the session has come to is the sum over those. What was erased of a
+call is empty and has cost nothing: its charge counts on, so that nobody pays twice for what is bought once more. A
+claim is good while its charge is held, so a call that dies blocks nobody for longer than its charge.
 """
 
 from enum import Enum, auto
 from typing import NamedTuple
 
-from gateway.core.charge import Disclosure, disclosure
 from gateway.core.session import Session, id_of
 from gateway.store import charges
 from gateway.store.charges import ChargeView
@@ -76,7 +76,7 @@ def find(tx: Tx, charge_id: str) -> Session | None:
     told = _told(tx, session_id)
     return Session(
         session_id,
-        told[-1].state,
+        next((turn.state for turn in reversed(told) if turn.state), None),
         cost_micros=sum(turn.cost_micros for turn in told),
         charged_micros=sum(turn.charged_micros for turn in told),
     )
@@ -142,11 +142,5 @@ def _told(tx: Tx, session_id: str) -> list[_Turn]:
     return [
         _Turn(cost, view.charge.captured_micros, state)
         for view, cost, state in turns
-        if view is not None and _disclosed(view)
+        if view is not None and view.is_told
     ]
-
-
-def _disclosed(view: ChargeView) -> bool:
-    settlement = view.settlement
-    abandoned = settlement is not None and settlement.abandoned
-    return disclosure(view.charge, abandoned=abandoned) is Disclosure.RESULT

@@ -2,11 +2,17 @@
 
 A charge's revenue is its captured amount less refunds, once; it counts with the vendor whose match was sold, which is
 the last one that matched. What a signature never paid for has earned nothing.
+
+What a call that somebody waits for has bought is written when its work is over, in the write that ends it: one for each
+hop would be a write for every question, to know more of the few over which a process dies. So those are told apart:
+unknown, with what was held for them, and no cost claims to have them in it. What a process that was given up and lives
+brings after all is a cost like any other. A job has a journal, and of it nothing is unknown.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from gateway.core.job import OWNER
 from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
 from gateway.store.database import Tx
 
@@ -41,6 +47,40 @@ def of_charge(tx: Tx, charge_id: str) -> list[VendorCall]:
     ]
 
 
+RECENT = 100_000
+"""So many questions back an operator is told of: they are walked through, so that no question is written twice."""
+_LAST = """
+SELECT provider, outcome, error, cost_micros, ms, at_ms FROM vendor_calls WHERE id IN (
+  SELECT max(id) FROM vendor_calls WHERE id > (SELECT coalesce(max(id), 0) FROM vendor_calls) - :recent
+    AND outcome <> 'skipped' AND cached = 0 {failed} GROUP BY provider)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What came last of a provider, among the last RECENT questions to all of them."""
+
+    asked: VendorCall | None = None
+    failed: VendorCall | None = None
+    """The last that failed, be there a better one since or not."""
+
+
+def last(tx: Tx) -> dict[str, Last]:
+    """By provider, of those that were asked."""
+
+    def calls(failed: str) -> dict[str, VendorCall]:
+        rows = tx.execute(_LAST.format(failed=failed), {"recent": RECENT})
+        return {
+            provider: VendorCall(
+                "", provider, Outcome(outcome), error and ErrorClass(error), cost_micros=cost, ms=ms, at_ms=at_ms
+            )
+            for provider, outcome, error, cost, ms, at_ms in rows
+        }
+
+    asked, failed = calls(""), calls("AND outcome = 'failed'")
+    return {name: Last(call, failed.get(name)) for name, call in asked.items()}
+
+
 DIMENSIONS = ("operation", "provider", "key", "day")
 """By what margins can be told apart. `provider` is "" for what nobody had to be asked for, `key` for calls made with no
 usage key, `day` is that of the charge, by UTC."""
@@ -60,6 +100,10 @@ class Margin:
     cost_micros: int = 0
     misses_cost_micros: int = 0
     """Of the cost, what went to vendors who found nothing or failed."""
+    unknown: int = 0
+    """Charges whose process died over the work: what their vendors took was never heard, and is in no cost."""
+    unknown_held_micros: int = 0
+    """What was held for them. No vendor is asked for more than a call is sold for."""
 
     @property
     def margin_micros(self) -> int:
@@ -81,6 +125,13 @@ SELECT {_KEYS.format(provider=_SELLER)}, count(*), sum(c.captured_micros - c.ref
 FROM charges c
 WHERE c.created_ms >= :from_ms AND c.created_ms < :to_ms AND c.captured_micros > 0 AND c.topup = 0
   AND c.state <> 'unpaid'
+GROUP BY 1, 2, 3, 4
+"""  # noqa: S608 constants of this file
+_UNKNOWN = f"""
+SELECT {_KEYS.format(provider="''")}, count(*), sum(c.held_micros)
+FROM charges c
+WHERE c.created_ms >= :from_ms AND c.created_ms < :to_ms AND c.state = 'released' AND c.reason = 'expired'
+  AND c.topup = 0 AND c.owner <> '{OWNER}' AND NOT EXISTS (SELECT 1 FROM vendor_calls v WHERE v.charge_id = c.id)
 GROUP BY 1, 2, 3, 4
 """  # noqa: S608 constants of this file
 
@@ -109,4 +160,8 @@ def margins(tx: Tx, by: Collection[str], from_ms: int, to_ms: int) -> list[tuple
         one = line(values)
         one.sold += sold
         one.revenue_micros += revenue
+    for *values, unknown, most in tx.execute(_UNKNOWN, period):
+        one = line(values)
+        one.unknown += unknown
+        one.unknown_held_micros += most
     return sorted(lines.items())

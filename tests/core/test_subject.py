@@ -99,6 +99,63 @@ def test_a_firm_with_a_suppressed_person_in_it_stays_without_him():
     assert left["contacts"] == [firm["contacts"][1]]
 
 
+WEBSITE = {
+    "people": [{"name": "Dana Sample", "title": "Owner"}, {"name": "Lee Sample", "title": "With Dana Q. Sample"}],
+    "addresses": [{"line1": "5 Example Rd", "city": "Seattle", "state_code": "WA", "zip": "98104"}],
+    "phones": [{"number": "+12065550100", "quote": "Ask SAMPLE, DANA!", "url": "https://a.example/dana-sample"}],
+    "summary": "**Contact**: Dana Sample, Owner",
+}
+
+
+def test_who_has_no_place_of_his_own_is_where_the_answer_is():
+    """An officer where his firm is, a name of a website where its firm is; and his name goes out of the other texts."""
+    assert HIDES(told(WEBSITE).spellings)
+    left, taken = without(WEBSITE, HIDES)
+    assert taken
+    assert left == {
+        "people": [{"name": "Lee Sample", "title": "With [removed]"}],
+        "addresses": WEBSITE["addresses"],
+        "phones": [{"number": "+12065550100", "quote": "Ask [removed]!", "url": "https://a.example/[removed]"}],
+        "summary": "**Contact**: [removed], Owner",
+    }
+    firm = {"name": "Example Widgets LLC", "addresses": WEBSITE["addresses"], "people": [{"name": "Sample, Dana"}]}
+    assert without({"companies": [firm]}, HIDES) == ({"companies": [{**firm, "people": []}]}, True)
+
+
+def test_who_has_a_place_of_his_own_is_there_and_nowhere_else():
+    away = {"name": "Dana Sample", "addresses": [{"city": "Boston", "state_code": "MA"}]}
+    firm = {"name": "Example Widgets LLC", "city": "Seattle", "state": "WA", "people": [away, {"relatives": []}]}
+    for data in (
+        {"companies": [firm]},
+        {"people": [away], "text": "Dana Sample is here", "place": {"city": "Seattle"}},
+    ):
+        assert without(data, HIDES) == (data, False)
+        assert not HIDES(told(data).spellings)
+    inside = {"name": "Boston Widgets LLC", "city": "Boston", "state": "MA", "people": [{"name": "Dana Sample"}]}
+    assert without({"companies": [firm, inside]}, HIDES) == ({"companies": [firm, inside]}, False)
+    assert not HIDES(told({"companies": [firm, inside]}).spellings)
+    # Beside her who is hidden, her namesake keeps his name.
+    assert without([away, {"name": "Dana Sample", "zip": "98101"}], HIDES) == ([away], True)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Dana Sample", "[removed]"),
+        ("ask dana  q. SAMPLE today", "ask [removed] today"),
+        ("Sample, Dána", "[removed]"),
+        ("Dana Sample and Sample, Dana", "[removed] and [removed]"),
+        ("dana.sample@x.example", "[removed]@x.example"),
+        ("Dana went to the sample sale", "Dana went to the sample sale"),
+        ("Dana Sampleton", "Dana Sampleton"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_taken_out_of_a_text(text, left):
+    assert subject.without_names(text, {"dana sample"}) == left
+    assert subject.without_names(text, ()) == text
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20)
     | st.sampled_from(["Dana Sample", "+12065550142", "Seattle", "98101", "dana@example.com", "x 206-555-0142 y"]),

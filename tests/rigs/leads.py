@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from gateway.core.catalogue import Price
 from gateway.core.http import HttpResponse
 from gateway.core.session import Session
-from gateway.core.upstream import AnswerLost, Context, Failure, Match, NoMatch, Outcome
+from gateway.core.subject import Hides
+from gateway.core.upstream import AnswerLost, Answers, Context, Failure, Match, NoMatch, Outcome
+from gateway.core.vendor_call import VendorCall
 from upstreams.leads.choosing import Advise
 from upstreams.leads.query import LeadQuery
 from upstreams.leads.session import Walk
@@ -52,7 +54,7 @@ class Memory:
     async def recall(self, key: str) -> Json | None:
         return self.kept.get(key)
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         times = self.asked.get(key, 0)
         if times and not repeatable:
             raise AnswerLost(key)
@@ -84,6 +86,7 @@ class World:
     """What each of them was allowed to take, in micro-USD."""
     advise: Advise | None = None
     repeatable: bool = True
+    bought: list[VendorCall] = field(default_factory=list)
 
     @property
     def price(self) -> Price:
@@ -94,7 +97,14 @@ class World:
 
     def tools(self) -> dict[str, Tool]:
         return {
-            asks: Tool(asks, self._fulfil(asks), Anything, cost, repeatable=self.repeatable)
+            asks: Tool(
+                asks,
+                self._fulfil(asks),
+                Anything,
+                cost,
+                repeatable=self.repeatable,
+                operation="" if asks == "directory" else f"enrich/{asks}",
+            )
             for asks, cost in self.costs.items()
             if asks not in self.without
         }
@@ -125,6 +135,8 @@ class World:
         deadline_s: float = NOW_S + 180,
         at_most_micros: int | None = None,
         charge_id: str = "chg_example",
+        hides: Hides | None = None,
+        answers: Answers | None = None,
         **more: Json,
     ) -> Outcome:
         model = LeadQuery.of(
@@ -144,6 +156,9 @@ class World:
             session=session,
             charge_id=charge_id,
             journal=journal,
+            hides=hides,
+            answers=answers,
+            bought=self.bought.append,
         )
         return await Walk(query, context, self.tools(), self.settings, self.advise).run()
 

@@ -467,6 +467,20 @@ async def test_what_it_bought_stands_beside_its_charge(tmp_path: Path) -> None:
         assert len({hop for hop, *_ in rows}) == 2
 
 
+async def test_what_stays_in_the_books_of_a_hop_tells_nobody_without_the_key(tmp_path: Path) -> None:
+    """There are only ten billion numbers to try. The books of two gateways have no hop in common."""
+    names = []
+    for home in ("one", "other"):
+        tmp_path.joinpath(home).mkdir()
+        async with opened(tmp_path / home) as (gate, _):
+            _, token = await gate.agent(5_000_000)
+            await ask(gate, token=token)
+            rows = await gate.gateway.db.read(lambda tx: tx.execute("SELECT hop FROM vendor_calls"))
+            names.append({hop for (hop,) in rows})
+    assert names[0]
+    assert names[0].isdisjoint(names[1])
+
+
 async def test_paid_before_the_work_it_goes_on_as_any_call_from_a_balance(tmp_path: Path) -> None:
     toml = '\n[settle]\n"enrich/lead-session" = "before"\n'
     async with opened(tmp_path, toml=toml) as (gate, _):

@@ -41,6 +41,15 @@ WHITEPAGES = reply(
 WHITEPAGES_MISS = reply({"results": []})
 PRICE, WP, TR = 330_000, 100_000, 80_000
 NAMES = ("whitepages", "trestle")
+THREE = (*NAMES, "twilio")
+TWILIO = reply({"phone_number": PHONE, "caller_name": {"caller_name": "SAMPLE DANA", "error_code": None}})
+TWILIO_MISS = reply({"phone_number": PHONE, "caller_name": {"caller_name": None, "error_code": None}})
+ANSWERS = {
+    "/wp/v2/person/": {"match": WHITEPAGES, "miss": WHITEPAGES_MISS},
+    "/tr/3.2/phone": {"match": TRESTLE, "miss": TRESTLE_MISS},
+    f"/tw/v2/PhoneNumbers/%2B{PHONE[1:]}": {"match": TWILIO, "miss": TWILIO_MISS},
+}
+FAULTS = {"down": status(503), "lost": reset(), "refused": status(401), "odd": reply("odd")}
 ANY_TIME = (0, 2**53)
 
 
@@ -51,6 +60,9 @@ def accounts(up: ScriptedUpstream, **more: Any) -> dict[str, Account]:
         ),
         "trestle": Account(
             key=SECRET, url=up.url("/tr").rstrip("/"), cost_per_match_micros=TR, private=True, bill_misses=False, **more
+        ),
+        "twilio": Account(
+            user="AC0", key=SECRET, url=up.url("/tw").rstrip("/"), cost_per_call_micros=5_000, private=True, **more
         ),
     }  # fmt: skip
 
@@ -157,6 +169,74 @@ async def test_by_a_signature_it_is_the_same(shop: Shop) -> None:
     assert before - shop.gate.sandbox.balance(payer.address) == PRICE
     (margin,) = (await shop.margins("operation")).values()
     assert (margin.sold, margin.revenue_micros, margin.cost_micros) == (1, PRICE, 2 * WP + TR)
+
+
+# What comes of all three in turn: a step a line. Costs and what went to misses are in thousandths of a dollar.
+WATERFALLS = """
+    # whitepages trestle twilio ->  outcome | whitepages trestle twilio, of it misses and failures
+    match        -       -      ->  match   | 100  0 0,   0
+    miss         match   -      ->  match   | 100 80 0, 100
+    miss         miss    match  ->  match   | 100  0 5, 100
+    miss         miss    miss   ->  miss    | 100  0 5, 105
+    down         match   -      ->  match   |   0 80 0,   0
+    lost         match   -      ->  match   | 100 80 0, 100
+    refused      refused match  ->  match   |   0  0 5,   0
+    miss         down    match  ->  match   | 100  0 5, 100
+    miss         lost    match  ->  match   | 100 80 5, 180
+    odd          odd     odd    ->  failed  | 100 80 5, 185
+    miss         down    lost   ->  miss    | 100  0 5, 105
+    down         refused lost   ->  failed  |   0  0 5,   5
+"""
+STEPS = [line.split("#")[0].strip() for line in WATERFALLS.splitlines() if line.split("#")[0].strip()]
+
+
+@pytest.mark.parametrize("paid", ["from a balance", "by a signature"])
+@pytest.mark.parametrize("step", STEPS, ids=["-".join(step.partition("->")[0].split()) for step in STEPS])
+async def test_the_money_of_a_waterfall(tmp_path: Path, step: str, paid: str) -> None:
+    """The customer pays once and only for a match, each vendor stands in the books with what it took, and what was held
+    is charged or given back."""
+    says, _, rest = step.partition("->")
+    outcome, _, costs = rest.partition("|")
+    each, _, misses = costs.partition(",")
+    cost = dict(zip(THREE, (int(part) * 1000 for part in each.split()), strict=True))
+    charged = PRICE if outcome.strip() == "match" else 0
+    async with open_shop(tmp_path, names=THREE) as shop:
+        for (path, answers), word in zip(ANSWERS.items(), says.split(), strict=True):
+            shop.up.on(path, answers.get(word) or FAULTS.get(word) or status(418))
+        payer, (agent, token) = Payer(KEYS[0]), await shop.gate.agent(1_000_000)
+        before = shop.gate.sandbox.balance(payer.address)
+        if paid == "by a signature":
+            refused = await shop.call()
+            wanted = next(one for one in refused.offer["accepts"] if "assetTransferMethod" not in one["extra"])
+            told = await shop.call(payment=shop.gate.paying(payer.eip3009(wanted), refused.offer))
+        else:
+            told = await shop.call(token)
+        spent = (
+            1_000_000 - (await shop.gate.balance(agent)).available,
+            before - shop.gate.sandbox.balance(payer.address),
+        )
+        assert sorted(spent) == [0, charged]
+        assert told.status == (502 if outcome.strip() == "failed" else 200), told.body
+        assert len(shop.asked) == len([word for word in says.split() if word != "-"])
+        lines = await shop.margins("provider")
+        assert {name: lines[(name,)].cost_micros if (name,) in lines else 0 for name in THREE} == cost
+        sums = [Margin(), *lines.values()]
+        assert sum(line.misses_cost_micros for line in sums) == int(misses) * 1000
+        assert [line.revenue_micros for line in sums if line.revenue_micros] == [charged] * (charged > 0)
+        for by in (("operation",), ("key", "day")):
+            (whole,) = (await shop.margins(*by)).values()
+            assert whole.margin_micros == charged - sum(cost.values())
+        (view,) = await shop.gate.charges()
+        assert view.cost_micros == sum(cost.values())
+        moved = dict(await shop.gate.gateway.db.read(legs, view.charge.id))
+        assert moved["hold"] == PRICE == moved.get("capture", 0) + moved.get("release", 0)
+        assert moved.get("capture", 0) == charged
+
+
+def legs(tx: Any, charge_id: str) -> Any:
+    return tx.execute(
+        "SELECT kind, sum(amount_micros) FROM transfers WHERE charge_id = :id GROUP BY 1", {"id": charge_id}
+    )
 
 
 async def test_f019_where_nobody_could_look_nothing_is_charged_and_what_was_spent_is_recorded(shop: Shop) -> None:
@@ -295,13 +375,8 @@ class Hunt(Scripted):
         return Failure("nobody could be asked", cost_micros=cost)
 
 
-THREE = ("whitepages", "trestle", "twilio")
-TWILIO = reply({"phone_number": PHONE, "caller_name": {"caller_name": "SAMPLE DANA", "error_code": None}})
-
-
 def hunt(up: ScriptedUpstream) -> Hunt:
-    twilio = Account(user="AC0", key=SECRET, url=up.url("/tw").rstrip("/"), cost_per_call_micros=5_000, private=True)
-    vendors = built({**accounts(up), "twilio": twilio})
+    vendors = built(accounts(up))
     return Hunt(vendors=[vendors[name] for name in THREE], timeout_s=30)
 
 
@@ -355,8 +430,33 @@ async def test_what_a_job_has_bought_that_nobody_brings_to_its_end_is_in_the_boo
             assert (await ended(gate, job))["status"] == "failed"
             (view,) = await gate.charges()
             calls = await gate.gateway.db.read(vendor_calls.of_charge, view.charge.id)
-            assert [(call.provider, call.cost_micros) for call in calls] == [("whitepages", WP)]
+            assert [(call.hop, call.provider, call.error, call.cost_micros) for call in calls] == [
+                ("hunt", "whitepages", None, WP), ("hunt", "trestle", ErrorClass.LOST, TR)
+            ]  # fmt: skip
             assert (await gate.balance(agent)).available == 2_000_000
+
+
+async def test_f152_one_that_was_asked_and_rests_now_counts_all_the_same(tmp_path: Path) -> None:
+    """Its answer was lost with the worker, and the next finds it not worth asking: both stand in the books."""
+    async with ScriptedUpstream() as up:
+        up.on("/wp/v2/person/", WHITEPAGES_MISS)
+        up.on("/tr/3.2/phone", hang())
+        up.on(f"/tw/v2/PhoneNumbers/%2B{PHONE[1:]}", TWILIO)
+        async with Gate.open(tmp_path, upstream=hunt(up), clean=False) as gate:
+            _, token = await gate.agent(2_000_000)
+            job = await submit(gate, token)
+            await up.arrived(2)
+        later = hunt(up)
+        line = later.vendors[1].line
+        line.breaker = line.breaker.failed(time.time(), 300)
+        async with Gate.open(tmp_path, upstream=later) as gate:
+            assert (await ended(gate, job))["matched"] is True
+            (view,) = await gate.charges()
+            calls = await gate.gateway.db.read(vendor_calls.of_charge, view.charge.id)
+            assert [(call.provider, call.error, call.cost_micros) for call in calls] == [
+                ("trestle", ErrorClass.LOST, TR), ("whitepages", None, WP), ("trestle", ErrorClass.RESTING, 0),
+                ("twilio", None, 5_000),
+            ]  # fmt: skip
 
 
 async def test_whoever_stops_a_job_pays_nothing_and_the_vendors_are_in_the_books(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What was bought for a charge, and what is left of its price."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -9,6 +10,7 @@ from rigs.money_table import play
 
 from gateway.core.charge import Event
 from gateway.core.errors import IllegalMove
+from gateway.core.job import OWNER
 from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
 from gateway.store import charges, vendor_calls
 from gateway.store.audit import audit
@@ -71,6 +73,57 @@ async def test_a_charge_earns_once_with_the_vendor_whose_match_was_sold_last(db:
     }
     ((_, whole),) = await db.read(vendor_calls.margins, (), *ALWAYS)
     assert (whole.sold, whole.revenue_micros, whole.cost_micros, whole.margin_micros) == (3, 750, 181, 569)
+
+
+async def test_over_what_a_process_died_is_unknown_and_in_no_cost(db: SqliteDatabase) -> None:
+    """Not what came late after all, and not what was no call."""
+    await books.agent(db, "ann", own=2_000)
+    await sold(db, "c1", Event.MATCHED, 300, FIRST, SOLD)
+    await sold(db, "c2", Event.EXPIRED, 0)
+    await sold(db, "c3", Event.EXPIRED, 0)
+    await db.write(charges.record, "c3", Event.MATCHED, 300, calls=(SOLD,))
+    await sold(db, "c4", Event.FAILED, 0)
+    await play(
+        db,
+        """
+        sign   t1 bob 30 agent=bea topup=1 -> held      | bea.authorized 30, due -30
+        expire t1                          -> released  | bea.authorized 0, due 0
+        """,
+    )
+    lines = dict(await db.read(vendor_calls.margins, ("provider",), *ALWAYS))
+    assert lines[("",)] == Margin(unknown=1, unknown_held_micros=300)
+    assert [margin.unknown for name, margin in lines.items() if name != ("",)] == [0, 0]
+    ((_, whole),) = await db.read(vendor_calls.margins, (), *ALWAYS)
+    assert (whole.cost_micros, whole.unknown, whole.unknown_held_micros) == (230, 1, 300)
+
+
+async def test_of_a_job_nothing_is_unknown(tmp_path: Path) -> None:
+    """Its journal tells whom it has asked: one that ended in the queue has asked nobody."""
+    async with books.books(tmp_path / "jobs.db", clean=False) as db:
+        await books.agent(db, "ann", own=1_000)
+        work = replace(books.work("ann"), owner=OWNER)
+        await db.write(charges.hold, books.charge("c1", "ann", 300), work, None, None)
+        await db.write(charges.record, "c1", Event.EXPIRED)
+        assert await db.read(vendor_calls.margins, (), *ALWAYS) == []
+
+
+async def test_what_came_last_of_each(db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    await books.agent(db, "ann", own=2_000)
+    assert await db.read(vendor_calls.last) == {}
+    down = VendorCall("find", "a", Outcome.FAILED, ErrorClass.AUTH, at_ms=9)
+    await sold(db, "c1", Event.MATCHED, 300, down, LOST)
+    await sold(db, "c2", Event.MATCHED, 300, FIRST, SOLD)
+    await sold(db, "c3", Event.MATCHED, 300, KEPT, RESTING)
+    last = await db.read(vendor_calls.last)
+    assert set(last) == {"a", "b", "c"}
+    came = {name: (one.asked and one.asked.outcome, one.failed and one.failed.error) for name, one in last.items()}
+    assert came == {
+        "a": (Outcome.NO_MATCH, ErrorClass.AUTH), "b": (Outcome.FAILED, ErrorClass.LOST), "c": (Outcome.MATCH, None)
+    }  # fmt: skip
+    assert (last["a"].asked and last["a"].asked.at_ms, last["a"].failed and last["a"].failed.at_ms) == (5, 9)
+    assert last["c"].asked == replace(SOLD, hop="")  # and not what was given again
+    monkeypatch.setattr(vendor_calls, "RECENT", 3)
+    assert set(await db.read(vendor_calls.last)) == {"c"}  # c2's, beside what is no question
 
 
 async def test_a_day_is_one_of_the_charge_and_the_end_of_a_time_is_not_in_it(

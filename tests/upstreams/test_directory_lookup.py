@@ -64,6 +64,8 @@ def found(directory: Directory, name: str = "", **fields: str) -> list[str]:
         ("Quill Sample", {"city": "Seattle"}, ["Quill de la Sample"]),
         ("Quill de la Sample", {"city": "Seattle"}, ["Quill de la Sample"]),
         ("Li Wo", {"city": "Seattle"}, ["Li Wo"]),
+        ("Leroy Wo", {"city": "Seattle"}, []),  # one of his short forms is "l.b."
+        ("Casey Fictner", {"city": "Seattle"}, []),
         ("Joseph Testerman", {"city": "Pittsburgh", "state": "PA"}, []),
         ("Robert Testerman", {"city": "Erie", "state": "PA"}, []),
         ("Example Plumbing", {"city": "Seattle"}, []),

@@ -95,14 +95,16 @@ class Notes:
     def __init__(self) -> None:
         self.outcomes: dict[str, bytes] = {}
         self.asked: dict[str, int] = {}
+        self.costs: dict[str, int] = {}
 
     async def recall(self, key: str) -> Json | None:
         return orjson.loads(self.outcomes[key]) if key in self.outcomes else None
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         if key in self.asked and not repeatable:
             raise AnswerLost(key)
         self.asked[key] = self.asked.get(key, 0) + 1
+        self.costs[key] = cost_micros
         return self.asked[key] - 1
 
     async def remember(self, key: str, outcome: Json) -> None:
@@ -282,12 +284,56 @@ async def test_a_refused_key_and_an_empty_account_rest_at_once_and_are_told_to_t
     vendor = desk.vendor("vendor", status(code), FOUND)
     with structlog.testing.capture_logs() as logs:
         await desk.ask(vendor)
-    assert [(line["event"], line["log_level"]) for line in logs] == [("provider_failed", "error")]
+    alarm = next(line for line in logs if line["log_level"] == "error")
+    assert (alarm["alarm"], alarm["subject"], bool(alarm["mend"])) == (ALARMS[code], "vendor", True)
     tried = await desk.ask(vendor)
     assert (told(tried), tried.retry_after_s) == (("skipped", "resting", 0), 300)
     assert len(desk.up.seen) == 1
     desk.now += 300
     assert told(await desk.ask(vendor)) == ("match", None, 130)
+
+
+ALARMS = {401: "provider_refuses_key", 402: "provider_account_empty"}
+
+
+async def test_an_account_in_trouble_is_told_once_until_it_is_over(desk: Desk) -> None:
+    """Each answer five minutes after the last."""
+    vendor = desk.vendor(
+        "vendor", status(401), status(403), status(500), status(402), status(402), FOUND, MISS, status(401), status(422)
+    )
+    troubles, told = [], []
+    for _ in range(9):
+        with structlog.testing.capture_logs() as logs:
+            await desk.ask(vendor)
+        troubles.append(vendor.line.standing(desk.now).trouble)
+        told.append([line.get("alarm", line["event"]) for line in logs if line["event"] != "provider_failed"])
+        desk.now += 300
+    auth, quota, over = ErrorClass.AUTH, ErrorClass.QUOTA, "provider_takes_questions_again"
+    assert troubles == [auth, auth, auth, quota, quota, None, None, auth, None]
+    assert told == [
+        ["provider_refuses_key"], [], [], ["provider_account_empty"], [], [over], [], ["provider_refuses_key"], [over]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("quota", "low", "is_low"),
+    [
+        (None, 10, False),
+        (Quota(11, 100), None, False),
+        (Quota(10, 100), None, True),
+        (Quota(50, 100), 50, True),
+        (Quota(5, 100), 4, False),
+        (Quota(1), None, False),
+        (Quota(0), None, True),
+        (Quota(0, 100), 0, True),
+    ],
+)
+def test_a_quota_is_low_at_what_the_operator_says_or_at_a_tenth(
+    quota: Quota | None, low: int | None, is_low: bool
+) -> None:
+    standing = Line(quota=quota).standing(START, low)
+    assert standing.quota_low is is_low
+    assert (standing.quota_left, standing.quota_limit) == ((quota.remaining, quota.limit) if quota else (None, None))
 
 
 async def test_f151_five_failures_in_a_row_open_the_breaker_and_a_good_answer_closes_it(desk: Desk) -> None:
@@ -419,6 +465,7 @@ async def test_a_repeatable_one_is_and_counts_twice(desk: Desk) -> None:
     desk.notes = Notes()
     desk.notes.asked["find/vendor"] = 1
     assert told(await desk.ask(desk.vendor("vendor", FOUND, repeatable=True))) == ("match", None, 260)
+    assert desk.notes.costs == {"find/vendor": 130}
 
 
 async def test_what_another_charge_has_paid_for_costs_the_books_nothing_again(desk: Desk) -> None:

@@ -24,10 +24,12 @@ from gateway.outbound import OutboundClient
 from upstreams import firms
 from upstreams.companies import CompanyQuery, EmailQuery
 from upstreams.directory.settings import Rules
+from upstreams.leads.advising import advisor
 from upstreams.person import PersonQuery
 from upstreams.persons import People, Sources, judge, judge_at_firm, shown
-from upstreams.provider import AnyProvider, LocalProvider, Tried, ask
-from upstreams.providers import KINDS, WEBSEARCH, Account, built
+from upstreams.provider import AnyProvider, Line, LocalProvider, ProviderTerms, Tried, ask
+from upstreams.providers import KINDS, WEBSEARCH, Account, built, sec_edgar
+from upstreams.web.llm import TokenPrices
 
 FOLDER = Path(__file__).parent / "vendors"
 WRITE = os.environ.get("FAREGATE_WRITE_GOLDEN") == "1"
@@ -236,8 +238,123 @@ def test_whatever_comes_is_a_reply_and_every_person_of_it_can_be_judged_and_told
         orjson.dumps(shown(judge(query, found, Rules()).people, Sources()))
 
 
-@given(body=st.binary(max_size=200), name=st.sampled_from(PEOPLE))
-def test_any_bytes_are_a_reply(body: bytes, name: str) -> None:
-    who = built({name: Account(key=KEY, user=USER)})[name]
+# Whatever comes: of every provider, for every operation that asks it another kind of question
+
+ODD = st.sampled_from(
+    [None, True, False, 0, -1, 2**63, 1e308, "", " ", "x" * 5000, "\x00", "\ud7ff", "+1", "true", [], {}, [None], [[]],
+     [{}], {"": None}, [1, "a", None], "2026-13-45", "(206) 555-0100", "a@b@example.com"]
+) | Json  # fmt: skip
+CODES = st.sampled_from([200, 200, 200, 200, 201, 204, 302, 400, 401, 402, 403, 404, 422, 429, 432, 500, 529, 999])
+NUMBERS = st.sampled_from(["1", "", "-1", "1e9", "9" * 40, "1, 2", ",", "\u00b2", "many"])
+HEADERS = st.dictionaries(
+    st.sampled_from(["x-totallimit-remaining", "x-ratelimit-remaining", "x-ratelimit-limit", "retry-after"]), NUMBERS
+)
+READERS: dict[str, tuple[AnyProvider[Any, Any], Any, Asked | None]] = {
+    f"{operation} {name}": (
+        built({name: Account(key=KEY, user=USER, cost_per_call_micros=1)}, operation)[name],
+        Asked.of(operation, QUESTIONS[operation]).question,
+        Asked.of(operation, QUESTIONS[operation]),
+    )
+    for operation, name in ASKED
+}
+_SEC = (USER, ProviderTerms(), Line(), "https://sec.example.com")
+READERS |= {
+    "list sec_edgar": (sec_edgar._List(*_SEC), None, None),
+    "record sec_edgar": (sec_edgar._Record(*_SEC), 320193, None),
+}
+READERS |= {
+    f"advisor {api}": (
+        advisor(api, ProviderTerms(), TokenPrices(1, 1), url="https://llm.example.com", name="m"),
+        {},
+        None,
+    )
+    for api in ("openai", "anthropic")
+}
+GOLDEN = {
+    reader: [
+        case["answer"]
+        for case in (read(path) for path in CASES if path.parent.name == reader.partition(" ")[2])
+        if "answer" in case
+    ]
+    for reader in READERS
+}
+_USED = {"name": "enrich_company", "arguments": '{"about": "e1"}'}
+GOLDEN["advisor openai"] = [
+    {
+        "choices": [{"message": {"tool_calls": [{"type": "function", "function": _USED}]}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+    }
+]
+GOLDEN["advisor anthropic"] = [
+    {
+        "content": [{"type": "tool_use", "name": "enrich_company", "input": {"about": "e1"}}],
+        "usage": {"input_tokens": 9, "output_tokens": 4},
+    }
+]
+GOLDEN["list sec_edgar"] = [{"0": {"cik_str": 320193, "ticker": "EXB", "title": "Example Bakery Inc."}}]
+GOLDEN["record sec_edgar"] = [
+    {
+        "name": "Example Bakery Inc.", "tickers": ["EXB"], "ein": "000000000", "phone": "206-555-0100",
+        "website": "https://example.com", "sicDescription": "Bakeries", "stateOfIncorporation": "WA",
+        "formerNames": [{"name": "Example Bread Inc."}],
+        "addresses": {"business": {"street1": "12 Example Ave", "city": "Seattle", "stateOrCountry": "WA",
+                                   "zipCode": "98101"}, "mailing": {}},
+    }
+]  # fmt: skip
+
+
+def is_sound(reader: str, code: int, headers: dict[str, str], body: bytes) -> None:
+    """A reply and no exception, of which the found can be judged and told."""
+    who, question, told = READERS[reader]
     assert not isinstance(who, LocalProvider)
-    assert who.read(PersonQuery.model_validate({"phone": "+12065550100"}).query(), 200, {}, body) is not None
+    reply = who.read(question, code, headers, body)
+    assert reply.outcome is not Outcome.SKIPPED
+    assert (reply.outcome is Outcome.FAILED) is (reply.error is not None)
+    assert reply.outcome is not Outcome.MATCH or reply.found is not None
+    assert reply.cost_micros is None or 0 <= reply.cost_micros <= 10**15
+    assert reply.quota is None or 0 <= reply.quota.remaining < 2**63
+    if reply.found is not None and told is not None:
+        orjson.dumps(told.shown(told.judge(reply.found), Sources()))
+
+
+def spoilt(answer: Any, draw: st.DrawFn) -> Any:
+    """The same, with one value anywhere in it another, gone, or there twice."""
+    if isinstance(answer, dict) and answer and draw(st.integers(0, 9)):
+        key = draw(st.sampled_from(sorted(answer)))
+        if draw(st.integers(0, 9)) == 0:
+            return {name: value for name, value in answer.items() if name != key}
+        return {**answer, key: spoilt(answer[key], draw)}
+    if isinstance(answer, list) and answer and draw(st.integers(0, 3)):
+        place = draw(st.integers(0, len(answer) - 1))
+        return [*answer[:place], spoilt(answer[place], draw), *answer[place:]]
+    return draw(ODD)
+
+
+@given(st.data(), st.sampled_from(sorted(READERS)), CODES, HEADERS)
+def test_a_documented_answer_with_something_odd_in_it_is_a_reply(
+    data: st.DataObject, reader: str, code: int, headers: dict[str, str]
+) -> None:
+    answer = data.draw(st.sampled_from(GOLDEN[reader]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        answer = spoilt(answer, data.draw)
+    is_sound(reader, code, headers, orjson.dumps(answer))
+
+
+@given(st.sampled_from(sorted(READERS)), CODES, HEADERS, ODD)
+def test_any_json_is_a_reply(reader: str, code: int, headers: dict[str, str], answer: Any) -> None:
+    is_sound(reader, code, headers, orjson.dumps(answer))
+
+
+@given(
+    st.sampled_from(sorted(READERS)), CODES,
+    st.binary(max_size=200)
+    | st.sampled_from([b"[" * 100_000, b'{"a":' * 5000, b"\xff\xfe", b"NaN", b'"\\ud800"', b"1e999"]),
+)  # fmt: skip
+def test_any_bytes_are_a_reply(reader: str, code: int, body: bytes) -> None:
+    is_sound(reader, code, {}, body)
+
+
+def test_every_reader_has_a_documented_answer() -> None:
+    assert all(GOLDEN.values())
+    asked = {reader.partition(" ")[2] for reader in READERS if not reader.startswith("advisor ")}
+    assert asked == {name for name, kind in KINDS.items() if kind.serves != (WEBSEARCH,)}

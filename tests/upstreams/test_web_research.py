@@ -59,7 +59,7 @@ class Hops:
     async def recall(self, key: str) -> Any:
         return orjson.loads(self.kept[key]) if key in self.kept else None
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
         self._step()
         before = self.asked.get(key, 0)
         if before and not repeatable:

@@ -17,11 +17,12 @@ from gateway.assemble import assemble
 from gateway.edge.server import serving
 from gateway.settings import parse
 from upstreams.directory.settings import DirectorySettings
+from upstreams.lead_lists import LeadLists, ListSettings
 from upstreams.leads import Leads, LeadSettings
 from upstreams.people import People
 from wellknown import DOCUMENTS, QUERIES
 
-REAL = ("/api/v1/enrich/person", "/api/v1/enrich/lead-session", "/api/v1/enrich/jobs")
+REAL = ("/api/v1/enrich/person", "/api/v1/leads/search", "/api/v1/enrich/lead-session", "/api/v1/enrich/jobs")
 SETTINGS = """
 [settlement]
 kind = "sandbox"
@@ -35,6 +36,7 @@ async def gateway(home: Path) -> AsyncIterator[str]:
     """Sells the invented shop, and the operations that the gateway brings along."""
     people = People(DirectorySettings(path=home / "none"))
     real = [operation for operation in people.offline() if operation.id != shop.PHONE.id]
+    real += LeadLists(ListSettings(DirectorySettings(path=home / "none"))).offline()
     real += Leads(LeadSettings()).offline()
     settings = parse(tomllib.loads(SETTINGS), {}, base=home)
     async with assemble(settings, sold=[shop.Shop(*real)], drain_s=0.2) as made, serving(made.app) as url:

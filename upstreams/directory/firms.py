@@ -27,6 +27,11 @@ def core(name: str) -> str:
     return " ".join(words(_SPELLED_OUT.sub(r"\1", fold(name))))
 
 
+def is_form(word: str) -> bool:
+    """Whether a folded word is a legal form or an article."""
+    return word in _PASSING
+
+
 def agree(asked: str, held: str, passing: Collection[str] = ()) -> float:
     """How well two names of firms agree: 1 one name, 0.9 one has a word more, 0.6 a single word that the other begins
     with, else 0. Words in `passing` (folded; a city, "home") may stand in the held name beside it."""

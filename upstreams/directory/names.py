@@ -114,11 +114,15 @@ def fold_suffix(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _nicknames() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """(name -> its short forms, short form -> its names)."""
+    """(name -> its short forms, short form -> its names). A pair of initials ("l.b." of Leroy) is no folded name."""
     from nicknames import NickNamer
 
     namer = NickNamer()
-    return namer.nickname_lookup, namer.canonical_lookup
+    short, long = (
+        {name: {form for form in forms if form.isalnum()} for name, forms in table.items()}
+        for table in (namer.nickname_lookup, namer.canonical_lookup)
+    )
+    return short, long
 
 
 def variants(first: str) -> frozenset[str]:

@@ -88,7 +88,8 @@ class _Line:
             context.bought(vendor_call.recalled(hop, context.charge_id))
             return _outcome(hop)
         context.progress("asking")
-        lost = await journal.asking(_HOP, repeatable=self._settings.repeatable)
+        settings = self._settings
+        lost = await journal.asking(_HOP, repeatable=settings.repeatable, cost_micros=settings.cost_micros)
         outcome, call = await self._told(query, context, lost)
         if not isinstance(outcome, Failure):
             await journal.remember(_HOP, vendor_call.kept(call, context.charge_id, **_kept(outcome)))

@@ -121,10 +121,10 @@ def merge(a: Graph, b: Graph) -> Graph:
 
 
 def common(a: Graph, b: Graph) -> Graph:
-    """What both say."""
+    """What of the first the second still says, by its own sources."""
     said = a.statements & b.statements
     named = {statement.source for statement in said}
-    return Graph(said, {id: source for id, source in merge(a, b).sources.items() if id in named})
+    return Graph(said, {id: source for id, source in b.sources.items() if id in named})
 
 
 def _sight(source: Source) -> tuple[object, ...]:

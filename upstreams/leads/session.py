@@ -82,6 +82,8 @@ class Walk:
             (lead.statements(self._lead, _ms(context)), query.prior, graph.unpack(state["told"]))
         )
         """What the caller knows, or has been told and has paid for."""
+        self._known = self._before
+        """The same, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
         self._graph: Graph = graph.merge(self._before, graph.unpack(state["untold"]))
         self._asked: set[str] = set(state["asked"])
         self._labels: list[str] = state["labels"]
@@ -101,7 +103,7 @@ class Walk:
         wishes = planning.wishes(self._query.prompts, self._labels)
         stop = await self._loop(wishes)
         picture = await self._look()
-        found = report.found_anew(picture, self._before)
+        found = report.found_anew(picture, self._known)
         failures = [told for told in self._hops if not told.hop.answered]
         if not found and failures and len(failures) == len(self._hops):
             slow = any(told.hop.outcome == "timeout" for told in failures)
@@ -110,17 +112,20 @@ class Walk:
                 "none of the sources could be asked just now", timeout=slow, cost_micros=self._spent,
                 retry_after_s=min(rests, default=None),
             )  # fmt: skip
-        left = self._moves(picture, wishes)
-        state = self._kept(bool(found), [move.label for move in left]) if self._context.session is not None else None
-        if not found:  # a miss is free, and tells nothing that was bought for it
+        if not found:  # a miss is free, and tells nothing that was bought for it, by no button either
             picture = await asyncio.to_thread(draw, self._before, self._lead)
+        left = self._moves(picture, wishes)
         data = self._data(picture, found, stop, wishes, left)
-        if self._context.hides is not None:  # in the middle of a quote
+        if self._context.hides is not None:  # what the caller has said himself, and what the graph has no record of
             data, _ = without(data, self._context.hides)
+            data["input"]["mapped"] = data["input"]["mapped"] or {}
         metadata = {"elapsed_ms": self._elapsed_ms()}
-        if not found:
-            return NoMatch(data, metadata, self._spent, session=state)
-        return Match(data, metadata, self._spent, session=state)
+        outcome: Match | NoMatch = (Match if found else NoMatch)(data, metadata, self._spent)
+        if self._context.session is None:
+            return outcome
+        state = self._kept(bool(found), [move.label for move in left])
+        tells = await asyncio.to_thread(hiding.spellings, self._graph)
+        return replace(outcome, session=state, session_tells=tells)
 
     # the loop
 
@@ -216,7 +221,8 @@ class Walk:
         firm = self._lead.company or self._lead.domain
         asked = Asked(move.tool, self._rounds + 1, _ms(self._context), firm, self._lead.domain)
         # By what it comes to and not by its number: whatever else is decided after a crash, this is not bought again.
-        return await tools.use(tool, move.question, asked, context, f"hop/{move.key}")
+        name = f"hop/{tool.asks}:{context.keyed(move.key)}"
+        return await tools.use(tool, move.question, asked, context, name, anew=self._query.refresh)
 
     async def _merge(self, move: Move, hop: Hop) -> None:
         self._cost += hop.cost_micros
@@ -299,7 +305,7 @@ class Walk:
             "mode": self._query.mode,
             "input": self._lead.told(),
             "backfill": {
-                **report.backfill(picture, self._before),
+                **report.backfill(picture, self._known),
                 "summary_markdown": coverage.summary(picture),
             },
             "found": {kind: len(values) for kind, values in found.items()},
@@ -373,7 +379,7 @@ class Walk:
 
 def _state(session: Session) -> Mapping[str, Json]:
     """What was kept of the calls before."""
-    kept = orjson.loads(session.state) if session.state is not None else {}
+    kept = orjson.loads(session.state) if session.state else {}
     if kept.get("version") != STATE_VERSION:  # of another version of ours: begun anew
         return {"told": graph.pack(EMPTY), "untold": graph.pack(EMPTY), "asked": [], "labels": []}
     found: Mapping[str, Json] = kept

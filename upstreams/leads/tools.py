@@ -42,6 +42,9 @@ class Tool:
     repeatable: bool = True
     """Whether a question whose answer was lost may be asked again; true where its own calls are in the journal."""
     timeout_s: float = TIMEOUT_S
+    operation: str = ""
+    """Whose answers it gives: what is kept of that operation is given again here, and the other way round. "": what it
+    finds is not kept."""
     rests: Callable[[float], int | None] = lambda now_s: None
     """Seconds for which all whom it asks want to be left alone; None: it can be asked now."""
 
@@ -102,30 +105,44 @@ class Hop:
         return cls(**{**kept, "found": graph.unpack(kept["found"]), "calls": calls})
 
 
+UNREADABLE = (Unreadable, KeyError, TypeError, AttributeError)
 LOST = Hop("lost")
 SKIPPED = Hop("skipped")
 
 
 class Within:
-    """A journal within a journal: what one hop has to remember."""
+    """A journal within a journal: what one hop has to remember. A call that is kept in it has the name by which it was
+    told of, so that whoever reads the whole journal knows it for the same one."""
 
     def __init__(self, journal: Journal, name: str) -> None:
         self._journal = journal
         self._name = name
 
     async def recall(self, key: str) -> Json | None:
-        return await self._journal.recall(f"{self._name}/{key}")
+        kept = await self._journal.recall(f"{self._name}/{key}")
+        return _called(kept, lambda hop: hop.removeprefix(f"{self._name}/"))
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> int:
-        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable)
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
+        return await self._journal.asking(f"{self._name}/{key}", repeatable=repeatable, cost_micros=cost_micros)
 
     async def remember(self, key: str, outcome: Json) -> None:
-        await self._journal.remember(f"{self._name}/{key}", outcome)
+        named = _called(outcome, lambda hop: f"{self._name}/{hop}")
+        await self._journal.remember(f"{self._name}/{key}", named)
 
 
-async def use(tool: Tool, question: Mapping[str, Json], asked: Asked, context: Context, name: str) -> Hop:
-    """One hop. What was remembered of it is its outcome, and nobody is asked again; what was asked and lost is asked
-    again only where that does no harm. Raises whatever the journal raises, and what is a bug."""
+def _called(kept: Json, name: Callable[[str], str]) -> Json:
+    """A kept hop with its call under another name; whatever else is kept as it is."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("call"), dict):
+        return kept
+    return {**kept, "call": {**kept["call"], "hop": name(kept["call"]["hop"])}}
+
+
+async def use(
+    tool: Tool, question: Mapping[str, Json], asked: Asked, context: Context, name: str, *, anew: bool = False
+) -> Hop:
+    """One hop. What was remembered of it is its outcome, and nobody is asked again; what its caller has bought before
+    is taken, unless it is to be asked `anew`; what was asked and lost is asked again only where that does no harm.
+    Raises whatever the journal raises, and what is a bug."""
     try:
         query = tool.question.model_validate(question)
     except ValidationError:
@@ -145,9 +162,10 @@ async def use(tool: Tool, question: Mapping[str, Json], asked: Asked, context: C
 
     within = replace(context, bought=bought, journal=Within(journal, name) if journal is not None else None)
     try:
-        if journal is not None:
+        earlier = None if anew else await _again(tool, query, question, asked, within)
+        if earlier is None and journal is not None:
             await journal.asking(name, repeatable=tool.repeatable)
-        hop = await _ask(tool, query, question, asked, within)
+        hop = earlier or await _ask(tool, query, question, asked, within, name)
     except AnswerLost:
         hop = LOST
     if not calls and hop.cost_micros:
@@ -166,7 +184,29 @@ _CAME = {
 }
 
 
-async def _ask(tool: Tool, query: BaseModel, question: Mapping[str, Json], asked: Asked, context: Context) -> Hop:
+async def _again(
+    tool: Tool, query: BaseModel, question: Mapping[str, Json], asked: Asked, context: Context
+) -> Hop | None:
+    """What was bought before; None: nothing, or nothing that says anything here."""
+    if context.answers is None or not tool.operation:
+        return None
+    kept = await context.answers.again(tool.operation, query)
+    if kept is None:
+        return None
+    try:
+        found = read(tool.asks, kept.found, question, replace(asked, cache_hit=True))
+    except UNREADABLE:
+        return None
+    if not found.statements:
+        return None
+    for call in kept.calls:
+        context.bought(call)
+    return Hop("match", found, provider=_provider(kept.found.metadata), cache_hit=True)
+
+
+async def _ask(
+    tool: Tool, query: BaseModel, question: Mapping[str, Json], asked: Asked, context: Context, name: str
+) -> Hop:
     begun_s = context.now()
     try:
         async with asyncio.timeout(max(0.0, context.deadline_s - begun_s) + GRACE_S):
@@ -182,9 +222,11 @@ async def _ask(tool: Tool, query: BaseModel, question: Mapping[str, Json], asked
         return Hop("no_match", **told)
     try:
         found = read(tool.asks, outcome, question, replace(asked, cache_hit=told["cache_hit"]))
-    except (Unreadable, KeyError, TypeError, AttributeError):
+    except UNREADABLE:
         log.warning("lead_tool_unreadable", tool=asked.tool)
         return Hop("failed", **told)
+    if found.statements and context.answers is not None and tool.operation:
+        context.answers.keep(tool.operation, query, outcome, name)
     return Hop("match" if found.statements else "no_match", found, **told)
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gateway.core.addresses import refuse_url
+from gateway.core.vendor_call import Standing
 from upstreams.leaks import Leaks
 from upstreams.provider import AnyProvider, Line, ProviderTerms
 from upstreams.providers import (
@@ -70,6 +71,16 @@ class Account:
     repeatable: bool = False
     private: bool = False
     requests_per_min: int | None = None
+    quota_low: int | None = None
+    line: Line = field(default_factory=Line, init=False, repr=False, compare=False)
+    """The one to it in this process: whoever buys of it shares it."""
+
+    def __post_init__(self) -> None:
+        login = base64.b64encode(f"{self.user}:{self.key}".encode()).decode()
+        self.line.leaks = Leaks((self.key, login) if self.key else ())
+
+    def standing(self, now_s: float) -> Standing:
+        return self.line.standing(now_s, self.quota_low)
 
     def terms(self, kind: "Kind") -> ProviderTerms:
         return ProviderTerms(
@@ -81,11 +92,6 @@ class Account:
             private=self.private,
             requests_per_min=self.requests_per_min,
         )
-
-    @property
-    def line(self) -> Line:
-        login = base64.b64encode(f"{self.user}:{self.key}".encode()).decode()
-        return Line(leaks=Leaks((self.key, login) if self.key else ()))
 
 
 Build = Callable[[Account, ProviderTerms, Mapping[str, Any]], AnyProvider[Any, Any]]
@@ -164,8 +170,7 @@ _NEEDED = {"key": "what it knows you by", "user": "the login beside the key", "u
 
 
 def built(accounts: Mapping[str, Account], operation: str = "") -> dict[str, AnyProvider[Any, Any]]:
-    """One of each, shared by the operations that it serves: they share its line. With an `operation` those that answer
-    its kind of question."""
+    """One of each. With an `operation` those that answer its kind of question: they share the account's line."""
     providers = {}
     for name, kind in KINDS.items():
         if (account := accounts.get(name)) is not None:

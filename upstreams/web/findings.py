@@ -14,13 +14,21 @@ state than the one asked for is believed 0.15 less. What is believed less than 0
 name read in a stranger's text alone is none, and the same name on two strangers' pages is one.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.core.subject import REMOVED, Hides, names_of, of_email, of_names, of_phone, places_of
+from gateway.core.subject import (
+    REMOVED,
+    Hides,
+    names_of,
+    of_email,
+    of_names,
+    of_phone,
+    places_of,
+    without_names,
+)  # fmt: skip
 from gateway.core.subject import without as without_contacts
 from upstreams.directory import firms, places
 from upstreams.directory.names import fold
@@ -113,19 +121,21 @@ def joined(findings: Iterable[Finding], subject: Subject) -> tuple[Value, ...]:
     return tuple(sorted(believed, key=lambda v: (order.index(v.kind), -v.confidence, v.stated[0].key)))
 
 
-def without(values: Sequence[Value], about: Subject, hides: Hides) -> tuple[Value, ...]:
-    """Without whoever is hidden: people and associates are known by their names where the firm is. A quote of something
-    else stands without their names, numbers and addresses."""
-    where = places_of(about.city, about.state).union(*(_place(value) for value in values))
+def without(values: Sequence[Value], findings: Iterable[Finding], about: Subject, hides: Hides) -> tuple[Value, ...]:
+    """Without whoever is hidden: people and associates are known by their names where the firm is, or where anything
+    that was found says that it is, believed or not. What stands of something else stands without their names, and
+    without hidden numbers and addresses."""
+    where = places_of(about.city, about.state).union(*(_place(finding) for finding in findings))
     hidden = [value for value in values if hides(_spellings(value, where))]
-    names = [re.compile(re.escape(str(value.value["name"])), re.IGNORECASE) for value in hidden if value.kind in _NAMED]
-    return tuple(_quoted(value, names, hides) for value in values if value not in hidden)
+    names = frozenset().union(*(names_of(value.value["name"]) for value in hidden if value.kind in _NAMED))
+    left = (value for value in values if value not in hidden and not _is_address_of(value, names))
+    return tuple(_unnamed(value, names, hides) for value in left)
 
 
-def _place(value: Value) -> frozenset[str]:
-    if value.kind is not Kind.ADDRESS:
+def _place(finding: Finding) -> frozenset[str]:
+    if finding.kind is not Kind.ADDRESS:
         return frozenset()
-    city, state, zip = (str(value.value.get(name) or "") for name in ("city", "state_code", "zip"))
+    city, state, zip = (str(finding.value.get(name) or "") for name in ("city", "state_code", "zip"))
     return places_of(city, state, zip)
 
 
@@ -138,14 +148,28 @@ def _spellings(value: Value, where: frozenset[str]) -> frozenset[str]:
     return frozenset(() if number is None else (number,))
 
 
-def _quoted(value: Value, names: Sequence[re.Pattern[str]], hides: Hides) -> Value:
-    stated = []
-    for each in value.stated:
-        quote, _ = without_contacts(each.quote, hides)
-        for name in names:
-            quote = name.sub(REMOVED, quote or REMOVED)
-        stated.append(replace(each, quote=quote or REMOVED))
-    return replace(value, stated=tuple(stated))
+def _is_address_of(value: Value, names: Collection[str]) -> bool:
+    """Whether it is an email address with one of these names in it."""
+    return value.kind is Kind.EMAIL and without_names(value.value["email"], names) != value.value["email"]
+
+
+def _unnamed(value: Value, names: Collection[str], hides: Hides) -> Value:
+    def left_of(text: str) -> str:
+        left, _ = without_contacts(text, hides)
+        return without_names(left or REMOVED, names) if text else text
+
+    stated = (
+        replace(
+            each, quote=left_of(each.quote),
+            source=replace(each.source, url=left_of(each.source.url), record=left_of(each.source.record)),
+        )
+        for each in value.stated
+    )  # fmt: skip
+    own = {
+        name: left_of(known) if isinstance(known, str) and name != "name" else known
+        for name, known in value.value.items()
+    }
+    return replace(value, value=own, stated=tuple(stated))
 
 
 def is_match(values: Sequence[Value]) -> bool:

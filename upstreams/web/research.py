@@ -293,7 +293,7 @@ class _Research:
         cost = self._cost_micros
         values = findings.joined(self._findings, self._subject)
         if self._context.hides is not None:
-            values = findings.without(values, self._subject, self._context.hides)
+            values = findings.without(values, self._findings, self._subject, self._context.hides)
         if not findings.is_match(values):
             return self._nothing(cost)
         sources = _Sources()

@@ -8,25 +8,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rigs import leads as rig
 from rigs.leads import World, charged
+from rigs.made_up import ANSWERS, FIRST, LAST, MAIL, NUMBERS, read
 
 from gateway.core.upstream import Failure, Match, NoMatch, Outcome
 from upstreams.leads import confidence, graph, prior, report
-from upstreams.leads.answers import Asked, people
 from upstreams.leads.graph import Graph, merge, sound
 from upstreams.leads.lead import mapped, statements
 from upstreams.leads.picture import draw
 
-FIRST = ("Dana", "D", "Daniel", "Lee", "Leander", "Pat")
-LAST = ("Sample", "Samples", "Specimen", "Testerman")
-NUMBERS = tuple(f"+1813555010{n}" for n in range(6))
-MAIL = tuple(f"{name}@example.com" for name in ("dana", "lee", "pat"))
-PLACES = (
-    rig.TAMPA,
-    {**rig.TAMPA, "line1": "77 Other Ave"},
-    rig.ERIE,
-    {**rig.TAMPA, "zip": None},
-    {**rig.TAMPA, "line1": None},
-)
 LEADS = (
     {"dm_name": "Dana Sample", "city": "Tampa", "state": "FL"},
     {"phone": NUMBERS[0]},
@@ -36,22 +25,6 @@ LEADS = (
 )
 
 
-@st.composite
-def persons(draw: st.DrawFn) -> Any:
-    return rig.person(
-        draw(st.sampled_from(["P1", "P2", "P3", "P4"])),
-        f"{draw(st.sampled_from(FIRST))} {draw(st.sampled_from(LAST))}",
-        phones=draw(st.lists(st.sampled_from(NUMBERS), max_size=2, unique=True)),
-        emails=draw(st.lists(st.sampled_from(MAIL), max_size=2, unique=True)),
-        place=draw(st.sampled_from((None, *PLACES))),
-        score=draw(st.sampled_from([0.0, 0.4, 0.7, 1.0])),
-    )
-
-
-PROVIDERS = st.sampled_from(["whitepages", "trestle", "local_directory"])
-ANSWERS = st.builds(
-    lambda found, by: rig.people(*found, provider=by), st.lists(persons(), min_size=1, max_size=4), PROVIDERS
-)
 ANYTHING: st.SearchStrategy[Outcome] = st.one_of(
     ANSWERS, st.builds(NoMatch), st.builds(Failure, st.just("down"), st.booleans())
 )
@@ -65,11 +38,6 @@ def websites(draw: st.DrawFn) -> Outcome:
                  "title": draw(st.sampled_from(["Owner", "Clerk", "President", ""]))}],
         phones=[{"number": number} for number in draw(st.lists(st.sampled_from(NUMBERS), max_size=2))],
     )  # fmt: skip
-
-
-def read(answer: Outcome) -> Graph:
-    assert isinstance(answer, Match)
-    return people(answer.data, answer.metadata, Asked("whitepages_person_hunt", 1, 5))
 
 
 def told(whole: Graph, lead: Any = LEADS[0]) -> Any:
