@@ -24,12 +24,12 @@ from gateway.outbound import OutboundClient
 from upstreams import firms
 from upstreams.companies import CompanyQuery, EmailQuery
 from upstreams.directory.settings import Rules
-from upstreams.leads.advising import advisor
+from upstreams.leads.advising import Advisor
+from upstreams.model import TokenPrices, server
 from upstreams.person import PersonQuery
 from upstreams.persons import People, Sources, judge, judge_at_firm, shown
 from upstreams.provider import AnyProvider, Line, LocalProvider, ProviderTerms, Tried, ask
 from upstreams.providers import KINDS, WEBSEARCH, Account, built, sec_edgar
-from upstreams.web.llm import TokenPrices
 
 FOLDER = Path(__file__).parent / "vendors"
 WRITE = os.environ.get("FAREGATE_WRITE_GOLDEN") == "1"
@@ -264,8 +264,8 @@ READERS |= {
 }
 READERS |= {
     f"advisor {api}": (
-        advisor(api, ProviderTerms(), TokenPrices(1, 1), url="https://llm.example.com", name="m"),
-        {},
+        Advisor(server(api, ProviderTerms(), TokenPrices(1, 1), url="https://llm.example.com", name="m")),
+        {"could_do": []},
         None,
     )
     for api in ("openai", "anthropic")
