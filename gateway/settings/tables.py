@@ -501,8 +501,7 @@ class LeadsTable(Table):
 
 
 class WebTable(Table):
-    """Web research, sold by enrich/websearch: with a search engine or a registry among [providers], or a directory that
-    has firms."""
+    """Web research, sold by enrich/websearch: with an engine or registry among [providers], or firms in a directory."""
 
     pages: Whole = Field(8, ge=1, le=20, description="found pages that are read for one call, 1 to 20")
     private: bool = Field(False, description="true: pages may be on this machine or a private network")

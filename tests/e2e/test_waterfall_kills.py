@@ -353,7 +353,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 REST = """
 [waterfalls]
 "enrich/phone" = ["{stranger}", "nobody"]
-"enrich/websearch" = ["gleif", "exa"]
+"enrich/websearch" = ["hunter", "exa"]
 "enrich/nothing" = ["trestle"]
 [llm]
 api = "openai"
@@ -378,7 +378,7 @@ async def test_half_a_configuration_is_refused_with_every_mistake_in_one_report(
         for told in (
             f'[waterfalls] "enrich/phone": {stranger} is not configured: add [providers.{stranger}]',
             '[waterfalls] "enrich/phone": there is no provider nobody',
-            '[waterfalls] "enrich/websearch": gleif has no answer to this',
+            '[waterfalls] "enrich/websearch": hunter has no answer to this',
             '[waterfalls] "enrich/nothing": nothing is bought for such an operation',
             "[llm] model: is missing",
             "[llm] key: is missing",
