@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from rigs.books import work
 from rigs.fickle import Fickle
 from rigs.gate import SETTINGS, Gate, header
-from rigs.scripted import CANARY, Scripted, match, slow
+from rigs.scripted import CANARY, Scripted, match
 
 from gateway.assemble import assemble
 from gateway.core.agent import Status
