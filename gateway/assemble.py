@@ -20,7 +20,7 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,7 +32,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.core import ids, ticket
 from gateway.core.catalogue import Catalogue, Operation
-from gateway.core.errors import Code, Problem
+from gateway.core.errors import Code, Problem, SettingsError
 from gateway.core.grant import Policy
 from gateway.core.http import HttpClient
 from gateway.core.lead import LeadKey
@@ -40,7 +40,9 @@ from gateway.core.money import format_usd, parse_usd
 from gateway.core.networks import Token
 from gateway.core.settlement import State
 from gateway.core.siwe import Site
+from gateway.core.subject import SubjectKey
 from gateway.core.upstream import Offering, Upstream
+from gateway.core.vendor_call import Standing
 from gateway.core.x402 import challenge
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Requirements
@@ -66,6 +68,7 @@ from gateway.edge.visit import RequestIds
 from gateway.edge.wallet_recovery import WalletRecoveryDoor
 from gateway.edge.wallets import WalletDoor
 from gateway.flows.alarms import Alarms
+from gateway.flows.answering import AnswerCache, CacheTerms
 from gateway.flows.collecting import Collecting, StoredJournal
 from gateway.flows.deposits import Deposits, DepositTerms
 from gateway.flows.fulfilling import Fulfilling
@@ -75,13 +78,14 @@ from gateway.flows.purchase import Purchase, Terms
 from gateway.flows.recovery import Recovery
 from gateway.flows.registration import Registration
 from gateway.flows.registration import Terms as RegistrationTerms
+from gateway.flows.subjects import Subjects
 from gateway.flows.tickets import Tickets
 from gateway.flows.wallet_recovery import WalletRecovery
 from gateway.flows.webhooks import Webhooks, WebhookTerms, job_ended
 from gateway.flows.worker import Worker
 from gateway.outbound import OutboundClient, lookup_in
 from gateway.settings import Settings
-from gateway.settings.tables import SANDBOX_NETWORK, NetworkTable
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, LlmTable, NetworkTable
 from gateway.settlement.arrivals import ChainArrivals
 from gateway.settlement.facilitator import Facilitator, Place
 from gateway.settlement.onchain import OnChain
@@ -94,16 +98,30 @@ from gateway.settlement.several import Several
 from gateway.settlement.wallets import ChainWallets
 from gateway.store import jobs as stored_jobs
 from gateway.store import settlements
+from gateway.store import subjects as stored_subjects
 from gateway.store.database import Database
 from gateway.store.key_file import KEY_BYTES, kept_key
 from gateway.store.owners import FileLock, ProcessOwner
 from gateway.store.sqlite import SqliteDatabase
-from upstreams import ALL, http_api
+from upstreams import ALL, http_api, lead_lists, model, providers
+from upstreams.companies import Companies, CompanySettings
 from upstreams.directory import phones
 from upstreams.directory.settings import DirectorySettings
 from upstreams.http_api import HttpApi
+from upstreams.lead_lists import LeadLists, ListSettings
+from upstreams.leads import Leads, LeadSettings, advising, leads
+from upstreams.leads import Tool as LeadTool
+from upstreams.leads import Tools as LeadTools
+from upstreams.leads.advising import Advisor, advise_by
+from upstreams.leads.choosing import Advise
+from upstreams.leaks import Leaks
+from upstreams.model import TokenPrices
 from upstreams.people import People
+from upstreams.provider import AnyProvider, Line, ProviderTerms
+from upstreams.providers import Account
 from upstreams.support import Support, SupportSettings
+from upstreams.web import Web, WebSettings, llm
+from upstreams.web.llm import Reader
 from wellknown import Identity, Offer, challenge_parts, requirements, resource_of
 
 log = structlog.get_logger("gateway")
@@ -112,6 +130,8 @@ DRAIN_S = 20.0
 """What settlements under way get at shutdown; the rest is found again at the next start."""
 WEBHOOKS_DRAIN_S = 3.0
 """What tries to deliver get: strangers' servers do not keep us from stopping."""
+LEAD_PRICE = "1.50"
+LIST_PRICE = "1.00"
 LOOKUPS = 16
 """Threads that look up the names of strangers' servers."""
 
@@ -134,6 +154,7 @@ class Gateway:
     webhooks: Webhooks
     deposits: Deposits
     wallet_recovery: WalletRecovery
+    subjects: Subjects
 
 
 @asynccontextmanager
@@ -160,7 +181,8 @@ async def assemble(
         owner = ProcessOwner(settings.store.path.parent / f"{settings.store.path.name}.owners")
         stack.callback(owner.close)
 
-        sold = configured_upstreams(settings) if sold is None else sold
+        vendors = Vendors.of(settings)
+        sold = configured_upstreams(settings, vendors) if sold is None else sold
         for upstream in sold:
             await upstream.start()
             stack.push_async_callback(upstream.close)
@@ -189,7 +211,7 @@ async def assemble(
             network_times=settings.rate_limits.network_times,
             refused=metrics.rate_limited,
         )
-        alarms = Alarms(db=db, settler=settler, clock=clock)
+        alarms = Alarms(db=db, settler=settler, clock=clock, providers=lambda: vendors.standings(clock()))
         collecting = None
         if settler is not None:
             collecting = Collecting(
@@ -203,16 +225,32 @@ async def assemble(
             alive=owner.alive,
             neighbours=owner.neighbours,
             alarm=alarms.tell,
+            accesses_kept_ms=settings.subjects.access_log_days * 86_400_000,
         )
         recoverable = recovery_tokens(settings)
         secret = kept_key(key_file(settings), entropy(KEY_BYTES))
+        subjects = Subjects(db, await subject_key(settings, db, secret))
+        await subjects.read()
         fulfilling = Fulfilling(
+            db=db,
             offerings=offerings,
             http=http,
             decimals=decimals,
             clock=clock,
             entropy=entropy,
             lead_key=LeadKey.of(secret) if recoverable else None,
+            subjects=subjects,
+            cache=AnswerCache(
+                db,
+                subjects.key,
+                CacheTerms(
+                    ttl_ms=settings.cache.ttl_hours * 3_600_000,
+                    shared=settings.cache.shared,
+                    discount_percent=settings.cache.discount_percent,
+                ),
+                clock,
+            ),
+            bought=metrics.bought,
         )
         webhooks = Webhooks(
             db=db,
@@ -309,13 +347,14 @@ async def assemble(
         app = build_app(
             edge_parts(
                 settings, catalogue, identity, offers, db, tokens, purchase, jobs, deposits, registration,
-                wallet_recovery, metrics, limiter, alarms, settler, clock, entropy,
+                wallet_recovery, metrics, limiter, alarms, settler, vendors, clock, entropy,
             )
         )  # fmt: skip
 
         await recovery.orphans()
         turns = (
-            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run()
+            recovery.run(), alarms.run(), webhooks.run(), worker.run(), jobs.watch(), deposits.run(), last_used.run(),
+            subjects.run(),
         )  # fmt: skip
         loops = [asyncio.create_task(each) for each in turns]
         stack.push_async_callback(last_used.write)
@@ -329,7 +368,7 @@ async def assemble(
         stack.callback(jobs.close)
         yield Gateway(
             settings, app, db, catalogue, identity, settler, purchase, worker, recovery, alarms, metrics, webhooks,
-            deposits, wallet_recovery,
+            deposits, wallet_recovery, subjects,
         )  # fmt: skip
 
 
@@ -375,13 +414,40 @@ async def open_database(settings: Settings, clock: Callable[[], float] = time.ti
     return await SqliteDatabase(settings.store.path, clock_ms=lambda: int(clock() * 1000)).open()
 
 
-def configured_upstreams(settings: Settings) -> list[Upstream]:
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """Whom answers are bought from, each with the one line to it that all who ask it share."""
+
+    accounts: Mapping[str, Account]
+    llm: str | None
+    """The model's name as a provider."""
+    llm_line: Line
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Vendors":
+        key = settings.llm.key
+        return cls(
+            accounts_of(settings), settings.llm.api, Line(leaks=Leaks((key.get_secret_value(),) if key else ()))
+        )  # fmt: skip
+
+    def standings(self, now_s: float) -> dict[str, Standing]:
+        bought = {name: account.standing(now_s) for name, account in self.accounts.items()}
+        return bought | ({self.llm: self.llm_line.standing(now_s)} if self.llm else {})
+
+
+def configured_upstreams(settings: Settings, vendors: Vendors | None = None) -> list[Upstream]:
     """Everything on sale by this configuration: what ships with the gateway, and plug-ins by their entry point.
 
     Raises SettingsError with every mistake in the tables of the upstreams.
     """
+    vendors = vendors or Vendors.of(settings)
+    people, companies, web = people_of(settings, vendors), companies_of(settings, vendors), web_of(settings, vendors)
     sold: list[Upstream] = [
-        people_of(settings),
+        people,
+        companies,
+        lists_of(settings),
+        web,
+        Leads(lead_settings(settings), lambda: lead_tools(people, companies, web), lead_planner(settings, vendors)),
         HttpApi(http_api.read(settings.http_upstreams)),
         support_of(settings),
     ]
@@ -389,16 +455,160 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     return [*sold, *plugins(settings)]
 
 
-def people_of(settings: Settings) -> People:
-    directory = settings.directory
-    return People(
-        DirectorySettings(
-            path=directory.path or settings.store.path.parent / "directory.db",
-            default_region=directory.default_region,
-            phone_price_micros=settings.prices.get("enrich/phone", 330_000),
-            person_price_micros=settings.prices.get("enrich/person", 500_000),
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """What the operator has with each provider."""
+    return {
+        name: Account(
+            key=table.key.get_secret_value(),
+            user=table.user,
+            url=table.url or "",
+            score_min=table.score_min,
+            cost_per_call_micros=None if table.cost_per_call is None else parse_usd(table.cost_per_call),
+            cost_per_match_micros=None if table.cost_per_match is None else parse_usd(table.cost_per_match),
+            bill_misses=table.bill_misses,
+            timeout_s=table.timeout_s,
+            repeatable=table.repeatable,
+            private=table.private,
+            requests_per_min=table.requests_per_min,
+            quota_low=table.quota_low,
         )
+        for name, table in settings.providers.items()
+    }
+
+
+def people_of(settings: Settings, vendors: Vendors | None = None) -> People:
+    accounts = (vendors or Vendors.of(settings)).accounts
+    operations = (providers.PHONE, providers.PERSON)
+    return People(
+        directory_settings(settings),
+        providers.built(accounts),
+        {id: providers.order(id, accounts, settings.waterfalls) for id in operations},
+        show_costs=settings.service.show_costs,
     )
+
+
+def directory_settings(settings: Settings) -> DirectorySettings:
+    directory = settings.directory
+    return DirectorySettings(
+        path=directory.path or settings.store.path.parent / "directory.db",
+        default_region=directory.default_region,
+        phone_price_micros=settings.prices.get("enrich/phone", 330_000),
+        person_price_micros=settings.prices.get("enrich/person", 500_000),
+        notice=settings.subjects.notice,
+    )
+
+
+def lists_of(settings: Settings) -> LeadLists:
+    price_micros = settings.prices.get(lead_lists.ID, parse_usd(LIST_PRICE))
+    return LeadLists(ListSettings(directory_settings(settings), settings.directory.sell_lists, price_micros))
+
+
+def lead_settings(settings: Settings) -> LeadSettings:
+    table, base = settings.leads, settings.prices.get(leads.ID, parse_usd(LEAD_PRICE))
+    return LeadSettings(
+        price_micros=base,
+        markup_percent=table.markup_percent,
+        ceiling_micros=max(parse_usd(table.ceiling), base),
+        usual_micros=max(parse_usd(table.budget), base),
+        default_region=settings.directory.default_region,
+        show_costs=settings.service.show_costs,
+        planner=table.planner,
+    )
+
+
+def lead_planner(settings: Settings, vendors: Vendors) -> Advise | None:
+    if settings.leads.planner == "rules":
+        return None
+    most = token_prices(settings.llm).cost_micros(advising.FACTS_TOKENS_MAX, advising.TOKENS_MAX)
+    server = model_server(settings.llm, most, vendors.llm_line)
+    return None if server is None else advise_by(Advisor(server))
+
+
+def lead_tools(people: People, companies: Companies, web: Web) -> LeadTools:
+    """What a lead session may ask: whatever is on sale here of its own, our own records apart from what is bought."""
+    models = {operation.id: operation.input for operation in people.operations}
+    tools = {}
+    for asks, id, local in (
+        ("directory", providers.PERSON, True),
+        ("person", providers.PERSON, False),
+        ("phone", providers.PHONE, False),
+    ):
+        if (asking := people.asking(id, local=local)) is not None:
+            kept, rests = "" if local else id, partial(people.available, id)
+            tools[asks] = LeadTool(asks, asking[0], models[id], asking[1], operation=kept, rests=rests)
+    for asks, upstream in (("company", companies), ("email", companies), ("websearch", web)):
+        for offering in upstream.offerings():
+            operation = offering.operation
+            if operation.id == f"enrich/{asks}":
+                most, rests = upstream.most_micros(operation.id), partial(upstream.available, operation.id)
+                kept = operation.id if operation.cacheable else ""
+                tools[asks] = LeadTool(asks, offering.fulfil, operation.input, most, operation=kept, rests=rests)
+    return tools
+
+
+def companies_of(settings: Settings, vendors: Vendors | None = None) -> Companies:
+    accounts = (vendors or Vendors.of(settings)).accounts
+
+    def asked(operation: str) -> list[AnyProvider[Any, Any]]:
+        known = providers.built(accounts, operation)
+        return [known[name] for name in providers.order(operation, accounts, settings.waterfalls)]
+
+    return Companies(
+        CompanySettings(
+            company_price_micros=settings.prices.get(providers.COMPANY, 250_000),
+            email_price_micros=settings.prices.get(providers.EMAIL, 200_000),
+            region=settings.directory.default_region,
+            show_costs=settings.service.show_costs,
+            notice=settings.subjects.notice,
+        ),
+        asked(providers.COMPANY),
+        asked(providers.EMAIL),
+    )
+
+
+def web_of(settings: Settings, vendors: Vendors | None = None) -> Web:
+    vendors = vendors or Vendors.of(settings)
+    web, accounts = settings.web, vendors.accounts
+    asked = providers.built(accounts)
+    return Web(
+        WebSettings(
+            directory=settings.directory.path or settings.store.path.parent / "directory.db",
+            model=model_of(settings.llm, vendors.llm_line),
+            pages=web.pages,
+            private_pages=web.private,
+            price_micros=settings.prices.get("enrich/websearch", WEBSEARCH_MICROS),
+            ceiling_micros=web.ceiling_micros,
+            markup_percent=web.markup_percent,
+            show_costs=settings.service.show_costs,
+        ),
+        {name: engine for name, engine in asked.items() if name not in providers.REGISTRIES},
+        providers.order(providers.WEBSEARCH, accounts, settings.waterfalls),
+        {name: registry for name, registry in asked.items() if name in providers.REGISTRIES},
+    )
+
+
+def model_of(table: LlmTable, line: Line) -> Reader | None:
+    server = model_server(table, llm.most_micros(token_prices(table), table.output_tokens), line)
+    return None if server is None else Reader(server, table.output_tokens)
+
+
+def model_server(table: LlmTable, most_micros: int, line: Line) -> model.Server | None:
+    """`most_micros`: what one asking can cost."""
+    if table.api is None:
+        return None
+    terms = ProviderTerms(
+        cost_per_call_micros=most_micros,
+        bill_misses=True,
+        timeout_s=table.timeout_s,
+        repeatable=table.repeatable,
+        private=table.private,
+    )
+    key = table.key.get_secret_value() if table.key is not None else ""
+    return model.server(table.api, terms, token_prices(table), line, url=table.url, name=table.model or "", key=key)
+
+
+def token_prices(table: LlmTable) -> TokenPrices:
+    return TokenPrices(parse_usd(table.input_usd or "0"), parse_usd(table.output_usd or "0"))
 
 
 def support_of(settings: Settings) -> Support:
@@ -410,7 +620,12 @@ def mistakes(settings: Settings) -> Iterator[str]:
     """What only the upstreams can find in a configuration; goes into its one report (gateway.settings.load)."""
     found = http_api.mistakes(settings.http_upstreams)
     yield from (f"[[http_upstreams]] {mistake}" for mistake in found)
-    priced = {operation.id for operation in people_of(settings).operations}
+    bare = settings.model_copy(update={"providers": {}, "waterfalls": {}})
+    bought = (*people_of(bare).operations, *companies_of(bare).operations, web_of(bare).operation)
+    sold = (*bought, lists_of(bare).operation, Leads(lead_settings(bare)).operation)
+    prices = {operation.id: operation.price.base_micros for operation in sold}
+    yield from providers.mistakes(accounts_of(settings), settings.waterfalls, prices)
+    priced = set(prices)
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'
@@ -591,7 +806,22 @@ def recovery_tokens(settings: Settings) -> dict[int, Token]:
     return {chain: tokens[0] for chain, tokens in fine.items() if tokens}
 
 
+async def subject_key(settings: Settings, db: Database, secret: bytes) -> SubjectKey:
+    """By which people are known again. Raises SettingsError where those about whom nothing may be told would not be."""
+    key = SubjectKey.of(secret)
+    if (await db.read(stored_subjects.keys)) - {key.id}:
+        raise SettingsError(
+            (
+                f"{key_file(settings)}: the suppression list was made with another key, and nobody on it would be "
+                "known again: put the right file back, or take its entries off with `faregate subject unsuppress` and "
+                "enter them anew",
+            )
+        )
+    return key
+
+
 def key_file(settings: Settings) -> Path:
+    """Of the key that leads and people are hashed with."""
     path = settings.store.path
     return settings.wallet_recovery.key_file or path.with_name(f"{path.name}.leads-key")
 
@@ -708,6 +938,7 @@ def edge_parts(
     limiter: Limiter,
     alarms: Alarms,
     settler: Settler | None,
+    vendors: "Vendors",
     clock: Callable[[], float],
     entropy: Callable[[int], bytes],
 ) -> EdgeParts:
@@ -792,7 +1023,8 @@ def edge_parts(
     async def watch() -> Vitals:
         counts = await db.read(settlements.counts)
         by_state = {state.value: counts.get(state, 0) for state in State}
-        return Vitals(await alarms.levels(), by_state, await db.read(stored_jobs.open_counts))
+        jobs_open = await db.read(stored_jobs.open_counts)
+        return Vitals(await alarms.levels(), by_state, jobs_open, vendors.standings(clock()))
 
     return EdgeParts(
         catalogue=catalogue,

@@ -31,6 +31,7 @@ from gateway.core import ticket
 from gateway.core.agent import Cap, KeyTerms, Period
 from gateway.core.charge import Charge, Event, Source
 from gateway.core.deposit import Arrival
+from gateway.core.vendor_call import Outcome
 from gateway.settings import parse
 from gateway.store import charges, deposits, tickets, usage_keys
 from gateway.store.agents import NewToken
@@ -124,15 +125,20 @@ def test_every_line_of_it_is_valid_once_it_is_switched_on(other: str) -> None:
     lines = init.template().splitlines()
     switched = [re.sub(r"^# (?=[\w\"]+ = |\[\[)", "", line) for line in lines]
     text = "\n".join(line for line in switched if not line.startswith(("tokens = ", "key_file = ", other)))
-    environ = dict.fromkeys(("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "BASE_RPC_URL"), "")
+    environ = dict.fromkeys(
+        ("RELAYER_KEY", "OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY", "BASE_RPC_URL"), ""
+    )
     environ |= {"RELAYER_KEY": "0b" * 32, "BASE_RPC_URL": "https://rpc.example.com"}
-    environ |= dict.fromkeys(("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY"), "some-secret-or-other")
+    environ |= dict.fromkeys(
+        ("OPERATOR_TOKEN", "FACILITATOR_TOKEN", "WEATHER_KEY", "WHITEPAGES_KEY", "LLM_KEY"), "some-secret-or-other"
+    )
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     text = text.replace('"0x..."', f'"{OWN}"').replace('"0x... (not pay_to)"', f'"{OTHER}"')
     tables = tomllib.loads(text.replace('kind = "none"', 'kind = "relayer"'))
     settings = parse(tables, environ, also=mistakes)
     assert settings.networks[0].id == "eip155:8453"
     assert settings.http_upstreams[0]["id"] == "weather/now"
+    assert settings.providers["whitepages"].cost_per_call == "0.10"
 
 
 def test_init_never_writes_over_a_file(faregate: Run) -> None:
@@ -372,6 +378,41 @@ def test_backup_beside_the_ledger_or_where_it_is_told(faregate: Run) -> None:
     assert faregate("backup", "copy.db").status == 0
     assert "exists already" in faregate("backup", "copy.db").err
     assert "nowhere/copy.db.part: No such file or directory" in faregate("backup", "nowhere/copy.db").err
+
+
+async def _sold(path: Path) -> None:
+    async with books.books(path) as db:
+        await books.agent(db, "ann", own=1_000_000)
+        for id, event, micros, calls in (
+            ("chg_1", Event.MATCHED, 300_000, books.bought(100_000)),
+            ("chg_2", Event.MISSED, 0, books.bought(100_000, outcome=Outcome.NO_MATCH)),
+        ):
+            await db.write(charges.hold, books.charge(id, "ann", 300_000), books.work("ann"), None, None)
+            await db.write(charges.record, id, event, micros, calls=calls)
+
+
+def test_margins_tell_what_is_left(faregate: Run) -> None:
+    assert "Nothing was sold or bought" in faregate("margins").err
+    asyncio.run(_sold(Path("data/faregate.db")))
+    (row,) = [json.loads(line) for line in faregate("margins", "--json").out.splitlines()]
+    assert row == {
+        "operation": "enrich/phone", "sold": 1, "calls": 2, "matches": 1, "misses": 1, "failures": 0, "cached": 0,
+        "unknown": 0, "revenue_usd": "0.300", "cost_usd": "0.200", "misses_cost_usd": "0.100", "margin_usd": "0.100",
+        "unknown_held_usd": "0.000",
+    }  # fmt: skip
+    day = "2027-01-15"  # where the clock of the books stands
+    told = faregate("margins", "--by", "provider", "--by", "day", "--from", day, "--to", day).out
+    assert re.search(rf"^provider +day +sold .*\nvendor +{day} +1 .* 0\.100$", told, re.MULTILINE)
+    assert "Nothing" in faregate("margins", "--from", "2027-01-16").err
+    assert "Nothing" in faregate("margins", "--to", "2027-01-14").err
+    (call,) = json.loads(faregate("charges", "show", "chg_2").out)["bought"]
+    assert (call["provider"], call["outcome"], call["cost_usd"]) == ("vendor", "no_match", "0.100")
+
+
+@pytest.mark.parametrize("odd", [("--by", "week"), ("--from", "yesterday"), ("--to", "2027-02-30")])
+def test_odd_margins_are_told(faregate: Run, odd: tuple[str, str]) -> None:
+    done = faregate("margins", *odd)
+    assert (done.status, odd[0] in done.err) == (2, True)
 
 
 # directory

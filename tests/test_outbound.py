@@ -82,7 +82,7 @@ def fixed(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
 # Where it goes: F-134
 
 
-async def test_F134_no_target_that_is_not_public_is_ever_connected_to() -> None:
+async def test_f134_no_target_that_is_not_public_is_ever_connected_to() -> None:
     """The matrix: literals, spellings, names and what names resolve to. Listeners wait on IPv4 and IPv6 loopback."""
     async with ScriptedUpstream(host="127.0.0.1") as four, ScriptedUpstream(host="::1", port=four.port) as six:
         targets = targets_at(four.port)
@@ -101,7 +101,7 @@ async def test_F134_no_target_that_is_not_public_is_ever_connected_to() -> None:
         assert four.connections == six.connections == 0
 
 
-async def test_F134_next_door_is_private_and_nothing_worse(ask: Ask) -> None:
+async def test_f134_next_door_is_private_and_nothing_worse(ask: Ask) -> None:
     """`private` opens loopback and the private ranges; metadata, link-local and disguised addresses stay shut."""
     worse = [
         "169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192", "[fd00:ec2::254]",
@@ -181,7 +181,7 @@ async def test_tls_names_and_checks_the_host_it_was_asked_for(certificate: Path)
 # What it sends: F-145, F-150, F-153
 
 
-async def test_F145_only_what_was_asked_for_is_sent(up: ScriptedUpstream, ask: Ask) -> None:
+async def test_f145_only_what_was_asked_for_is_sent(up: ScriptedUpstream, ask: Ask) -> None:
     given = {
         "Authorization": "Bearer vendor-secret", "Connection": "X-Hop", "X-Hop": "kept", "Keep-Alive": "1",
         "Proxy-Authorization": "Basic eDp5", "Transfer-Encoding": "chunked", "Upgrade": "h2c", "Host": "x.example.com",
@@ -205,7 +205,7 @@ async def test_a_header_cannot_be_split(up: ScriptedUpstream, ask: Ask, name: st
     assert up.connections == 0
 
 
-async def test_F150_the_environment_is_ignored(
+async def test_f150_the_environment_is_ignored(
     up: ScriptedUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -222,7 +222,7 @@ async def test_F150_the_environment_is_ignored(
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 305, 307, 308])
-async def test_F150_a_redirect_is_answered_and_never_followed(up: ScriptedUpstream, ask: Ask, code: int) -> None:
+async def test_f150_a_redirect_is_answered_and_never_followed(up: ScriptedUpstream, ask: Ask, code: int) -> None:
     async with ScriptedUpstream() as elsewhere:
         up.on("/a", redirect(elsewhere.url("/stolen"), code))
         answer = await ask(up.url("/a"), "POST", headers={"Authorization": "Bearer vendor-secret"}, body=b"{}")
@@ -231,7 +231,7 @@ async def test_F150_a_redirect_is_answered_and_never_followed(up: ScriptedUpstre
     assert len(up.seen) == 1
 
 
-async def test_F153_cookies_do_not_carry_over(up: ScriptedUpstream, ask: Ask) -> None:
+async def test_f153_cookies_do_not_carry_over(up: ScriptedUpstream, ask: Ask) -> None:
     up.on("/a", cookie("tenant=a; Path=/", "session=secret; Path=/; HttpOnly"))
     await ask(up.url("/a"), headers={"Authorization": "Bearer of-tenant-a"})
     await ask(up.url("/b"))
@@ -246,7 +246,7 @@ async def test_F153_cookies_do_not_carry_over(up: ScriptedUpstream, ask: Ask) ->
      late({"of": "a"}, answer_bytes({"planted": True}), after_s=0.03)],
     ids=["at once", "a moment later"],
 )  # fmt: skip
-async def test_F153_what_trails_an_answer_is_not_the_next_tenants_answer(
+async def test_f153_what_trails_an_answer_is_not_the_next_tenants_answer(
     up: ScriptedUpstream, ask: Ask, planting: Behaviour
 ) -> None:
     """A whole answer planted behind another one stays unread: its connection is not used again."""
@@ -263,7 +263,7 @@ async def test_F153_what_trails_an_answer_is_not_the_next_tenants_answer(
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("lose", [reset(), hang_up(), garbage()], ids=["reset", "hang up", "garbage"])
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh connection", "reused connection"])
-async def test_F152_a_lost_answer_is_not_asked_for_again(
+async def test_f152_a_lost_answer_is_not_asked_for_again(
     up: ScriptedUpstream, ask: Ask, method: str, lose: Behaviour, warm: bool
 ) -> None:
     """The vendor did the work and lost the reply. On a reused connection aiohttp by itself would send a GET again."""
@@ -327,7 +327,7 @@ BAD_ANSWERS = {
 
 
 @pytest.mark.parametrize("name", BAD_ANSWERS)
-async def test_F149_a_bad_answer_ends_in_time_and_is_no_answer(up: ScriptedUpstream, ask: Ask, name: str) -> None:
+async def test_f149_a_bad_answer_ends_in_time_and_is_no_answer(up: ScriptedUpstream, ask: Ask, name: str) -> None:
     behaviour, kind = BAD_ANSWERS[name]
     up.on("/a", behaviour)
     started = asyncio.get_running_loop().time()
@@ -337,7 +337,7 @@ async def test_F149_a_bad_answer_ends_in_time_and_is_no_answer(up: ScriptedUpstr
     assert (await ask(up.url("/b"))).status == 200, "and the client goes on"
 
 
-async def test_F149_memory_stays_flat_under_fifty_at_once(up: ScriptedUpstream, ask: Ask) -> None:
+async def test_f149_memory_stays_flat_under_fifty_at_once(up: ScriptedUpstream, ask: Ask) -> None:
     up.on("/bomb", bomb(64 * 1024 * 1024)).on("/endless", endless()).on("/packed", endless(packed=True))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     calls = [ask(up.url(path), timeout_s=5.0) for path in ("/bomb", "/endless", "/packed") * 17]

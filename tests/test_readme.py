@@ -20,6 +20,7 @@ from gateway.cli.init import toml
 from gateway.core.errors import TABLE
 from gateway.settings import parse
 from gateway.settings.tables import Settings, Table
+from upstreams.providers import KINDS
 from wellknown import DOCUMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,11 @@ def test_every_setting_with_its_default_and_explanation() -> None:
         for key, field in model.model_fields.items():
             default = "required" if field.is_required() else "" if field.default is None else f"`{toml(field.default)}`"
             assert f"\n| `{key}` | {default} | {field.description} |\n" in README
+
+
+def test_every_provider() -> None:
+    for name in KINDS:
+        assert f"\n| `{name}` | " in README
 
 
 def test_every_error() -> None:
@@ -97,6 +103,11 @@ def test_every_example_of_a_configuration_is_one(monkeypatch: pytest.MonkeyPatch
         "BASE_RPC_URL": "https://rpc.example.com",
         "WEATHER_KEY": "a-key-of-mine",
         "RESEARCH_KEY": "a-key-of-mine",
+        "SERPER_KEY": "a-key-of-mine",
+        "LLM_KEY": "a-key-of-mine",
+        "WHITEPAGES_KEY": "a-key-of-mine",
+        "TWILIO_SID": "AC0",
+        "TWILIO_TOKEN": "a-token-of-mine",
     }
     environ |= {"CDP_API_KEY_ID": "me", "CDP_API_KEY_SECRET": Caller().secret}
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):

@@ -265,6 +265,14 @@ DANGERS = {
         {"settlement": {"kind": "sandbox"}, "http_upstreams": [{"id": "a/b"}]},
         "[[http_upstreams]] no. 1: the sandbox takes play money",
     ),
+    "sandbox with a provider that costs": (
+        {"settlement": {"kind": "sandbox"}, "providers": {"whitepages": {"key": "k", "cost_per_call": "0.10"}}},
+        "[providers.whitepages]: the sandbox takes play money",
+    ),
+    "a provider's cost as a float": (
+        {"providers": {"whitepages": {"cost_per_call": 0.1}}},
+        "[providers.whitepages] cost_per_call: write the price in quotes",
+    ),
     "no rpc_urls": (relaying(networks=[{"id": BASE["id"], "pay_to": OWN}]), "rpc_urls: is missing"),
     "facilitator's word unasked": (
         {**facilitated(), "networks": [{"id": BASE["id"], "pay_to": OWN}]},
@@ -542,3 +550,58 @@ def test_one_string_for_a_list_hides_no_other_mistake(tmp_path: Path) -> None:
     told = "\n".join(caught.value.mistakes)
     for part in ("allowed_origins", "[service] name: this is printed", "[[http_upstreams]]"):
         assert part in told
+
+
+# Web research
+
+
+@pytest.mark.parametrize(
+    ("tables", "where"),
+    [
+        ({"llm": {"model": "m"}}, "[llm] model"),
+        ({"llm": {"api": "openai", "model": "m", "key": "12345678"}}, "[llm] url"),
+        ({"llm": {"api": "openai", "url": "https://llm.example.com/v1", "key": "12345678"}}, "[llm] model"),
+        ({"llm": {"api": "openai", "url": "https://llm.example.com/v1", "model": "m"}}, "[llm] key"),
+        ({"llm": {"api": "openai", "url": "http://llm.example.com/v1", "model": "m", "key": "12345678"}}, "[llm] url"),
+        ({"llm": {"api": "anthropic", "model": "m", "private": True}}, "[llm] key"),
+        ({"llm": {"api": "anthropic", "model": "m", "key": "12345678", "input_usd": "1"}}, "[llm] output_usd"),
+        ({"llm": {"api": "anthropic", "model": "m", "key": "12345678", "output_usd": "1"}}, "[llm] input_usd"),
+        ({"web": {"ceiling": "0.99"}}, "[web] ceiling"),
+        ({"web": {"pages": 21}}, "[web] pages"),
+        ({"prices": {"enrich/websearch": "1.51"}}, "[web] ceiling"),
+        ({"providers": {"searxng": {"private": True}}}, "[providers.searxng] url"),
+        ({"providers": {"brave": {"cost_per_call": "0"}}}, "[providers.brave] key"),
+        ({"providers": {"exa": {"key": "a-key-of-mine"}}}, "[providers.exa] cost_per_call"),
+        ({"waterfalls": {"enrich/websearch": ["searxng"]}}, '[waterfalls] "enrich/websearch"'),
+        ({"waterfalls": {"enrich/websearch": ["whitepages"]}}, '[waterfalls] "enrich/websearch"'),
+    ],
+)  # fmt: skip
+def test_a_research_that_is_half_configured_is_none(tables: dict[str, Any], where: str) -> None:
+    priced = {"input_usd": "0.5", "output_usd": "1.5"} if where in ("[llm] url", "[llm] model", "[llm] key") else {}
+    if "api" in tables.get("llm", {}):
+        tables = {"llm": {**priced, **tables["llm"]}}
+    with pytest.raises(SettingsError) as caught:
+        parse(tables, {}, also=of_upstreams)
+    assert any(mistake.startswith(f"{where}: ") for mistake in caught.value.mistakes), caught.value.mistakes
+
+
+def test_a_research_that_is_whole_is_taken() -> None:
+    tables = {
+        "providers": {
+            "searxng": {"url": "http://127.0.0.1:8888", "private": True},
+            "tavily": {"cost_per_call": "0"},
+            "serper": {"key": "a-key-of-mine", "cost_per_call": "0.001"},
+        },
+        "waterfalls": {"enrich/websearch": ["local_directory", "searxng", "serper", "tavily"]},
+        "llm": {"api": "openai", "url": "http://127.0.0.1:11434/v1", "model": "m", "private": True, "input_usd": "0",
+                "output_usd": "0"},
+        "prices": {"enrich/websearch": "0.75"},
+    }  # fmt: skip
+    settings = parse(tables, {}, also=of_upstreams)
+    assert "a-key-of-mine" not in repr(settings)
+
+
+def test_play_money_buys_no_model() -> None:
+    model = {"api": "anthropic", "model": "m", "key": "12345678", "input_usd": "1", "output_usd": "0"}
+    (mistake,) = mistakes({"settlement": {"kind": "sandbox"}, "llm": model})
+    assert mistake.startswith("[llm] api: ")

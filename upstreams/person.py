@@ -15,18 +15,28 @@ from pydantic_core import PydanticCustomError
 from upstreams.directory import names, phones, places
 from upstreams.directory.matching import Query
 from upstreams.directory.names import Name
+from upstreams.waterfalls import TRIED_SCHEMA
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,63}", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _blank_is_absent(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-_Text = Annotated[str | None, BeforeValidator(_blank_is_absent)]
+def printable(value: object) -> object:
+    """What was sent, unless it is a text with NUL, ESC or their like in it: nobody and nothing is called that. Raises
+    ValueError."""
+    if isinstance(value, str) and _CONTROLS.search(value):
+        raise ValueError("a text has no control characters")
+    return value
 
 
-def _field(description: str, *aliases: str, length: int = 120) -> Any:
+Text = Annotated[str | None, BeforeValidator(_blank_is_absent)]
+
+
+def optional(description: str, *aliases: str, length: int = 120) -> Any:
     """An optional text; `aliases` are other names under which clients send it, the first is ours."""
     return Field(
         default=None,
@@ -36,11 +46,32 @@ def _field(description: str, *aliases: str, length: int = 120) -> Any:
     )
 
 
-class _Question(BaseModel):
+def state_of(text: str) -> str:
+    """A state's code. Raises ValueError."""
+    code = places.state_code(text)
+    if code is None:
+        raise ValueError("a state is a US state, two letters or in full: WA or Washington")
+    return code
+
+
+def zip_of(text: str) -> str:
+    """Five digits. Raises ValueError."""
+    code = places.zip5(text)
+    if code is None:
+        raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
+    return code
+
+
+class Question(BaseModel):
     """`region` is where a phone number without a country code is dialled; another region is a subclass."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
     region: ClassVar[str] = "US"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: object) -> object:
+        return printable(value)
 
     @classmethod
     def of_region(cls, region: str) -> type[Self]:
@@ -58,7 +89,7 @@ class _Question(BaseModel):
         return number
 
 
-class PhoneQuery(_Question):
+class PhoneQuery(Question):
     """Whose number is this?"""
 
     phone: str = Field(
@@ -76,26 +107,26 @@ class PhoneQuery(_Question):
         return Query(phone=self.phone)
 
 
-class PersonQuery(_Question):
+class PersonQuery(Question):
     """Who is this? At least one of phone, email, name or street; whatever else is known narrows it down."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: _Text = _field("Full name: Dana Q Sample. Not together with first_name and last_name.", "name", "full_name")
-    first_name: _Text = _field("First name.", "first_name", "firstname", "first")
-    middle_name: _Text = _field("Middle name or initial.", "middle_name", "middlename", "middle")
-    last_name: _Text = _field("Last name.", "last_name", "lastname", "last")
-    phone: _Text = _field(
+    name: Text = optional("Full name: Dana Q Sample. Not together with first_name and last_name.", "name", "full_name")
+    first_name: Text = optional("First name.", "first_name", "firstname", "first")
+    middle_name: Text = optional("Middle name or initial.", "middle_name", "middlename", "middle")
+    last_name: Text = optional("Last name.", "last_name", "lastname", "last")
+    phone: Text = optional(
         "Phone number, best as E.164. With a phone the look-up is a reverse phone look-up.",
         "phone", "phone_number", "number", length=64,
     )  # fmt: skip
-    email: _Text = _field("Email address.", "email", "email_address", length=254)
-    street: _Text = _field(
+    email: Text = optional("Email address.", "email", "email_address", length=254)
+    street: Text = optional(
         "Street line with house number: 12 Example Ave.", "street", "street_address", "address", "line1"
     )
-    city: _Text = _field("City.", "city")
-    state_code: _Text = _field("US state, two letters or in full: WA.", "state_code", "state", length=40)
-    zip: _Text = _field("US ZIP code, five digits or ZIP+4.", "zip", "zipcode", "zip_code", "postal_code", length=10)
+    city: Text = optional("City.", "city")
+    state_code: Text = optional("US state, two letters or in full: WA.", "state_code", "state", length=40)
+    zip: Text = optional("US ZIP code, five digits or ZIP+4.", "zip", "zipcode", "zip_code", "postal_code", length=10)
 
     @field_validator("phone")
     @classmethod
@@ -112,28 +143,18 @@ class PersonQuery(_Question):
     @field_validator("state_code")
     @classmethod
     def _state(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        code = places.state_code(value)
-        if code is None:
-            raise ValueError("a state is a US state, two letters or in full: WA or Washington")
-        return code
+        return None if value is None else state_of(value)
 
     @field_validator("zip")
     @classmethod
     def _zip(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        code = places.zip5(value)
-        if code is None:
-            raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
-        return code
+        return None if value is None else zip_of(value)
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.name and (self.first_name or self.middle_name or self.last_name):
             raise ValueError("send either name or first_name and last_name, not both")
-        if self.phone or self.email or self.street:
+        if self.phone or self.email or names.fold(self.street or ""):
             return self
         first, last = self._words()
         if not last:
@@ -171,118 +192,118 @@ class PersonQuery(_Question):
 Schema = Mapping[str, Any]
 
 
-def _object(properties: Mapping[str, Schema], *, required: tuple[str, ...] | None = None) -> dict[str, Any]:
+def an_object(properties: Mapping[str, Schema], *, required: tuple[str, ...] | None = None) -> dict[str, Any]:
     names_required = tuple(properties) if required is None else required
     return {"type": "object", "properties": dict(properties), "required": list(names_required)}
 
 
-def _list(items: Schema) -> dict[str, Any]:
+def a_list(items: Schema) -> dict[str, Any]:
     return {"type": "array", "items": dict(items)}
 
 
-_STRING = {"type": "string"}
-_NUMBER = {"type": "number"}
-_INTEGER = {"type": "integer"}
-_BOOLEAN = {"type": "boolean"}
-_MAYBE = {"type": ["string", "null"]}
-_STRINGS = _list(_STRING)
+STRING = {"type": "string"}
+NUMBER = {"type": "number"}
+INTEGER = {"type": "integer"}
+BOOLEAN = {"type": "boolean"}
+MAYBE = {"type": ["string", "null"]}
+STRINGS = a_list(STRING)
+SOURCES = a_list(an_object({"id": STRING, "provider": STRING, "record": STRING, "retrieved_at": STRING}))
 
-PERSON: Schema = _object(
+PERSON: Schema = an_object(
     {
-        "id": _STRING,
-        "name": _STRING,
+        "id": STRING,
+        "name": STRING,
         "name_parts": {
             "type": ["object", "null"],
-            "properties": {"first": _MAYBE, "middle": _MAYBE, "last": _MAYBE, "suffix": _MAYBE},
+            "properties": {"first": MAYBE, "middle": MAYBE, "last": MAYBE, "suffix": MAYBE},
         },
-        "aliases": _STRINGS,
-        "age_range": _MAYBE,
+        "aliases": STRINGS,
+        "age_range": MAYBE,
         "deceased": {"type": ["boolean", "null"]},
-        "phones": _list(
-            _object(
+        "phones": a_list(
+            an_object(
                 {
-                    "number": _STRING,
-                    "national": _STRING,
-                    "line_type": _MAYBE,
-                    "carrier": _MAYBE,
-                    "region": _MAYBE,
-                    "score": _NUMBER,
-                    "sources": _STRINGS,
+                    "number": STRING,
+                    "national": STRING,
+                    "line_type": MAYBE,
+                    "carrier": MAYBE,
+                    "region": MAYBE,
+                    "score": NUMBER,
+                    "sources": STRINGS,
                 }
             )
         ),
-        "emails": _list(_object({"email": _STRING, "score": _NUMBER, "sources": _STRINGS})),
-        "addresses": _list(
-            _object(
+        "emails": a_list(an_object({"email": STRING, "score": NUMBER, "sources": STRINGS})),
+        "addresses": a_list(
+            an_object(
                 {
-                    "kind": _STRING,
-                    "line1": _MAYBE,
-                    "line2": _MAYBE,
-                    "city": _MAYBE,
-                    "state_code": _MAYBE,
-                    "zip": _MAYBE,
-                    "country": _STRING,
-                    "score": _NUMBER,
-                    "sources": _STRINGS,
+                    "kind": STRING,
+                    "line1": MAYBE,
+                    "line2": MAYBE,
+                    "city": MAYBE,
+                    "state_code": MAYBE,
+                    "zip": MAYBE,
+                    "country": STRING,
+                    "score": NUMBER,
+                    "sources": STRINGS,
                 }
             )
         ),
-        "relatives": _list(_object({"id": _MAYBE, "name": _STRING})),
-        "employer": _MAYBE,
-        "title": _MAYBE,
-        "match_score": _NUMBER,
-        "matched_by": _STRINGS,
+        "relatives": a_list(an_object({"id": MAYBE, "name": STRING})),
+        "employer": MAYBE,
+        "title": MAYBE,
+        "match_score": NUMBER,
+        "matched_by": STRINGS,
     }
 )
 
-_METADATA: Schema = _object(
+_METADATA: Schema = an_object(
     {
+        "notice": STRING,
         "query_mode": {"enum": ["reverse_phone", "email", "name", "name_address", "reverse_address"]},
         "reason": {"enum": ["too_common", "ambiguous", "place_missing"]},
-        "match": _object({"rule": _STRING, "score_min": _NUMBER, "people": _INTEGER}),
-        "phone": _object(
+        "match": an_object({"rule": STRING, "score_min": NUMBER, "people": INTEGER}),
+        "phone": an_object(
             {
-                "e164": _STRING,
-                "national": _STRING,
-                "valid": _BOOLEAN,
-                "region": _MAYBE,
-                "location": _MAYBE,
-                "line_type": _MAYBE,
-                "timezones": _STRINGS,
-            }
+                "e164": STRING,
+                "national": STRING,
+                "valid": BOOLEAN,
+                "region": MAYBE,
+                "location": MAYBE,
+                "line_type": MAYBE,
+                "carrier": MAYBE,
+                "timezones": STRINGS,
+            },
+            required=("e164", "national", "valid", "region", "location", "line_type", "timezones"),
         ),
-        "zip": _object(
+        "zip": an_object(
             {
-                "zip": _STRING,
-                "known": _BOOLEAN,
-                "city": _STRING,
-                "state": _STRING,
-                "county": _MAYBE,
-                "timezone": _MAYBE,
-                "area_codes": _STRINGS,
+                "zip": STRING,
+                "known": BOOLEAN,
+                "city": STRING,
+                "state": STRING,
+                "county": MAYBE,
+                "timezone": MAYBE,
+                "area_codes": STRINGS,
             },
             required=("zip", "known"),
         ),
-        "sources": _list(_object({"id": _STRING, "provider": _STRING, "record": _STRING, "retrieved_at": _STRING})),
-        "providers_tried": _list(
-            _object(
-                {"provider": _STRING, "outcome": {"enum": ["match", "no_match"]}, "ms": _INTEGER, "cost_usd": _STRING}
-            )
-        ),
-        "elapsed_ms": _INTEGER,
+        "sources": SOURCES,
+        "providers_tried": TRIED_SCHEMA,
+        "elapsed_ms": INTEGER,
     },
     required=("query_mode", "match", "sources", "providers_tried", "elapsed_ms"),
 )
 
-ANSWER: Schema = _object(
+ANSWER: Schema = an_object(
     {
-        "request_id": _STRING,
-        "route": _STRING,
-        "matched": _BOOLEAN,
-        "billed": _BOOLEAN,
-        "cache_hit": _BOOLEAN,
+        "request_id": STRING,
+        "route": STRING,
+        "matched": BOOLEAN,
+        "billed": BOOLEAN,
+        "cache_hit": BOOLEAN,
         "billing": {"type": "object"},
-        "data": _object({"people": _list(PERSON)}),
+        "data": an_object({"people": a_list(PERSON)}),
         "metadata": _METADATA,
     }
 )

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from gateway.core.catalogue import Catalogue, Operation
 from gateway.core.errors import TABLE, Code
 from gateway.core.money import USD_PATTERN
+from gateway.core.session import SessionQuery
 from gateway.core.upstream import Json
 from gateway.core.x402 import bazaar
 from wellknown.free import Access, Free
@@ -40,6 +41,7 @@ _NOT_OF_A_PAID_CALL = (
     Code.DEPOSIT_BELOW_MINIMUM, Code.RECOVERY_NOT_ELIGIBLE, Code.RECOVERY_NOT_FOUND, Code.RECOVERY_ANSWER_WRONG,
     Code.RECOVERY_LOCKED, Code.RECOVERY_USED, Code.RECOVERY_EXPIRED, Code.RECOVERY_TRANSFER_WRONG,
 )  # fmt: skip
+_OF_A_SESSION = (Code.SESSION_NOT_FOUND, Code.SESSION_CONFLICT)
 _PAYMENT_STATUSES = (402, 412)
 
 
@@ -140,7 +142,7 @@ def _paid(operation: Operation, identity: Identity, operation_id: str) -> Json:
             if operation.by_body
             else {"200": _matched(operation), "202": _PENDING_RESPONSE}
         ),
-        **_problems(_statuses(set(TABLE) - set(_NOT_OF_A_PAID_CALL))),
+        **_problems(_statuses(_codes(operation))),
     }
     return described
 
@@ -218,6 +220,13 @@ def _free(route: Free) -> Json:
 
 def _request_body(schema: Mapping[str, Json], required: bool) -> Json:
     return {**({"required": True} if required else {}), "content": {"application/json": {"schema": dict(schema)}}}
+
+
+def _codes(operation: Operation) -> set[Code]:
+    """The errors of a paid call; a job may be of an operation that has sessions."""
+    codes = set(TABLE) - set(_NOT_OF_A_PAID_CALL)
+    has_sessions = operation.by_body or issubclass(operation.input, SessionQuery)
+    return codes if has_sessions else codes - set(_OF_A_SESSION)
 
 
 def _problems(statuses: Iterable[int]) -> Json:

@@ -21,9 +21,12 @@ from gateway.cli import (
     directory,
     init,
     jobs,
+    margins,
     paying,
+    providers,
     serving,
     statement,
+    subject,
     terminal,
     tickets,
     webhooks,
@@ -44,6 +47,8 @@ app.command("check")(checking.check)
 app.command("operations")(catalogue.operations)
 app.command("audit")(books.audit)
 app.command("backup")(books.backup)
+app.command("margins")(margins.margins)
+app.command("providers")(providers.providers)
 app.command("statement")(statement.statement)
 app.command("pay")(paying.pay)
 app.add_typer(agents.app, name="agents")
@@ -52,6 +57,7 @@ app.add_typer(books.charges, name="charges")
 app.add_typer(deposits.app, name="deposits")
 app.add_typer(directory.app, name="directory")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(subject.app, name="subject")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(webhooks.app, name="webhooks")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.store.agents import Agent
     from gateway.store.database import Database, Tx
+    from gateway.store.sqlite import SqliteDatabase
     from gateway.store.usage_keys import UsageKey
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ app = typer.Typer(
 Usd = Annotated[str | None, typer.Option(metavar="USD", help='An amount, as "5.00".')]
 
 
-def with_database(config: Path | None, work: "Callable[[Settings, Database], Awaitable[T]]") -> T:
+def with_database(config: Path | None, work: "Callable[[Settings, SqliteDatabase], Awaitable[T]]") -> T:
     """Opens the ledger of this configuration for one piece of work."""
     settings = terminal.read_settings(config)
 

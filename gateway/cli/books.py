@@ -12,10 +12,11 @@ from gateway.cli.agents import micros, new_id, with_database
 
 if TYPE_CHECKING:
     from gateway.core.charge import Charge
+    from gateway.core.vendor_call import VendorCall
     from gateway.settings import Settings
     from gateway.store.audit import Finding
     from gateway.store.charges import ChargeView
-    from gateway.store.database import Database
+    from gateway.store.database import Database, Tx
 
 charges = typer.Typer(no_args_is_help=True, help="What was sold: list, show, refund.")
 
@@ -56,14 +57,20 @@ def show(charge_id: Annotated[str, typer.Argument(metavar="CHARGE")], config: te
     """Show all that is known of one charge but its result."""
     from gateway.core.errors import Code, Problem
     from gateway.store import charges as store
+    from gateway.store import vendor_calls
 
-    async def work(settings: "Settings", db: "Database") -> "ChargeView | None":
-        return await db.read(store.find, charge_id)
+    def look(tx: "Tx") -> "tuple[ChargeView, list[VendorCall]] | None":
+        view = store.find(tx, charge_id)
+        return (view, vendor_calls.of_charge(tx, charge_id)) if view else None
 
-    view = with_database(config, work)
-    if view is None:
+    async def work(settings: "Settings", db: "Database") -> "tuple[ChargeView, list[VendorCall]] | None":
+        return await db.read(look)
+
+    found = with_database(config, work)
+    if found is None:
         raise Problem(Code.NOT_FOUND, f"there is no charge {charge_id}; `faregate charges list` shows all")
-    terminal.say(json.dumps(_row(view), indent=2))
+    view, calls = found
+    terminal.say(json.dumps({**_row(view), "bought": [_call(call) for call in calls]}, indent=2))
 
 
 @charges.command("refund")
@@ -133,6 +140,20 @@ def _row(view: "ChargeView") -> dict[str, object]:
             "transaction": view.transaction or view.attempted,
         },
     }  # fmt: skip
+
+
+def _call(call: "VendorCall") -> dict[str, object]:
+    from gateway.core.money import format_usd
+
+    return {
+        "hop": call.hop,
+        "provider": call.provider,
+        "outcome": call.outcome.value,
+        "error": call.error.value if call.error else None,
+        "cost_usd": format_usd(call.cost_micros),
+        "cached": call.cached,
+        "ms": call.ms,
+    }
 
 
 def audit(config: terminal.Config = None, as_json: terminal.AsJson = False) -> None:

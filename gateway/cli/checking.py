@@ -95,6 +95,7 @@ async def _ledger(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncI
 
 async def _sold(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIterator[Finding]:
     from gateway.assemble import configured_upstreams
+    from upstreams import lead_lists
     from upstreams.directory.database import DirectoryError
 
     sold = configured_upstreams(settings)
@@ -112,7 +113,10 @@ async def _sold(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIte
     else:
         yield Finding(ODD, "on sale", "nothing yet")
     if offline:
-        yield Finding(ODD, "offline", f"{', '.join(offline)}: load a directory with `faregate directory load`")
+        mend = "load a directory with `faregate directory load`, or name [providers] in the configuration"
+        if lead_lists.ID in offline:
+            mend += "; lists are sold where [directory] says sell_lists = true"
+        yield Finding(ODD, "offline", f"{', '.join(offline)}: {mend}")
 
 
 async def _chains(settings: "Settings", http: "aiohttp.ClientSession") -> AsyncIterator[Finding]:

@@ -105,7 +105,7 @@ def settings_of(folder: Path, port: int) -> "Settings":
             "service": {"name": "Faregate demo", "host": "127.0.0.1", "port": port},
             "settlement": {"kind": "sandbox"},
             "store": {"path": str(folder.absolute() / "demo.db")},
-            "directory": {"path": str(folder.absolute() / "demo-directory.db")},
+            "directory": {"path": str(folder.absolute() / "demo-directory.db"), "sell_lists": True},
         }
     )
 

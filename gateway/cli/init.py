@@ -38,6 +38,20 @@ PRICES = """\
 [prices]
 # "enrich/phone" = "0.330"
 # "enrich/person" = "0.500"
+# "enrich/lead-session" = "1.500"
+# "leads/search" = "1.000"
+"""
+
+PROVIDERS = """\
+# Whom answers are bought from: README.md, "Buying answers".
+[providers]
+# whitepages = { key = "${WHITEPAGES_KEY}", cost_per_call = "0.10" }
+"""
+
+WATERFALLS = """\
+# Who is asked in which order. Left out: the directory, then whoever is configured.
+[waterfalls]
+# "enrich/phone" = ["local_directory", "whitepages"]
 """
 
 SETTLE = """\
@@ -66,6 +80,15 @@ UPSTREAMS = """\
 # example_output = { temperature = 21.5 }
 """
 
+OTHERS = {
+    "providers": PROVIDERS,
+    "waterfalls": WATERFALLS,
+    "prices": PRICES,
+    "settle": SETTLE,
+    "plugins": PLUGINS,
+    "http_upstreams": UPSTREAMS,
+}
+
 EXAMPLES = {
     ("service", "public_url"): "https://api.example.com",
     ("service", "contact_email"): "you@example.com",
@@ -79,6 +102,12 @@ EXAMPLES = {
     ("facilitator", "jwt_key_id"): "${CDP_API_KEY_ID}",
     ("facilitator", "jwt_secret"): "${CDP_API_KEY_SECRET}",
     ("directory", "path"): "data/directory.db",
+    ("llm", "api"): "openai",
+    ("llm", "url"): "https://api.example.com/v1",
+    ("llm", "model"): "a-model",
+    ("llm", "key"): "${LLM_KEY}",
+    ("llm", "input_usd"): "0.50",
+    ("llm", "output_usd"): "1.50",
     ("deposits", "address"): "0x... (not pay_to)",
     ("deposit_match", "ends_at"): "2027-01-31T00:00:00Z",
 }
@@ -104,7 +133,7 @@ def template() -> str:
         if name == "networks":
             parts.append(NETWORKS)
         elif isinstance(field.default, tuple | dict) or field.description is not None:
-            parts.append({"prices": PRICES, "settle": SETTLE, "plugins": PLUGINS, "http_upstreams": UPSTREAMS}[name])
+            parts.append(OTHERS[name])
         elif name not in ("source", "changed_s"):
             parts.append("\n".join(_table(name, type(field.default))))
     return "\n".join(parts)

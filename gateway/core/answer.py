@@ -1,8 +1,9 @@
 """The answer of a paid call, composed from its charge and its stored result: the same bytes whenever it is asked for,
 but for what is on the account of a prepaid call's payer, which is told as it is now.
 
-A stored result is compact JSON of {matched, data, metadata, headers}. It is written with the capture or the
-release, and every answer is made from what was stored, never from what is still in memory.
+A stored result is compact JSON of {matched, data, metadata, headers}, with {cache_hit} where it is one. It is
+written with the capture or the release, and every answer is made from what was stored, never from what is still in
+memory.
 """
 
 import re
@@ -13,9 +14,11 @@ from typing import Any
 
 import orjson
 
+from gateway.core import subject
 from gateway.core.charge import Charge, Source, State
 from gateway.core.http import NEVER_RELAYED
 from gateway.core.money import format_usd
+from gateway.core.subject import Hides
 from gateway.core.upstream import Json, Match, NoMatch
 
 
@@ -27,6 +30,8 @@ class Result:
     data: Any
     metadata: Mapping[str, Any]
     headers: Mapping[str, str]
+    cache_hit: bool = False
+    """Found for an earlier call."""
 
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
@@ -52,6 +57,24 @@ def pack(outcome: Match | NoMatch) -> bytes:
 
 def unpack(stored: bytes) -> Result:
     return Result(**orjson.loads(stored))
+
+
+def again(stored: bytes) -> bytes:
+    """The same result, as it is given to a later call."""
+    return orjson.dumps({**orjson.loads(stored), "cache_hit": True})
+
+
+def without(stored: bytes, hides: Hides, *, sold: bool = False) -> bytes | None:
+    """The same result without whoever is hidden; None: it says nothing of him. It is no match any more, since that was
+    decided with what nobody gets, but where it was `sold` already."""
+    kept = orjson.loads(stored)
+    data, taken = subject.without(kept["data"], hides)
+    metadata, more = subject.without(kept["metadata"], hides)
+    if not taken and not more:
+        return None
+    return orjson.dumps(
+        {**kept, "matched": kept["matched"] and (sold or not taken), "data": data, "metadata": metadata or {}}
+    )
 
 
 def billing(charge: Charge, topup: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -88,7 +111,7 @@ def body(charge: Charge, request_id: str, result: Result, topup: Mapping[str, ob
             "route": charge.operation,
             "matched": result.matched,
             "billed": charge.captured_micros > 0,
-            "cache_hit": False,
+            "cache_hit": result.cache_hit,
             "billing": billing(charge, topup),
             "data": result.data,
             "metadata": result.metadata,

@@ -30,15 +30,24 @@ class Price:
         if self.metered and not 100 <= self.markup_percent <= 10_000:
             raise ValueError("a markup is between 100 and 10000 percent of what the vendor takes")
 
-    def charge_micros(self, cost_micros: int, at_most_micros: int) -> int:
-        """What a match costs that the vendor took `cost_micros` for, under a hold of `at_most_micros`."""
+    def charge_micros(
+        self, cost_micros: int, at_most_micros: int, *, earlier_cost_micros: int = 0, earlier_charged_micros: int = 0
+    ) -> int:
+        """What a match costs that the vendor took `cost_micros` for, under a hold of `at_most_micros`. Of a session's
+        later call it is what its work adds to the price of the whole."""
         if not self.metered:
             return min(self.base_micros, at_most_micros)
-        return min(max(self.base_micros, -(-cost_micros * self.markup_percent // 100)), at_most_micros)
+        whole = max(self.base_micros, -(-(earlier_cost_micros + cost_micros) * self.markup_percent // 100))
+        return min(max(0, whole - earlier_charged_micros), at_most_micros)
 
-    def budget_micros(self, at_most_micros: int) -> int:
+    def budget_micros(
+        self, at_most_micros: int, *, earlier_cost_micros: int = 0, earlier_charged_micros: int = 0
+    ) -> int:
         """What the vendors may take for one call, so that what it then costs stays within this much."""
-        return at_most_micros * 100 // self.markup_percent if self.metered else at_most_micros
+        if not self.metered:
+            return at_most_micros
+        whole = (at_most_micros + earlier_charged_micros) * 100 // self.markup_percent
+        return max(0, whole - earlier_cost_micros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,9 @@ class Operation:
     settle_first: bool = False
     """Whether a signed payment is settled before the work: as a top-up of its payer's account, which the call is then
     charged to. Else it is settled after a match, and never without one."""
+    cacheable: bool = False
+    """Whether the same answer may be given to the same question again: it changes nothing, and says nothing of who
+    asks."""
     job: bool = False
     """Whether it may be handed over as a job, which takes its time and is asked about later."""
     by_body: bool = False

@@ -49,6 +49,8 @@ class Charges:
         stored = answer.unpack(view.result) if may_have is Disclosure.RESULT and view.result is not None else None
         told["matched"] = stored.matched if stored else None
         told["result"] = orjson.Fragment(answer.body(view.charge, view.request_id, stored, topup)) if stored else None
+        if view.erased:
+            told["erased"] = True
         told["result_expires_at"] = answer.iso(view.result_expires_ms) if stored and view.result_expires_ms else None
         waiting = may_have in (Disclosure.WORKING, Disclosure.SETTLING)
         return private(told, headers={"Retry-After": str(paid.PENDING_RETRY_S)} if waiting else None)

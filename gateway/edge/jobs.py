@@ -36,6 +36,7 @@ from gateway.edge.limiter import Limiter
 from gateway.edge.paid import (
     bill_up_to_micros,
     charge_token,
+    gone,
     idempotency_key,
     kept,
     outcome_of,
@@ -465,5 +466,6 @@ def _error(view: JobView) -> dict[str, str] | None:
             "to get the result without new work",
         }
     if view.state in job.ENDED and view.disclosure is Disclosure.RESULT and view.charge.result is None:
-        return {"code": Code.RESULT_EXPIRED.value, "message": "the result was kept for its time and is gone"}
+        code, message = gone(view.charge)
+        return {"code": code.value, "message": message}
     return None

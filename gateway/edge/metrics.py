@@ -18,10 +18,13 @@ from starlette.routing import Route
 
 from gateway.core.errors import Code, Problem
 from gateway.core.ids import token_hash
+from gateway.core.vendor_call import Standing, VendorCall
 from gateway.edge.visit import is_loopback, peer_of
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WATCH_TIMEOUT_S = 2.0
+PROVIDERS_MAX = 100
+"""More names of providers than these are one: a plug-in may call its own whatever it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Vitals:
     """How many there are, by state."""
     jobs: Mapping[str, int] = field(default_factory=dict)
     """How many wait and how many are worked on."""
+    providers: Mapping[str, Standing] = field(default_factory=dict)
+    """By name, those that are configured."""
 
 
 Watch = Callable[[], Awaitable[Vitals]]
@@ -59,6 +64,19 @@ class Metrics:
         )
         self._limited = Counter("faregate_rate_limited", "Requests answered 429.", ["limit"], registry=registry)
         self._webhooks = Counter("faregate_webhooks", "Tries to deliver a webhook.", ["outcome"], registry=registry)
+        self._bought = Counter(
+            "faregate_vendor_calls", "Questions to providers.", ["provider", "outcome", "error"], registry=registry
+        )
+        self._rest = Gauge(
+            "faregate_provider_rest_seconds", "How long it is left alone yet.", ["provider"], registry=registry
+        )
+        self._quota = Gauge(
+            "faregate_provider_quota_left", "Of our account with it, as last told.", ["provider"], registry=registry
+        )
+        self._quota_limit = Gauge(
+            "faregate_provider_quota_limit", "All of it, as last told.", ["provider"], registry=registry
+        )
+        self._providers: set[str] = set()
         self._settlements = Gauge("faregate_settlements", "Settlements by state.", ["state"], registry=registry)
         self._jobs = Gauge("faregate_jobs", "Jobs that have not ended, by state.", ["state"], registry=registry)
         self._alarm = Gauge("faregate_alarm", "Above zero: somebody should look.", ["name"], registry=registry)
@@ -68,6 +86,7 @@ class Metrics:
         self._time = lru_cache(maxsize=4096)(self._seconds.labels)
         self._call = lru_cache(maxsize=4096)(self._calls.labels)
         self._earned = lru_cache(maxsize=4096)(self._charged.labels)
+        self._asked = lru_cache(maxsize=4096)(self._bought.labels)
 
     def challenge(self, operation: str) -> Callable[[], None]:
         """The counter of one operation's 402s, looked up once."""
@@ -93,6 +112,15 @@ class Metrics:
         """`outcome`: delivered, retried, given_up."""
         self._webhooks.labels(outcome).inc()
 
+    def bought(self, call: VendorCall) -> None:
+        """A vendor was asked, or there was a reason not to ask it."""
+        if call.provider in self._providers or len(self._providers) < PROVIDERS_MAX:
+            self._providers.add(call.provider)
+            provider = call.provider
+        else:
+            provider = "other"
+        self._asked(provider, call.outcome, call.error or "").inc()
+
     def refused(self, reason: str) -> None:
         """`reason`: full, idle, head_timeout, head_too_large, malformed, drain, stalled."""
         self._refused.labels(reason).inc()
@@ -102,6 +130,12 @@ class Metrics:
             self._settlements.labels(state).set(number)
         for state, number in vitals.jobs.items():
             self._jobs.labels(state).set(number)
+        for name, standing in vitals.providers.items():
+            self._rest.labels(name).set(standing.rest_s)
+            if standing.quota_left is not None:
+                self._quota.labels(name).set(standing.quota_left)
+            if standing.quota_limit is not None:
+                self._quota_limit.labels(name).set(standing.quota_limit)
         if not vitals.alarms.get("blind"):
             # What is told no more is over. While nobody can look, nothing is.
             for name in self._alarms_told - vitals.alarms.keys():

@@ -23,6 +23,7 @@ from gateway.core.charge import Charge, Disclosure, Source, State, disclosure
 from gateway.core.deposit import TOPUP
 from gateway.core.errors import Code, Problem
 from gateway.core.money import MoneyError, format_usd, parse_usd
+from gateway.core.session import SessionQuery
 from gateway.core.x402 import headers
 from gateway.core.x402.challenge import Challenge
 from gateway.core.x402.messages import Payment
@@ -102,7 +103,7 @@ class Paid:
             principal=principal,
             payment=payment,
             idempotency_key=idempotency_key(request),
-            budget_micros=budget_micros(request, operation),
+            budget_micros=budget_micros(request, operation, query),
             charge_token=charge_token(request),
         )
 
@@ -209,9 +210,12 @@ def idempotency_key(request: Request) -> str | None:
     return value
 
 
-def budget_micros(request: Request, operation: Operation) -> int | None:
-    """The most that the caller wants the call to cost. Raises Problem CEILING_BELOW_PRICE."""
-    budget, base = bill_up_to_micros(request), operation.price.base_micros
+def budget_micros(request: Request, operation: Operation, query: BaseModel) -> int | None:
+    """The most that the caller wants the call to cost: the lower of what header and body say, and where neither does,
+    what is usual for the operation. Raises Problem CEILING_BELOW_PRICE."""
+    asked = bill_up_to_micros(request), query.budget_micros if isinstance(query, SessionQuery) else None
+    base = operation.price.base_micros
+    budget = min((micros for micros in asked if micros is not None), default=operation.asks_micros or None)
     if budget is not None and budget < base:
         raise Problem(
             Code.CEILING_BELOW_PRICE,
@@ -248,7 +252,7 @@ def result(bought: Answer, principal: Principal | None) -> Response:
     """200: the stored result, made from what is written alone."""
     view, prepaid = bought.view, bought.prepaid
     if view.result is None:
-        raise Problem(Code.RESULT_EXPIRED, "the result was kept for its time and is gone")
+        raise Problem(*gone(view))
     stored = answer.unpack(view.result)
     told = {**stored.headers, **_marks(view, bought.token)}
     if bought.replayed:
@@ -259,6 +263,13 @@ def result(bought: Answer, principal: Principal | None) -> Response:
         told["PAYMENT-RESPONSE"] = receipt(prepaid.topup, success=True)
     topup = topup_told(prepaid, principal) if prepaid is not None else None
     return Response(answer.body(view.charge, view.request_id, stored, topup), 200, told, media_type="application/json")
+
+
+def gone(view: ChargeView) -> tuple[Code, str]:
+    """Why there is no result any more."""
+    if view.erased:
+        return Code.RESULT_ERASED, "the result told of a person whose data was erased here; what was charged stands"
+    return Code.RESULT_EXPIRED, "the result was kept for its time and is gone"
 
 
 def kept(stopped: Kept, call: Call) -> Response:

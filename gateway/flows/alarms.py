@@ -5,6 +5,9 @@
     audit_difference           the books do not agree with themselves
     webhooks_failing           events were given up in the last hour
     relayer_funds_low          from the settler's own health, beside whatever else it complains of
+    provider_refuses_key:NAME  a provider does not take our key; over with its next answer
+    provider_account_empty:NAME    our account with it is; over with its next answer
+    provider_quota_low:NAME    what it says is left of our quota is little
 
 plus what the flows report as it happens: settlement_lost, settlement_taken_back, settled_amount_differs,
 proof_used_twice, paid_twice, recovery_failed, collecting_failed, delivering_failed.
@@ -12,12 +15,13 @@ proof_used_twice, paid_twice, recovery_failed, collecting_failed, delivering_fai
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
 from gateway.core import ids
 from gateway.core.settlement import State
+from gateway.core.vendor_call import ErrorClass, Standing
 from gateway.settlement.protocol import Settler
 from gateway.store import outbox, settlements
 from gateway.store.audit import audit
@@ -34,7 +38,16 @@ AUDIT_SHARE = 20
 
 
 class Alarms:
-    def __init__(self, *, db: Database, settler: Settler | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        settler: Settler | None,
+        clock: Callable[[], float],
+        providers: Callable[[], Mapping[str, Standing]] = dict,
+    ) -> None:
+        """`providers`: those that are configured, by name."""
+        self._providers = providers
         self._db = db
         self._settler = settler
         self._clock = clock
@@ -61,11 +74,21 @@ class Alarms:
         return {
             "relayer_funds_low": 0,
             **levels,
+            **{name: 1 for name in self._of_providers()},
             "payment_pending_too_long": pending,
             "queue_stuck": queued,
             "audit_difference": self._findings,
             "webhooks_failing": await self._db.read(outbox.given_up_since, since_ms),
         }
+
+    def _of_providers(self) -> Iterator[str]:
+        for name, standing in self._providers().items():
+            if standing.trouble is ErrorClass.AUTH:
+                yield f"provider_refuses_key:{name}"
+            if standing.trouble is ErrorClass.QUOTA:
+                yield f"provider_account_empty:{name}"
+            if standing.quota_low:
+                yield f"provider_quota_low:{name}"
 
     async def run(self) -> None:
         """Forever: audits the books now and then, so that a difference is seen within a minute on a ledger of any

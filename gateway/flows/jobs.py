@@ -24,7 +24,7 @@ from gateway.core.webhook import WebhookState
 from gateway.flows.fulfilling import Call, job_fingerprint
 from gateway.flows.purchase import WORK_MARGIN_S, Answer, Purchase, capped
 from gateway.flows.webhooks import first_secret, require_secret
-from gateway.store import agents, charges, jobs, outbox, prepaid, usage_keys
+from gateway.store import agents, charges, jobs, outbox, prepaid, sessions, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database, Tx
 from gateway.store.prepaid import Prepaid
@@ -387,6 +387,7 @@ def retry(tx: Tx, job_id: str, new: Retry) -> None:
     )  # fmt: skip
     jobs.add(tx, again, new.bearer_hash)
     jobs.hand_down(tx, job_id, again.id)
+    sessions.reclaim(tx, view.charge.id, charge.id)
 
 
 def joined(tx: Tx, job: Job) -> JobView:

@@ -30,6 +30,7 @@ from gateway.core.charge import Charge, Disclosure, Event, Source, disclosure
 from gateway.core.errors import Code, Problem
 from gateway.core.money import atomic_to_micros_down, format_usd
 from gateway.core.repeat import Repeat, Verdict, is_public, judge
+from gateway.core.session import SessionQuery
 from gateway.core.upstream import Failure
 from gateway.core.x402.messages import Payment, Requirements
 from gateway.core.x402.verdict import Reason
@@ -38,7 +39,7 @@ from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Call, Fulfilling, Held, recorded
 from gateway.flows.webhooks import require_secret
 from gateway.settlement import protocol
-from gateway.store import charges, prepaid
+from gateway.store import charges, prepaid, sessions, subjects
 from gateway.store.charges import ChargeView, Claim, KeyKnown, KeyUse, PaymentKnown, Work
 from gateway.store.database import Database, Tx
 from gateway.store.prepaid import NotCome, Prepaid
@@ -189,6 +190,7 @@ class Purchase:
     async def authorize(self, call: Call, rider: Rider | None = None) -> Held | Answer:
         """Held: the work may begin. Answer: this call was made before. `rider` is written in the transaction of the
         hold. Raises Problem; then nothing was written."""
+        self._fulfilling.require_tellable(call)
         if call.payment is not None:
             if call.topup is not None and call.principal is None:
                 raise Problem(Code.ANONYMOUS_REFUSED, "a top-up is of an agent's balance: bring its bearer token")
@@ -226,10 +228,12 @@ class Purchase:
             id=self._new_id("chg_"), operation=call.operation.id, party=agent.agent_id,
             source=Source.BALANCE, held_micros=at_most, metered=metered,
         )  # fmt: skip
+        asked = self._fulfilling.asked(call)
         crash.point("hold.before")
         outcome = await self._db.write(
-            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None
-        )
+            _hold, charge, self._work(call, None, by_job=call.handover is not None), None, key, rider, None, asked,
+            call, self._fulfilling.session_subject(call),
+        )  # fmt: skip
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge):
@@ -237,7 +241,7 @@ class Purchase:
             case charges.Capped(use):
                 raise capped(use, at_most)
             case charges.Short(available):
-                raise _short(agent, available, at_most, metered)
+                raise _short(agent, available, call.least_micros, metered)
             case KeyKnown():
                 return await self._known_key(call, outcome, rider)
             case _:
@@ -276,7 +280,7 @@ class Purchase:
         admitted = await self._check(call, verified)
         token = self._new_token() if call.wants_token else None
         metered = verified.requirements.scheme == "upto"
-        price_micros = call.ceiling_micros if metered or call.prepays else call.operation.price.base_micros
+        price_micros = call.signed_ceiling_micros if metered or call.prepays else call.operation.price.base_micros
         claim = self._claim(verified, admitted, price_micros)
         # What is worth more than is held now is worked for anew: a ceiling's result is not sold at the base.
         affordable = earlier is not None and earlier.charge.captured_micros <= claim.amount_micros
@@ -291,7 +295,10 @@ class Purchase:
         beside = None if call.prepays else rider
         crash.point("hold.before")
         work = self._work(call, token, by_job=call.handover is not None and not call.prepays)
-        outcome = await self._db.write(_hold, charge, work, claim, key, beside, withheld)
+        asked = self._fulfilling.asked(call)
+        outcome = await self._db.write(
+            _hold, charge, work, claim, key, beside, withheld, asked, call, self._fulfilling.session_subject(call)
+        )
         crash.point("hold.after")
         match outcome:
             case charges.Held(charge) if call.prepays:
@@ -362,11 +369,11 @@ class Purchase:
     @staticmethod
     def _require_within_budget(call: Call, verified: Verified) -> None:
         """Of a ceiling that is signed all may be taken."""
-        signs_ceiling = verified.requirements.scheme == "upto"
-        if signs_ceiling and call.budget_micros is not None and call.budget_micros < call.ceiling_micros:
+        signs_ceiling = verified.requirements.scheme == "upto" and call.goes_on is None
+        if signs_ceiling and call.budget_micros is not None and call.budget_micros < call.signed_ceiling_micros:
             raise Problem(
                 Code.VALIDATION_ERROR,
-                f"the payment signs for up to {format_usd(call.ceiling_micros)} USD, and the call may cost "
+                f"the payment signs for up to {format_usd(call.signed_ceiling_micros)} USD, and the call may cost "
                 f"{format_usd(call.budget_micros)} USD at most: pay it from a balance, or allow what is signed for",
             )
 
@@ -486,7 +493,7 @@ class Purchase:
             # A coarse token's price was rounded up in the offer: what is signed is what is charged.
             amount_micros=max(price_micros, atomic_to_micros_down(verified.value_atomic, decimals)[0]),
             valid_before_s=verified.valid_before_s,
-            payment=verified.payment.raw,
+            payment=verified.payment.kept,
             payment_hash=verified.payment.payment_hash,
             spendable_micros=atomic_to_micros_down(admitted.spendable_atomic, decimals)[0],
             admitted_block=admitted.block,
@@ -544,7 +551,10 @@ class Purchase:
         )  # fmt: skip
         crash.point("prepaid.before")
         work = self._work(call, token, by_job=call.handover is not None)
-        outcome = await self._db.write(_hold_from_topup, charge, work, rider)
+        outcome = await self._db.write(
+            _hold_from_topup, charge, work, rider, self._fulfilling.asked(call), call,
+            self._fulfilling.session_subject(call),
+        )  # fmt: skip
         crash.point("prepaid.after")
         match outcome:
             case charges.Held(charge):
@@ -595,8 +605,10 @@ class Purchase:
             self._missed(view.charge.party)
         if isinstance(outcome, Failure):
             raise Problem(
-                Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR,
-                f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
+                outcome.told_as,
+                outcome.message
+                if outcome.code is not None
+                else f"{outcome.message}; nothing was charged, the same payment may be used again for the same request",
                 retry_after_s=outcome.retry_after_s,
             )
         return view
@@ -646,25 +658,62 @@ class Purchase:
 
 def _hold(
     tx: Tx, /, charge: Charge, work: Work, claim: Claim | None, key: KeyUse | None, rider: Rider | None,
-    withheld: ChargeView | None,
+    withheld: ChargeView | None, asked: frozenset[bytes], call: Call, about: bytes,
 ) -> (
     "charges.Held | charges.Short | charges.Capped | charges.Overcommitted | charges.PermitInUse"
     " | charges.BeyondAllowance | charges.Owing | KeyKnown | PaymentKnown"
 ):  # fmt: skip
-    """The hold, and with it whatever rides on it: all or nothing."""
-    outcome = charges.hold(tx, charge, work, claim, key, buys=withheld.charge.id if withheld else None)
-    if isinstance(outcome, charges.Held) and rider is not None:
-        rider(tx, outcome.charge, withheld)
+    """The hold, and with it whatever rides on it: all or nothing. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
+    buys = withheld.charge.id if withheld else None
+    outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
+    if isinstance(outcome, charges.Short) and call.shrinks_to(outcome.available_micros):
+        # Within the transaction: what is there now is there for this hold.
+        charge = replace(charge, held_micros=outcome.available_micros)
+        outcome = charges.hold(tx, charge, work, claim, key, buys=buys)
+    if isinstance(outcome, charges.Held):
+        if call.goes_on is not None and withheld is None:
+            _go_on(tx, call.goes_on, outcome.charge, work, about)
+        if rider is not None:
+            rider(tx, outcome.charge, withheld)
     return outcome
 
 
+def _go_on(tx: Tx, query: SessionQuery, charge: Charge, work: Work, about: bytes) -> None:
+    """Claims the session that a call goes on with. Raises Problem SESSION_NOT_FOUND, SESSION_CONFLICT."""
+    if query.session_id is None:
+        return
+    claimed = sessions.claim(tx, query.session_id, charge.id, charge.operation, work.agent_id, work.key_id, about)
+    match claimed:
+        case sessions.Claimed.UNKNOWN:
+            raise Problem(
+                Code.SESSION_NOT_FOUND, "no such session, or not yours, or its time is over; begin another without it"
+            )
+        case sessions.Claimed.BUSY:
+            raise Problem(
+                Code.SESSION_CONFLICT, "another call works on this session; wait for its end", retry_after_s=5
+            )
+        case sessions.Claimed.OTHER:
+            raise Problem(
+                Code.SESSION_CONFLICT, "this session is about something else: send what it was begun with, or no id"
+            )
+        case sessions.Claimed.UNPAID:
+            raise Problem(
+                Code.SESSION_CONFLICT, "what this session has found so far is not paid for yet", retry_after_s=5
+            )
+
+
 def _hold_from_topup(
-    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None
+    tx: Tx, /, charge: Charge, work: Work, rider: Rider | None, asked: frozenset[bytes], call: Call, about: bytes
 ) -> charges.Held | charges.Short | charges.Capped | NotCome | ChargeView:
-    """The hold of a prepaid call, and what rides on it."""
+    """The hold of a prepaid call, and what rides on it. Raises Problem SUPPRESSED_SUBJECT."""
+    subjects.require_tellable(tx, asked)
     outcome = prepaid.hold(tx, charge, work)
-    if isinstance(outcome, charges.Held) and rider is not None:
-        rider(tx, outcome.charge, None)
+    if isinstance(outcome, charges.Held):
+        if call.goes_on is not None:
+            _go_on(tx, call.goes_on, outcome.charge, work, about)
+        if rider is not None:
+            rider(tx, outcome.charge, None)
     return outcome
 
 

@@ -18,7 +18,7 @@ from gateway.core.errors import Conflict
 from gateway.core.settlement import Settled, Settlement, State
 from gateway.flows.collecting import Collecting
 from gateway.settlement.protocol import Refused, Settler, Unknown
-from gateway.store import charges, jobs, leads, settlements, usage_keys
+from gateway.store import answers, charges, jobs, leads, sessions, settlements, subjects, usage_keys
 from gateway.store.charges import ChargeView
 from gateway.store.database import Database
 
@@ -26,6 +26,7 @@ log = structlog.get_logger("recovery")
 
 EVERY_S = 60.0
 DAY_S = 86_400
+YEAR_MS = 365 * DAY_S * 1000
 SOON_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """The pauses after a start and after a death."""
 LISTEN_EVERY_S = 1.0
@@ -44,6 +45,7 @@ class Recovery:
         alive: Callable[[str], bool],
         neighbours: Callable[[], frozenset[str]] = frozenset,
         alarm: Callable[[str, str], None] = lambda name, subject: None,
+        accesses_kept_ms: int = YEAR_MS,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -61,6 +63,7 @@ class Recovery:
         self._neighbours = neighbours
         self._living: frozenset[str] = frozenset()
         self._alarm = alarm
+        self._accesses_kept_ms = accesses_kept_ms
 
     async def run(self) -> None:
         """Forever. One failing round is told and does not end the next."""
@@ -92,7 +95,10 @@ class Recovery:
             await self._unfinished(self._settler, self._collecting)
             await self._watched(self._settler, self._collecting)
         await self._db.write(charges.expire_results)
+        await self._db.write(answers.expire)
+        await self._db.write(subjects.forget_accesses, self._accesses_kept_ms)
         await self._db.write(jobs.forget)
+        await self._db.write(sessions.forget)
         await self._db.write(leads.forget)
         await self._tidy()
 

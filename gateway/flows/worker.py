@@ -11,7 +11,7 @@ Whoever loses his lease stops and writes nothing. A worker that shuts down finis
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import structlog
@@ -23,6 +23,8 @@ from gateway.core.charge import State as ChargeState
 from gateway.core.errors import Code
 from gateway.core.job import Event, Job, State
 from gateway.core.upstream import AnswerLost, Failure, Json, Offering, Outcome
+from gateway.core.vendor_call import ErrorClass, VendorCall
+from gateway.core.vendor_call import Outcome as Called
 from gateway.flows.collecting import Collecting
 from gateway.flows.fulfilling import Bench, Call, Done, Ending, Fulfilling, Held, recorded
 from gateway.flows.jobs import OnEnd
@@ -54,10 +56,14 @@ class StoredHops:
         stored = await self._db.read(jobs.recall, self._job.id, key)
         return None if stored is None else orjson.loads(stored)
 
-    async def asking(self, key: str, *, repeatable: bool = False) -> None:
-        if not await self._db.write(jobs.asking, self._job, self._owner, key, repeatable=repeatable):
+    async def asking(self, key: str, *, repeatable: bool = False, cost_micros: int = 0) -> int:
+        asked = await self._db.write(
+            jobs.asking, self._job, self._owner, key, repeatable=repeatable, cost_micros=cost_micros
+        )
+        if not asked:
             raise AnswerLost(key)
         crash.point("job.asked")
+        return asked - 1
 
     async def remember(self, key: str, outcome: Json) -> None:
         await self._db.write(jobs.remember, self._job, self._owner, key, orjson.dumps(outcome))
@@ -215,7 +221,8 @@ class Worker:
                 await self._end(job, event, done, held, progress.rounds)
             elif heart.result():
                 await _stopped(work)
-                await self._end(job, Event.CANCELLED, CANCELLED, held, progress.rounds)
+                stopped = replace(CANCELLED, calls=tuple(bench.calls))
+                await self._end(job, Event.CANCELLED, stopped, held, progress.rounds)
             else:
                 log.warning("lease_lost", job=job.id)
         finally:
@@ -297,8 +304,8 @@ class Worker:
             return None
         if now.cancelling:  # whoever was told that it will stop pays nothing and gets nothing, however near its end
             event, outcome = Event.CANCELLED, CANCELLED.outcome
-            ending = Ending(ChargeEvent.FAILED, cost_micros=ending.cost_micros)
-        view = recorded(tx, job.charge_id, ending)
+            ending = Ending(ChargeEvent.FAILED, calls=ending.calls)
+        view = recorded(tx, job.charge_id, replace(ending, calls=_bought(tx, job, ending.calls)))
         if view is None:
             event, outcome = Event.FAILED, Failure("its charge was ended by somebody else")
             view = _charge_of(tx, job)
@@ -313,7 +320,7 @@ class Worker:
         """What nobody will bring to its end any more, its charge with it: whoever still works on it comes too late."""
         overdue = jobs.overdue(tx)
         for job in overdue:
-            charges.record(tx, job.charge_id, ChargeEvent.EXPIRED)
+            charges.record(tx, job.charge_id, ChargeEvent.EXPIRED, calls=_bought(tx, job))
             late = job.deadline_ms <= tx.now_ms
             ended = jobs.end(
                 tx, job, Event.FAILED, ttl_ms=self._result_ttl_ms,
@@ -330,6 +337,29 @@ async def _stopped(work: "asyncio.Task[Done]") -> None:
     await asyncio.gather(work, return_exceptions=True)
 
 
+def _bought(tx: Tx, job: Job, told: tuple[VendorCall, ...] = ()) -> tuple[VendorCall, ...]:
+    """What the work tells that it has bought, and what an earlier attempt had bought on the same charge; with what was
+    asked, and not told of again, at the most it can have taken."""
+    known = {(call.hop, call.provider) for call in told}
+    hops = [orjson.loads(outcome) for outcome in jobs.outcomes(tx, job.id)]
+    earlier = [VendorCall.from_json(hop["call"]) for hop in hops if hop.get("charge") == job.charge_id]
+    asked = {call.hop for call in told} | {
+        f"{call.hop}/{call.provider}" for call in told if call.outcome is not Called.SKIPPED
+    }
+    return (
+        *(call for call in earlier if (call.hop, call.provider) not in known),
+        *(_lost(job, *hop) for hop in jobs.lost(tx, job.id) if hop[0] not in asked),
+        *told,
+    )
+
+
+def _lost(job: Job, key: str, cost_micros: int, asked_ms: int) -> VendorCall:
+    hop, slash, provider = key.rpartition("/")
+    if not slash:
+        hop, provider = key, job.operation
+    return VendorCall(hop, provider, Called.FAILED, ErrorClass.LOST, cost_micros, at_ms=asked_ms)
+
+
 def _charge_of(tx: Tx, job: Job) -> ChargeView:
     view = charges.find(tx, job.charge_id)
     if view is None:
@@ -343,5 +373,5 @@ def _error(event: Event, outcome: Outcome) -> tuple[str | None, str | None]:
         return "JOB_CANCELLED", "cancelled while it was worked on; nothing was charged"
     if not isinstance(outcome, Failure):
         return None, None
-    code = Code.UPSTREAM_TIMEOUT if outcome.timeout else Code.UPSTREAM_ERROR
-    return code.value, f"{outcome.message}; nothing was charged"
+    code = outcome.told_as
+    return code.value, outcome.message if outcome.code is not None else f"{outcome.message}; nothing was charged"

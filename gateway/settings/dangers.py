@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from gateway.core.money import parse_usd
 from gateway.core.networks import EXACT_PERMIT2_PROXY, MULTICALL3, NETWORKS, PERMIT2, UPTO_PERMIT2_PROXY
-from gateway.settings.tables import SANDBOX_NETWORK, Settings, is_loopback
+from gateway.settings.tables import SANDBOX_NETWORK, WEBSEARCH_MICROS, Settings, is_loopback
 
 
 class Mistake(NamedTuple):
@@ -101,6 +102,28 @@ def _sandbox_is_play(settings: Settings) -> Iterator[Mistake]:
                 f"[[http_upstreams]] no. {number}",
                 "the sandbox takes play money, and this API may cost real: say free = true if it does not, "
                 "or choose another settlement",
+            )
+    model = settings.llm
+    if model.api is not None and any(map(_takes, (model.input_usd, model.output_usd))):
+        yield Mistake(
+            "[llm] api",
+            "the sandbox takes play money, and this model takes real money: remove it, or choose another settlement",
+        )
+
+
+def _takes(usd: str | None) -> bool:
+    return usd is not None and parse_usd(usd) > 0
+
+
+def _sandbox_buys_nothing(settings: Settings) -> Iterator[Mistake]:
+    if not settings.sandbox:
+        return
+    for name, provider in settings.providers.items():
+        if any(cost not in (None, "0") for cost in (provider.cost_per_call, provider.cost_per_match)):
+            yield Mistake(
+                f"[providers.{name}]",
+                "the sandbox takes play money, and this provider takes real money: remove it, or choose another "
+                "settlement",
             )
 
 
@@ -252,6 +275,32 @@ def _deposits_have_their_own_address(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _model_is_whole(settings: Settings) -> Iterator[Mistake]:
+    model = settings.llm
+    given = {"url": model.url, "model": model.model, "key": model.key, "input_usd": model.input_usd}
+    if model.api is None:
+        for name in (name for name, value in given.items() if value is not None):
+            yield Mistake(f"[llm] {name}", 'is set without api: add api = "openai" or "anthropic", or remove it')
+        return
+    if model.url is None and model.api == "openai":
+        yield Mistake("[llm] url", 'is missing: name the server\'s base URL, as url = "http://127.0.0.1:11434/v1"')
+    if model.model is None:
+        yield Mistake("[llm] model", "is missing: name the model as the server knows it")
+    if model.key is None and (model.api == "anthropic" or not model.private):
+        yield Mistake("[llm] key", 'is missing: key = "${LLM_KEY}", or private = true for a server of your own')
+    for name, price in (("input_usd", model.input_usd), ("output_usd", model.output_usd)):
+        if price is None:
+            yield Mistake(f"[llm] {name}", 'is missing: say what a million tokens cost, as "0.50", or "0" for nothing')
+    if model.url is not None and urlsplit(model.url).scheme == "http" and not model.private:
+        yield Mistake("[llm] url", "questions and keys travel there: use https, or private = true in your network")
+
+
+def _web_price_fits(settings: Settings) -> Iterator[Mistake]:
+    price = settings.prices.get("enrich/websearch", WEBSEARCH_MICROS)
+    if price > settings.web.ceiling_micros:
+        yield Mistake("[web] ceiling", "is below the price of enrich/websearch: raise it, or lower the price")
+
+
 def _what_is_left_can_be_spent(settings: Settings) -> Iterator[Mistake]:
     """What is settled before the work is a top-up, and what a miss leaves of it is a wallet's to claim."""
     asked = [f'[settle] "{id}"' for id, when in settings.settle.items() if when == "before"]
@@ -281,6 +330,7 @@ def _what_is_left_can_be_spent(settings: Settings) -> Iterator[Mistake]:
 CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _public_address,
     _sandbox_is_play,
+    _sandbox_buys_nothing,
     _settlement_is_whole,
     _facilitator_knows_us,
     _networks_are_provable,
@@ -289,5 +339,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _keys_are_secret,
     _pay_to_can_spend,
     _deposits_have_their_own_address,
+    _model_is_whole,
+    _web_price_fits,
     _what_is_left_can_be_spent,
 )

@@ -260,13 +260,16 @@ def _leave_out(tables: Tables, error: ErrorDetails) -> None:
 
 
 def _where(loc: Loc, tables: Tables) -> str:
-    """("service", "port") -> "[service] port"; ("networks", 0, "pay_to") -> "[[networks]] eip155:8453, pay_to"."""
+    """("service", "port") -> "[service] port"; ("networks", 0, "pay_to") -> "[[networks]] eip155:8453, pay_to";
+    ("providers", "whitepages", "key") -> "[providers.whitepages] key"."""
     table, *rest = loc
     if not rest:
         return f"[{table}]"
     text = f"[{table}]"
     if isinstance(rest[0], int):
         text, rest = f"[[{table}]] {_item(tables, table, rest[0])},", rest[1:]
+    elif table == "providers":
+        text, rest = f"[{table}.{rest[0]}]", rest[1:]
     for part in rest:
         text += f" no. {part + 1}," if isinstance(part, int) else f" {part}"
     return text.rstrip(",")

@@ -32,6 +32,8 @@ from gateway.core.money import MoneyError, parse_usd
 from gateway.core.networks import NETWORKS, ZERO_ADDRESS, Network, Token, parse_address
 
 SANDBOX_NETWORK = "eip155:31337"
+WEBSEARCH_MICROS = 1_000_000
+"""What enrich/websearch costs at least, where [prices] says nothing."""
 SANDBOX_PAY_TO = "0xdF3e18d64BC6A983f673Ab319CCaE4f1a57C7097"
 """Where play money goes: the nineteenth of the well-known test accounts, which no wallet of the demo pays from."""
 
@@ -180,6 +182,7 @@ def _rate(text: str) -> str:
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
+Share = Annotated[float, BeforeValidator(_no_bool)]
 Number = Annotated[Decimal, BeforeValidator(_no_bool)]
 Address = Annotated[str, AfterValidator(_address)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -239,6 +242,7 @@ class Service(Table):
     operator_token: Secret | None = Field(
         None, description="opens /metrics from other machines; at least 16 characters, from the environment"
     )
+    show_costs: bool = Field(False, description="whether answers tell what each provider took for them")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_browser_origin)], ...], AfterValidator(_only_star), Listed
     ] = Field(("*",), description='web pages that may call from a browser: origins, or "*"; cookies are never allowed')
@@ -465,7 +469,7 @@ class Facilitator(Table):
 
 
 class Directory(Table):
-    """The operator's own records, sold by enrich/phone and enrich/person."""
+    """The operator's own records, sold by enrich/phone and enrich/person, and by leads/search if you say so."""
 
     path: File | None = Field(
         None,
@@ -473,6 +477,121 @@ class Directory(Table):
     )
     default_region: str = Field(
         "US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a country code, two capital letters"
+    )
+    sell_lists: bool = Field(
+        False, description="true: leads/search gives them away in lists, by place, title or company"
+    )
+
+
+class LeadsTable(Table):
+    """Lead sessions: enrich/lead-session, which asks everything that is on sale here about one lead."""
+
+    budget: UsdText = Field("2.00", description="USD that one may cost when its caller says nothing; its base at least")
+    ceiling: UsdText = Field("20", description="the most USD that a caller may allow one call")
+    markup_percent: Whole = Field(130, ge=100, le=10_000, description="percent of what vendors took that it costs")
+    planner: Literal["auto", "rules"] = Field(
+        "auto", description='who decides what to ask next: "auto" by an LLM where one is configured, "rules" never'
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if parse_usd(self.budget) > parse_usd(self.ceiling):
+            raise ValueError("budget is above ceiling: lower the one or raise the other")
+        return self
+
+
+class WebTable(Table):
+    """Web research, sold by enrich/websearch: with an engine or registry among [providers], or firms in a directory."""
+
+    pages: Whole = Field(8, ge=1, le=20, description="found pages that are read for one call, 1 to 20")
+    private: bool = Field(False, description="true: pages may be on this machine or a private network")
+    ceiling: UsdText = Field("1.50", description="the most USD a call may cost, where the search takes more")
+    markup_percent: Whole = Field(130, ge=100, le=10_000, description="of what search and model take, in percent")
+
+    @property
+    def ceiling_micros(self) -> int:
+        return parse_usd(self.ceiling)
+
+
+class LlmTable(Table):
+    """A language model that reads the pages of web research; everything works without one."""
+
+    api: Literal["openai", "anthropic"] | None = Field(
+        None,
+        description='"openai": any server that speaks /chat/completions; "anthropic": one that speaks /v1/messages',
+    )
+    url: Url | None = Field(None, repr=False, description='its base URL, as "https://api.example.com/v1" for openai')
+    model: str | None = Field(None, min_length=1, max_length=200, description="the model's name there")
+    key: SecretStr | None = Field(None, min_length=8, description="its key, from the environment")
+    input_usd: UsdTextOrZero | None = Field(
+        None, description='USD for a million tokens it reads, such as "0.50"; "0" for one of your own'
+    )
+    output_usd: UsdTextOrZero | None = Field(None, description="USD for a million tokens it writes")
+    output_tokens: Whole = Field(2_000, ge=100, le=32_000, description="tokens it may write for one call")
+    timeout_s: Seconds = Field(25, gt=0, le=300, description="seconds it may take")
+    private: bool = Field(False, description="true: its url is on this machine or a private network")
+    repeatable: bool = Field(False, description="true: a reading whose answer was lost may be made again")
+
+
+class ProviderTable(Table):
+    """Whom answers are bought from: one table each, by its name."""
+
+    key: SecretStr = Field(SecretStr(""), description="the secret it knows you by, as ${...} from the environment")
+    user: str = Field("", max_length=200, description="the login beside the key, where it has one")
+    cost_per_call: UsdTextOrZero | None = Field(
+        None, description='USD it takes for an answer, such as "0.10"; this or the next must be said, "0" for nothing'
+    )
+    cost_per_match: UsdTextOrZero | None = Field(None, description="USD it takes for a match beside that")
+    bill_misses: bool | None = Field(
+        None, description="whether a miss costs cost_per_call too; as its public terms say if left out"
+    )
+    timeout_s: Seconds = Field(10, gt=0, le=60, description="seconds it may take to answer")
+    repeatable: bool = Field(
+        False, description="true: a question whose answer was lost may be asked, and paid, a second time"
+    )
+    requests_per_min: Whole | None = Field(
+        None, ge=1, le=100_000, description="questions a minute at most; more go to the next provider"
+    )
+    quota_low: Whole | None = Field(
+        None, ge=0, description="what is left of its quota, where it tells that, when there is an alarm; a tenth of it "
+        "if left out",
+    )  # fmt: skip
+    score_min: Share | None = Field(
+        None, gt=0, le=1, description="its own score, 0 to 1, below which nobody is taken; 0.6 if left out"
+    )
+    url: Url | None = Field(None, description="where it is called, if not at its public address")
+    private: bool = Field(False, description="true: that is on this machine or a private network")
+
+
+class CacheTable(Table):
+    """Answers that are given again to the same question of the same agent."""
+
+    ttl_hours: Whole = Field(
+        0,
+        ge=0,
+        le=8760,
+        description="hours an answer is given again without asking any vendor, 168 is a week; 0: never",
+    )
+    discount_percent: Whole = Field(
+        0, ge=0, le=100, description="percent off the price of an answer that is given again; none where the payment is"
+        " `exact`",
+    )  # fmt: skip
+    shared: bool = Field(
+        False, description="true: what one agent has bought is given to another too; think of the people in it first"
+    )
+
+
+class SubjectsTable(Table):
+    """The people in the data: see `faregate subject`."""
+
+    notice: Annotated[str, AfterValidator(_one_line)] = Field(
+        "Not a consumer report: not to be used for decisions on credit, insurance, employment, housing or anything "
+        "else that the Fair Credit Reporting Act covers.",
+        max_length=500,
+        description='stands in the metadata of every answer about people; "" for none',
+    )
+    access_log_days: Whole = Field(
+        365, ge=1, le=3650, description="days it is remembered which agent was told about whom, by keyed hashes"
     )
 
 
@@ -523,8 +642,9 @@ class WalletRecoveryTable(Table):
     enabled: bool = Field(True, description="false: only you give an agent another token, by `faregate agents token`")
     key_file: File | None = Field(
         None,
-        description="the key that requests and what agents ask about are hashed with, else beside the ledger, with "
-        ".leads-key after its name; made at the first start, and no part of a backup: keep a copy of it apart",
+        description="the key that requests, what agents ask about and suppressed people are hashed with, else beside "
+        "the ledger, with .leads-key after its name; made at the first start, and no part of a backup: keep a copy of "
+        "it apart",
     )
 
 
@@ -621,6 +741,17 @@ class Settings(Table):
     relayer: Relayer = Relayer()
     facilitator: Facilitator = Facilitator()
     directory: Directory = Directory()
+    leads: LeadsTable = LeadsTable()
+    web: WebTable = WebTable()
+    llm: LlmTable = LlmTable()
+    providers: dict[str, ProviderTable] = Field(
+        {}, description="whom answers are bought from, a table each: [providers.whitepages]"
+    )
+    waterfalls: dict[str, Annotated[tuple[str, ...], Listed]] = Field(
+        {}, description='by operation, who is asked in which order: "enrich/phone" = ["local_directory", "whitepages"]'
+    )
+    subjects: SubjectsTable = SubjectsTable()
+    cache: CacheTable = CacheTable()
     jobs: JobsTable = JobsTable()
     webhooks: WebhooksTable = WebhooksTable()
     deposits: DepositsTable = DepositsTable()

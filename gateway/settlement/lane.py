@@ -158,7 +158,7 @@ class Lane:
         now = self._now()
         while self._seen and now - next(iter(self._seen.values()))[0] > FRESH_S:
             self._seen.pop(next(iter(self._seen)))
-        payment = sight.due.payment.raw
+        payment = sight.due.payment.kept
         self._seen.pop(payment, None)
         # Whether a permit is needed is looked at again just before sending: anybody may have submitted it.
         if sight.passed and not sight.code and sight.due.permit is None:

@@ -11,11 +11,13 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     charge      what was booked for a charge is what its state says; refunds sum to what it says
     deposit     what was booked for a deposit is what its state says; a top-up's is what its settlement says
     account     every account is predicted from charges, settlements, credits, deposits; debtors have nothing to spend
-    result      no result is kept of a charge that failed, or that is still worked on
+    result      no result is kept of a charge that failed, or that is still worked on; none is given again of one that
+                found nothing
     payment     one identity, one charge that was not released by failure, one settlement
     collection  a charge by signature and its settlement tell the same story
     proof       what is proven has one proof, nothing else has one; no log is a proof and a deposit
     attempt     nothing was sent that may not be, no payment is under way at two nonces
+    session     what is kept of a session is of its own agent's calls, and of none that failed
     key         no idempotency key points to a charge that failed
     ticket      a ticket and what was paid for it are there together; a confirmed bug has earned once
     prepaid     a call that was paid for before its work names the top-up of that very request, which came; it has no
@@ -23,7 +25,10 @@ charges, settlements, refunds, credits and deposits, with its own arithmetic. A 
     wallet      what came to an agent's wallet went on to the agent, and to nobody else
     grant       what a wallet was granted is one credit of its agent's; nothing else was granted so
     allowance   what is drawn of a wallet's allowance is what was signed for since it was stated
+    cost        what a charge has cost is what was bought for it
     recovery    an agent was recovered by a transfer from its wallet, and no token from before opens
+    access      nobody was told of anybody by a call that failed
+    subject     whoever is not to be told of is known by something
     job         a job and its charge are open together and end together; whoever wants to be told of an end will be
     usage       a usage key's figures are those of its charges, its agent's; no cap was overstepped; none spends when
                 it is revoked
@@ -508,6 +513,15 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("usage", "is good although its key was revoked",
      "SELECT t.id FROM tokens t JOIN usage_keys k ON k.id = t.key_id"
      " WHERE (k.revoked_ms IS NOT NULL AND t.revoked_ms IS NULL) OR k.agent_id <> t.agent_id"),
+    ("session", "was gone on with by another agent's call, or by another operation's",
+     "SELECT t.charge_id FROM session_turns t JOIN sessions s ON s.id = t.session_id"
+     " JOIN charges c ON c.id = t.charge_id WHERE c.agent_id IS NOT s.agent_id OR c.operation <> s.operation"),
+    ("session", "is kept of a call that failed, or that is still worked on",
+     "SELECT t.charge_id FROM session_turns t JOIN charges c ON c.id = t.charge_id"
+     f" WHERE c.state = 'held' OR ({_FAILED})"),
+    ("cost", "has cost more or less than what was bought for it",
+     "SELECT c.id FROM charges c LEFT JOIN (SELECT charge_id, sum(cost_micros) AS micros FROM vendor_calls"
+     " GROUP BY charge_id) v ON v.charge_id = c.id WHERE c.cost_micros <> coalesce(v.micros, 0)"),
     ("job", "and its charge tell different stories",
      "SELECT j.id FROM jobs j JOIN charges c ON c.id = j.charge_id WHERE CASE"
      " WHEN c.state = 'held' THEN j.ended_ms IS NOT NULL"
@@ -515,6 +529,13 @@ _QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("job", "is held for a job that there is not",
      "SELECT c.id FROM charges c WHERE c.owner = 'jobs'"
      " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.charge_id = c.id)"),
+    ("result", "found nothing, and is given again",
+     "SELECT a.charge_id FROM answers a JOIN charges c ON c.id = a.charge_id WHERE c.state = 'held'"
+     " OR c.reason IN ('missed', 'failed', 'expired')"),
+    ("access", "told of somebody, and was never answered",
+     f"SELECT a.charge_id FROM accesses a JOIN charges c ON c.id = a.charge_id WHERE c.state = 'held' OR {_FAILED}"),
+    ("subject", "is suppressed, and is known by nothing",
+     "SELECT s.id FROM suppressions s WHERE NOT EXISTS (SELECT 1 FROM suppressed d WHERE d.suppression_id = s.id)"),
     ("job", "has ended, and its callback was never written",
      "SELECT j.id FROM jobs j WHERE j.callback_url IS NOT NULL AND j.ended_ms IS NOT NULL AND j.untold = 0"
      " AND j.ended_ms > :now_ms - 2592000000" # events are deleted a month after they were told

@@ -5,16 +5,18 @@ transfers, the payment's state, the idempotency key, the result and the queued s
 """
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core import charge as core
 from gateway.core.agent import UNKNOWN_TOKEN, Status
-from gateway.core.charge import FREES_PAYMENT, Charge, Event, Source, State
+from gateway.core.charge import FREES_PAYMENT, Charge, Disclosure, Event, Source, State, disclosure
 from gateway.core.errors import Code, Conflict, IllegalMove, Problem
 from gateway.core.settlement import Purpose, Settlement
 from gateway.core.transfer import Part, account
+from gateway.core.vendor_call import VendorCall
 from gateway.core.x402.verdict import Reason
-from gateway.store import actions, allowances, charge_row, ledger, payments, settlements, usage_keys
+from gateway.store import actions, allowances, charge_row, ledger, payments, settlements, usage_keys, vendor_calls
 from gateway.store.allowances import Allowance
 from gateway.store.database import Row, Tx
 from gateway.store.payments import STRANGERS_MAX, Claim, PaymentState, note_wrong_request
@@ -202,7 +204,7 @@ class ChargeView:
     """The hash of the latest transaction sent for it, proven or not."""
     result: bytes | None
     result_expires_ms: int | None
-    """Set when there was a result; it may have expired since."""
+    """Set when there was a result; it may have expired since, or been erased."""
     owner: str
     work_deadline_ms: int
     key_id: str | None
@@ -210,6 +212,14 @@ class ChargeView:
     token_only: bool
     """The payment came with too many other requests: the charge answers to its token alone."""
     resold_by: str | None
+    erased: bool = False
+    """Its result was, with the person it told of: gateway/store/erasing.py. Nobody knows later than it was kept."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its payer may have its result."""
+        abandoned = self.settlement is not None and self.settlement.abandoned
+        return disclosure(self.charge, abandoned=abandoned) is Disclosure.RESULT
 
 
 # holding
@@ -360,7 +370,7 @@ def record(
     event: Event,
     amount_micros: int = 0,
     *,
-    cost_micros: int = 0,
+    calls: Sequence[VendorCall] = (),
     result: bytes | None = None,
     result_ttl_ms: int = RESULT_TTL_MS,
     settlement_id: str | None = None,
@@ -369,8 +379,11 @@ def record(
     """What the work came to; answers with what is written now. Raises IllegalMove when a held charge has no such move.
 
     A signed charge that is captured needs `settlement_id`, the id its settlement will have, and `amount_atomic`
-    when less is captured than was signed. `result` is kept for `result_ttl_ms`.
+    when less is captured than was signed. `result` is kept for `result_ttl_ms`. `calls` are what was bought for it:
+    paid for by us, whatever becomes of the charge.
     """
+    cost_micros = sum(call.cost_micros for call in calls)
+    vendor_calls.add(tx, charge_id, calls)
     before = _at_work(tx, charge_id)
     if before.charge.state is not State.HELD:
         tx.execute(
@@ -505,7 +518,7 @@ def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> Ch
     return _one(
         tx,
         "WHERE c.payer = :payer AND c.operation = :operation AND c.request_hash = :request_hash"
-        " AND c.resold_by IS NULL AND r.body IS NOT NULL"
+        " AND c.resold_by IS NULL AND length(r.body) > 0"
         " AND (c.state = 'unpaid' OR (c.state = 'captured' AND s.abandoned = 1)) ORDER BY c.id DESC LIMIT 1",
         {"payer": payer, "operation": operation, "request_hash": request_hash},
     )
@@ -513,7 +526,7 @@ def find_withheld(tx: Tx, payer: str, operation: str, request_hash: bytes) -> Ch
 
 def find_owed(tx: Tx, payer: str) -> ChargeView | None:
     """A result of this payer, for whatever request, that nothing came for, while it can still be bought."""
-    kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND r.body IS NOT NULL"
+    kept = "WHERE c.payer = :payer AND c.resold_by IS NULL AND length(r.body) > 0"
     # The source and the IN are what SQLite knows its index by.
     pulled = "c.source = 'signature' AND c.state IN ('held', 'captured') AND c.state = 'captured' AND s.abandoned = 1"
     # Of a shortfall something did come. What expired without ever being refused was our own delay.
@@ -582,7 +595,8 @@ def _view(row: Row) -> ChargeView:
         settlement=settlements.from_row(settlement) if settlement[0] is not None else None,
         transaction=transaction,
         attempted=attempted,
-        result=result,
+        result=result or None,
+        erased=result == b"",
         result_expires_ms=result_expires_ms,
         owner=owner,
         work_deadline_ms=work_deadline_ms,

@@ -256,7 +256,13 @@ def hand_down(tx: Tx, job_id: str, retry_id: str) -> None:
 
 
 def forget(tx: Tx) -> int:
-    """Deletes what failed jobs had asked for and bought, once nobody may have it done again. Answers how many."""
+    """Deletes what failed jobs had asked for and bought, once nobody may have it done again, and what their clients
+    had named to be told by, once nobody may ask about them. Answers how many of the first."""
+    tx.execute(
+        "UPDATE jobs SET callback_url = NULL, idempotency_key = NULL WHERE expires_ms <= :now_ms AND untold = 0"
+        " AND (callback_url IS NOT NULL OR idempotency_key IS NOT NULL)",
+        {"now_ms": tx.now_ms},
+    )
     rows = tx.execute("DELETE FROM retries WHERE expires_ms <= :now_ms RETURNING job_id", {"now_ms": tx.now_ms})
     for (job_id,) in rows:
         tx.execute("DELETE FROM job_hops WHERE job_id = :id", {"id": job_id})
@@ -297,16 +303,35 @@ def recall(tx: Tx, job_id: str, key: str) -> bytes | None:
     return rows[0][0] if rows else None
 
 
-def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool) -> bool:
-    """Written before a vendor is asked. False: not to be asked, since the answer to an earlier asking was lost and it
-    may not be repeated, or since the job is this attempt's no more."""
+def outcomes(tx: Tx, job_id: str) -> list[bytes]:
+    """Of every hop that has one, in the order in which they were asked."""
     rows = tx.execute(
-        f"INSERT INTO job_hops (job_id, key, asked, asked_ms) SELECT :id, :key, 1, :now_ms WHERE {_OURS}"
-        " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms"
-        " WHERE :repeatable RETURNING asked",
-        {"key": key, "now_ms": tx.now_ms, "repeatable": repeatable, **_ours(job, owner)},
+        "SELECT outcome FROM job_hops WHERE job_id = :id AND outcome IS NOT NULL ORDER BY asked_ms, key", {"id": job_id}
     )
-    return bool(rows)
+    return [row[0] for row in rows]
+
+
+def lost(tx: Tx, job_id: str) -> list[tuple[str, int, int]]:
+    """(key, the most it can have taken, when it was asked last) of every hop that was asked and has no outcome. What
+    takes nothing is left out."""
+    return tx.execute(
+        "SELECT key, cost_micros, asked_ms FROM job_hops WHERE job_id = :id AND outcome IS NULL AND cost_micros > 0"
+        " ORDER BY asked_ms, key",
+        {"id": job_id},
+    )
+
+
+def asking(tx: Tx, job: Job, owner: str, key: str, *, repeatable: bool, cost_micros: int = 0) -> int:
+    """Written before a vendor is asked: how often it now was. 0: not to be asked, since the answer to an earlier asking
+    was lost and it may not be repeated, or since the job is this attempt's no more."""
+    rows = tx.execute(
+        "INSERT INTO job_hops (job_id, key, asked, asked_ms, cost_micros)"
+        f" SELECT :id, :key, 1, :now_ms, :cost WHERE {_OURS}"
+        " ON CONFLICT (job_id, key) DO UPDATE SET asked = job_hops.asked + 1, asked_ms = excluded.asked_ms,"
+        " cost_micros = job_hops.cost_micros + excluded.cost_micros WHERE :repeatable RETURNING asked",
+        {"key": key, "now_ms": tx.now_ms, "cost": cost_micros, "repeatable": repeatable, **_ours(job, owner)},
+    )
+    return rows[0][0] if rows else 0
 
 
 def remember(tx: Tx, job: Job, owner: str, key: str, outcome: bytes) -> None:

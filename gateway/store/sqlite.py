@@ -17,7 +17,7 @@ the same place in the WAL then holds another commit, and what was not there stay
 
 Durability. WAL with synchronous=FULL: the WAL is synced in every COMMIT. What expires is overwritten with zeros
 (secure_delete), and its last copies leave with the WAL when it is truncated, which the writer does when it has
-nothing else to do.
+nothing else to do, and every five minutes.
 
 Reading. Each reader has a read-only connection and runs one function at a time on one snapshot.
 """
@@ -52,6 +52,8 @@ STATEMENTS = 256
 
 IDLE_S = 1.0
 """After this long without a write the WAL is copied back and truncated."""
+BUSY_TIDY_S = 300.0
+"""After this long the WAL is truncated between two batches, if no reader is in it."""
 WAL_MODE_PAUSE_S = 0.01
 DOUBT_S = 0.1
 """How often an unknown COMMIT is looked into while nobody writes."""
@@ -153,6 +155,7 @@ class SqliteDatabase:
         self._now_ms = 0
         self._in_doubt = False
         self._untidy = True
+        self._tidied_s = time.monotonic()
         self._closed = True
 
     async def open(self) -> "SqliteDatabase":
@@ -175,6 +178,21 @@ class SqliteDatabase:
 
     async def read(self, fn: Callable[Concatenate[_Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._queued(self._reads, fn, args, kwargs)  # type: ignore[no-any-return]
+
+    async def truncate(self) -> bool:
+        """Copies the WAL back and empties it, so that what was deleted is in no file any more. False: others read or
+        write without a pause; an idle writer does it by itself."""
+        return await self._loop.run_in_executor(None, self._truncate)
+
+    def _truncate(self) -> bool:
+        connection = self._connect(apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            return False
+        finally:
+            connection.close()
+        return True
 
     async def close(self) -> None:
         if self._closed:
@@ -255,6 +273,8 @@ class SqliteDatabase:
             if jobs:
                 self._write_batch(jobs)
                 self._tell(jobs)
+                if time.monotonic() - self._tidied_s > BUSY_TIDY_S:
+                    self._tidy()
         with suppress(apsw.Error):  # whatever the WAL still holds is found at the next start
             self._connection.close()
 
@@ -332,7 +352,9 @@ class SqliteDatabase:
         self._in_doubt = False
 
     def _tidy(self) -> None:
-        """Nobody waits: comes back from doubt, and lets the WAL go with the last copies of what was deleted."""
+        """Comes back from doubt, and lets the WAL go with the last copies of what was deleted: when nobody waits, and
+        now and then where somebody always does."""
+        self._tidied_s = time.monotonic()
         with suppress(apsw.Error):  # tried again at the next idle moment
             self._settle_doubt()
             self._connection.set_busy_timeout(0)

@@ -24,7 +24,7 @@ MEASURES: dict[tuple[str, ...], Callable[[Plan], Awaitable[dict[str, Figure]]]] 
     ("challenge_rate", "challenge_cpu"): machine.challenges,
     ("balance_c32", "balance_c32_p99"): machine.balance,
     ("directory_phone_p50", "directory_name_p50"): directory.speed,
-    ("matcher_precision", "matcher_recall"): directory.matching,
+    ("matcher_precision", "matcher_recall", "matcher_recall_name"): directory.matching,
     ("statement_page",): statements.page,
     ("jobs_drain",): handed_over.drain,
     ("job_submit",): handed_over.submit,

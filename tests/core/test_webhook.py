@@ -99,7 +99,7 @@ def verify(request: pytest.FixtureRequest) -> Verifier:
     return one_by_one if request.param == "Python" else in_node
 
 
-def test_F137_the_reference_libraries_take_what_we_sign(verify: Verifier) -> None:
+def test_f137_the_reference_libraries_take_what_we_sign(verify: Verifier) -> None:
     """One secret; two while one is replaced, and each alone is enough; nothing with a foreign one."""
     both = signed(NEW, OLD)
     cases = [
@@ -113,18 +113,18 @@ def test_F137_the_reference_libraries_take_what_we_sign(verify: Verifier) -> Non
     assert len(both["webhook-signature"].split()) == 2
 
 
-def test_F137_the_reference_libraries_refuse_what_was_tampered_with(verify: Verifier) -> None:
+def test_f137_the_reference_libraries_refuse_what_was_tampered_with(verify: Verifier) -> None:
     cases = list(tampered())
     assert verify([(NEW, body, headers) for _, body, headers in cases]) == [False] * len(cases)
 
 
 @pytest.mark.parametrize("text", ["Zoë in Köln", "日本", "a.b.c", "\\u0000", '"', "\x7f"])
-def test_F137_the_exact_bytes_are_signed_whatever_is_in_them(verify: Verifier, text: str) -> None:
+def test_f137_the_exact_bytes_are_signed_whatever_is_in_them(verify: Verifier, text: str) -> None:
     body = webhook.event(EVENT, "test", 0, None, {"text": text})
     assert verify([(NEW, body, signed(NEW, body=body))]) == [True]
 
 
-def test_F137_the_id_is_stable_over_tries_and_the_time_is_each_trys_own() -> None:
+def test_f137_the_id_is_stable_over_tries_and_the_time_is_each_trys_own() -> None:
     first, second = signed(NEW, at_s=1_000), signed(NEW, at_s=1_060)
     assert first["webhook-id"] == second["webhook-id"] == EVENT
     assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "1060")
@@ -150,7 +150,7 @@ def test_without_a_secret_nothing_is_signed() -> None:
 # F-141
 
 
-def test_F141_five_tries_over_hours() -> None:
+def test_f141_five_tries_over_hours() -> None:
     assert [webhook.pause_s(n, 5, 0.5) for n in range(1, 6)] == [60, 600, 3_600, 14_400, None]
     assert 5 * 3_600 < sum(webhook.PAUSES_S) < 6 * 3_600
     assert webhook.pause_s(1, 1, 0.5) is None
@@ -158,7 +158,7 @@ def test_F141_five_tries_over_hours() -> None:
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.25, 0.5, 0.999999])
-def test_F141_jitter_stays_within_a_fifth(chance: float) -> None:
+def test_f141_jitter_stays_within_a_fifth(chance: float) -> None:
     for attempts, pause in enumerate(webhook.PAUSES_S, 1):
         assert pause * 0.8 <= (webhook.pause_s(attempts, 5, chance) or 0) <= pause * 1.2
     assert webhook.pause_s(1, 5, 0.0) != webhook.pause_s(1, 5, 0.999999)
@@ -193,7 +193,7 @@ def test_urls_that_may_be_called_back(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", NOT_TAKEN)
-def test_F134_F140_urls_that_are_refused_when_they_are_named(url: str) -> None:
+def test_f134_f140_urls_that_are_refused_when_they_are_named(url: str) -> None:
     reason = refused(url)
     assert reason is not None
     assert "private = true" not in reason, "customers have no such switch"
@@ -205,13 +205,13 @@ def test_http_is_for_the_operator_to_allow() -> None:
     assert refused("http://hooks.example.org/", allow_http=True) is None
 
 
-def test_F140_our_own_address_in_any_port_or_spelling() -> None:
+def test_f140_our_own_address_in_any_port_or_spelling() -> None:
     for own in ("https://api.example.com", "http://api.example.com:8402", "https://API.EXAMPLE.COM"):
         for url in ("https://api.example.com/x", "https://api.example.com:8443/", "http://Api.Example.Com/"):
             assert refused(url, own_origin=own, allow_http=True) == "the url is this service itself"
 
 
-def test_F134_the_whole_matrix_is_refused_by_its_text() -> None:
+def test_f134_the_whole_matrix_is_refused_by_its_text() -> None:
     """Names alone are judged when they are resolved: tests/flows/test_webhooks.py."""
     targets = targets_at(8443)
     assert len(targets) >= 150

@@ -68,7 +68,13 @@ async def test_f171_the_demo_sells_invented_people_and_nothing_else(
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{url}/.well-known/x402") as answer:
                 listed = (await answer.json())["resources"]
-            assert sorted(each.rsplit("/", 2)[-2:] for each in listed) == [["enrich", "person"], ["enrich", "phone"]]
+            assert sorted(each.rsplit("/", 1)[1] for each in listed) == [
+                "jobs",
+                "lead-session",
+                "person",
+                "phone",
+                "search",
+            ]
             for path in ("enrich/phone", "enrich/person", "shop/find"):
                 for method in ("GET", "POST"):
                     async with session.request(method, f"{url}/api/v1/{path}") as answer:

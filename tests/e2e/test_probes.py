@@ -57,8 +57,8 @@ async def probed(chain: Chain, program: Program, directory: Path, tmp_path: Path
         manifest = (await gate.send("GET", "/.well-known/x402")).json
         paths = [listed.split(" ", 1)[1].removeprefix(gate.url) for listed in manifest["resources"]]
         assert sorted(paths) == [
-            "/api/v1/enrich/jobs", "/api/v1/enrich/person", "/api/v1/enrich/phone", "/api/v1/shop/find",
-            "/api/v1/shop/research",
+            "/api/v1/enrich/jobs", "/api/v1/enrich/lead-session", "/api/v1/enrich/person", "/api/v1/enrich/phone",
+            "/api/v1/shop/find", "/api/v1/shop/research",
         ]  # fmt: skip
         await eventually(rpc.asked_for("eth_getBalance"))
         asked = rpc.requests

@@ -3,8 +3,9 @@ from rigs.counter import PAID, PHONE, Counter
 from rigs.wire import Reply, ask
 
 from gateway.core.ids import new_token, token_hash
+from gateway.core.vendor_call import ErrorClass, Outcome, Standing, VendorCall
 from gateway.edge.app import build_app
-from gateway.edge.metrics import Metrics, Vitals
+from gateway.edge.metrics import PROVIDERS_MAX, Metrics, Vitals
 from gateway.edge.server import serving
 
 OPERATOR = new_token("411o_", b"\x05" * 32)
@@ -91,6 +92,35 @@ async def test_what_is_counted(counter: Counter) -> None:
     ):
         assert line in text.splitlines()
     assert "Dana" not in text
+
+
+async def test_providers_are_counted_and_shown(counter: Counter) -> None:
+    metrics = Metrics()
+    metrics.bought(VendorCall("find", "brave", Outcome.MATCH))
+    metrics.bought(VendorCall("find", "brave", Outcome.FAILED, ErrorClass.QUOTA))
+    standings = {"brave": Standing(rest_s=300, quota_left=4, quota_limit=100), "trestle": Standing()}
+    lines = metrics.show(Vitals(providers=standings)).decode().splitlines()
+    for line in (
+        'faregate_vendor_calls_total{error="",outcome="match",provider="brave"} 1.0',
+        'faregate_vendor_calls_total{error="quota",outcome="failed",provider="brave"} 1.0',
+        'faregate_provider_rest_seconds{provider="brave"} 300.0',
+        'faregate_provider_rest_seconds{provider="trestle"} 0.0',
+        'faregate_provider_quota_left{provider="brave"} 4.0',
+        'faregate_provider_quota_limit{provider="brave"} 100.0',
+    ):
+        assert line in lines
+    assert not [line for line in lines if line.startswith('faregate_provider_quota_left{provider="trestle"')]
+    rested = metrics.show(Vitals(providers={"brave": Standing()})).decode().splitlines()
+    assert 'faregate_provider_rest_seconds{provider="brave"} 0.0' in rested
+
+
+async def test_a_plug_in_that_names_a_provider_after_each_question_does_not_fill_the_memory() -> None:
+    metrics = Metrics()
+    for number in range(PROVIDERS_MAX + 7):
+        metrics.bought(VendorCall("find", f"vendor-{number}", Outcome.MATCH))
+    lines = metrics.show(Vitals()).decode().splitlines()
+    assert len([line for line in lines if line.startswith("faregate_vendor_calls_total{")]) == PROVIDERS_MAX + 1
+    assert 'faregate_vendor_calls_total{error="",outcome="match",provider="other"} 7.0' in lines
 
 
 async def test_not_to_know_is_an_alarm(counter: Counter) -> None:

@@ -84,7 +84,7 @@ SMUGGLED = {
 }
 
 
-async def test_no_request_hides_in_another(counter: Counter) -> None:
+async def test_f146_no_request_hides_in_another(counter: Counter) -> None:
     """F-146: each is answered once by an error, the connection closes, and what stands behind it is not run."""
     counter.behaviour = reading(Limits())
     behind = request("POST", WEATHER, PAID)

@@ -89,7 +89,7 @@ async def test_an_event_is_delivered_as_it_was_written(
     assert counted == ["delivered"]
 
 
-async def test_F137_each_try_has_its_own_time_and_the_same_id_and_bytes(
+async def test_f137_each_try_has_its_own_time_and_the_same_id_and_bytes(
     up: ScriptedUpstream, http: HttpClient, tmp_path: Path
 ) -> None:
     clock = Clock()
@@ -110,7 +110,7 @@ async def test_F137_each_try_has_its_own_time_and_the_same_id_and_bytes(
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-async def test_F136_a_redirect_is_a_failure_and_nothing_is_sent_on(
+async def test_f136_a_redirect_is_a_failure_and_nothing_is_sent_on(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient, code: int
 ) -> None:
     async with ScriptedUpstream() as canary:
@@ -127,7 +127,7 @@ async def test_F136_a_redirect_is_a_failure_and_nothing_is_sent_on(
 # F-134, F-140: where it does not go
 
 
-async def test_F134_no_target_that_is_not_public_is_ever_called(tmp_path: Path) -> None:
+async def test_f134_no_target_that_is_not_public_is_ever_called(tmp_path: Path) -> None:
     """Targets that were taken before the rules were as they are, and names that resolve to what they should not."""
     clock = Clock()
     async with (
@@ -167,7 +167,7 @@ async def through(loop: flow.Webhooks, clock: Clock) -> None:
         clock.ms += 1_001
 
 
-async def test_F140_our_own_address_is_no_target(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
+async def test_f140_our_own_address_is_no_target(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
     (event,) = await post(db, up.url("/api/v1/enrich/jobs", host="api.example.com"))
     await delivering(db, http).once()
     found = await db.read(outbox.find, event)
@@ -200,7 +200,7 @@ def crowded(crowd: list[int]) -> Behaviour:
     return behave
 
 
-async def test_F140_a_victim_of_many_tenants_is_spared(
+async def test_f140_a_victim_of_many_tenants_is_spared(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient
 ) -> None:
     """At most two at once and ten in a second, whosever events they are and however many processes deliver."""
@@ -242,7 +242,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_F139_a_bad_receiver_is_a_failed_try_within_its_time(
+async def test_f139_a_bad_receiver_is_a_failed_try_within_its_time(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient, name: str
 ) -> None:
     behaviour, word = HOSTILE[name]
@@ -259,7 +259,7 @@ async def test_F139_a_bad_receiver_is_a_failed_try_within_its_time(
 @pytest.mark.parametrize(
     ("tenants", "within_s"), [(240, 6), pytest.param(1000, 20, marks=pytest.mark.full)], ids=["240", "1000"]
 )
-async def test_F139_half_of_the_receivers_hang_and_the_others_hear_in_time(
+async def test_f139_half_of_the_receivers_hang_and_the_others_hear_in_time(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient, tenants: int, within_s: float
 ) -> None:
     """More hang than there are places. The others are told as if they were not there: nobody waits for their 15 s."""
@@ -283,7 +283,7 @@ async def test_F139_half_of_the_receivers_hang_and_the_others_hear_in_time(
 # F-141
 
 
-async def test_F141_over_the_whole_schedule_to_a_dead_letter_and_back(
+async def test_f141_over_the_whole_schedule_to_a_dead_letter_and_back(
     up: ScriptedUpstream, http: HttpClient, tmp_path: Path
 ) -> None:
     clock, counted = Clock(), []
@@ -316,7 +316,7 @@ async def test_F141_over_the_whole_schedule_to_a_dead_letter_and_back(
     assert len({(seen.header("webhook-id"), seen.body) for seen in up.seen}) == 1
 
 
-async def test_F141_jitter_is_in_the_schedule(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
+async def test_f141_jitter_is_in_the_schedule(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
     up.on("/hook", status(500))
     events = await post(db, *(at(up, n) for n in range(12)))
     await delivering(db, http).once()
@@ -324,7 +324,7 @@ async def test_F141_jitter_is_in_the_schedule(up: ScriptedUpstream, db: SqliteDa
     assert len({(each.next_attempt_ms - (each.tried_ms or 0)) // 100 for each in found if each}) > 6
 
 
-async def test_F141_gone_is_given_up_at_once(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
+async def test_f141_gone_is_given_up_at_once(up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient) -> None:
     up.on("/hook", status(410))
     events = await post(db, *[at(up, 1)] * 3)
     await delivering(db, http).once()
@@ -333,7 +333,7 @@ async def test_F141_gone_is_given_up_at_once(up: ScriptedUpstream, db: SqliteDat
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 429, 500, 503])
-async def test_F141_any_other_answer_is_tried_again(
+async def test_f141_any_other_answer_is_tried_again(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient, code: int
 ) -> None:
     up.on("/hook", status(code))
@@ -347,7 +347,7 @@ async def test_F141_any_other_answer_is_tried_again(
 # F-142
 
 
-async def test_F142_nothing_in_logs_and_no_tenants_secret_signs_for_another(
+async def test_f142_nothing_in_logs_and_no_tenants_secret_signs_for_another(
     up: ScriptedUpstream, db: SqliteDatabase, http: HttpClient
 ) -> None:
     """Every outcome, and a receiver that says back whatever it got."""
@@ -378,7 +378,7 @@ async def test_F142_nothing_in_logs_and_no_tenants_secret_signs_for_another(
     assert [line for line in told.splitlines() if '"level":"error"' in line] == []
 
 
-def test_F142_the_event_has_room_for_ids_states_and_amounts_only() -> None:
+def test_f142_the_event_has_room_for_ids_states_and_amounts_only() -> None:
     data = json.loads(webhook.job_event("evt_1", webhook.JOB_FAILED, 0, None, postman.TOLD))["data"]
     assert set(data) == {"job_id", "route", "status", "matched", "billed", "charged_usd", "result_url"}
     assert [value for value in data.values() if isinstance(value, dict | list)] == []

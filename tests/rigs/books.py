@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.core.charge import Charge, Source
 from gateway.core.transfer import Kind
+from gateway.core.vendor_call import Outcome, VendorCall
 from gateway.store import agents, charges
 from gateway.store.audit import audit
 from gateway.store.database import Row, Tx
@@ -145,3 +146,8 @@ def claim(
         admitted_block=7,
         by_permit=by_permit,
     )
+
+
+def bought(cost_micros: int, provider: str = "vendor", outcome: Outcome = Outcome.MATCH) -> tuple[VendorCall, ...]:
+    """One call of a vendor that took so much; none where that is nothing."""
+    return (VendorCall("call", provider, outcome, cost_micros=cost_micros),) if cost_micros else ()

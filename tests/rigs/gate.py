@@ -79,14 +79,18 @@ class Gate:
         clean: bool = True,
         toml: str = "",
         base: str | None = None,
+        configured: bool = False,
         **parts: Any,
     ) -> AsyncIterator["Gate"]:
         """`home` keeps the database: opened again there, it is the same gateway after a restart. `base`: the settings
-        but for the database, where it is no sandbox."""
+        but for the database, where it is no sandbox. `configured`: it sells what is configured, and nothing scripted.
+        """
         upstream = upstream or Scripted()
         settings = parse(tomllib.loads((SETTINGS if base is None else STORE + base) + toml), {}, base=home)
         async with (
-            assemble(settings, settler=settler, sold=[upstream], drain_s=0.2, **parts) as gateway,
+            assemble(
+                settings, settler=settler, sold=None if configured else [upstream], drain_s=0.2, **parts
+            ) as gateway,
             serving(gateway.app) as url,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
@@ -115,6 +119,11 @@ class Gate:
         if payment is not None:
             sent["PAYMENT-SIGNATURE"] = header(payment)
         return await self.send("POST", f"/api/v1/{operation}", headers=sent, body=orjson.dumps({"word": word}))
+
+    async def ask(self, operation: str, question: Json, *, token: str, **headers: str) -> Reply:
+        """From a balance, whatever the operation wants to know."""
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **headers}
+        return await self.send("POST", f"/api/v1/{operation}", headers=sent, body=orjson.dumps(question))
 
     async def offers(self, operation: str = "test/alpha") -> list[Json]:
         found: list[Json] = (await self.required(operation))["accepts"]

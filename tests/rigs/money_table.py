@@ -201,7 +201,7 @@ def _record(event: Event) -> Callable[..., object]:
         found = charges.find(tx, charge)
         settles = event is Event.MATCHED and found is not None and found.charge.asset is not None and int(micros) > 0
         return charges.record(
-            tx, charge, event, int(micros), cost_micros=int(cost),
+            tx, charge, event, int(micros), calls=books.bought(int(cost)),
             result=None if event in (Event.FAILED, Event.EXPIRED) else b"{}",
             settlement_id=f"stl_{charge}" if settles else None,
             amount_atomic=int(micros) if settles else None,

@@ -77,6 +77,7 @@ class Scripted:
     rests: dict[str, int] = field(default_factory=dict)
     timeout_s: float = 5.0
     price_micros: int = 330_000
+    cacheable: bool = False
 
     def offerings(self) -> Sequence[Offering]:
         return [
@@ -119,5 +120,6 @@ class Scripted:
             example={"word": "hello"},
             example_output={"matched": True, "data": {"found": "something"}},
             timeout_s=self.timeout_s,
+            cacheable=self.cacheable,
         )
         return Offering(operation, fulfil)

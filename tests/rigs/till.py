@@ -69,7 +69,7 @@ class Till:
                 id=f"stl_{next(self._ids):04}_{secrets.token_hex(4)}", purpose=Purpose.CHARGE, subject="chg_1",
                 identity=verified.identity, network=asked.network, token=asked.asset.lower(), payer=verified.payer,
                 pay_to=asked.pay_to.lower(), amount_atomic=amount, amount_micros=amount,
-                valid_before_s=verified.valid_before_s, payment=verified.payment.raw,
+                valid_before_s=verified.valid_before_s, payment=verified.payment.kept,
                 admitted_block=self.admitted_block(),
             )
         )  # fmt: skip

@@ -11,12 +11,13 @@ from multidict import CIMultiDict
 from rigs.books import work
 from rigs.fickle import Fickle
 from rigs.gate import SETTINGS, Gate, header
-from rigs.scripted import CANARY, Scripted, slow
+from rigs.scripted import CANARY, Scripted, match
 
 from gateway.assemble import assemble
 from gateway.core.agent import Status
 from gateway.core.charge import Charge, Source
 from gateway.core.settlement import Settled, Settlement
+from gateway.core.upstream import Context, Outcome
 from gateway.core.x402.verify import Verified
 from gateway.edge.tokens import CACHE_S
 from gateway.flows.fulfilling import SETTLE_MARGIN_S
@@ -265,13 +266,21 @@ async def test_the_agents_payment_again_without_the_agent_opens_no_other_door(tm
 
 async def test_f093_another_payment_under_a_key_in_flight_is_told_of_the_first(tmp_path):
     async with Gate.open(tmp_path) as gate:
-        gate.upstream.script["slow"] = slow(0.4)
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def waits(context: Context) -> Outcome:
+            begun.set()
+            await go.wait()
+            return await match(context)
+
+        gate.upstream.script["slow"] = waits
         _, token = await gate.agent()
         key = {"Idempotency-Key": "order-1"}
         first = asyncio.create_task(gate.call("slow", token=token, payment=await gate.sign(), headers=key))
-        await asyncio.sleep(0.15)
+        await begun.wait()
         second = await gate.call("slow", token=token, payment=await gate.sign(), headers=key)
         assert (second.status, second.json["code"]) == (202, "CALL_IN_PROGRESS")
+        go.set()
         done = await first
         assert done.status == 200
         assert second.json["charge_id"] == done.headers["X-Charge-Id"]

@@ -579,9 +579,9 @@ async def test_f066_who_has_lost_his_lease_buys_nothing_more(tmp_path):
         assert heard == ["lost"]
         assert await gate.gateway.db.read(lambda tx: tx.execute("SELECT * FROM job_hops")) == []
         ask = gate.gateway.db.write
-        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=False) is True
-        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=False) is False
-        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=True) is True
+        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=False) == 1
+        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=False) == 0
+        assert await ask(jobs_store.asking, mine, "another", "hop", repeatable=True) == 2
         await poll(gate, job, wait=0, method="DELETE")
         await ask(jobs_store.hand_back, mine, "another")
         assert (await poll(gate, job)).json["status"] == "cancelled"

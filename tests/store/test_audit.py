@@ -19,7 +19,7 @@ credit ann 1000            -> ok        | ann 1000, operator -1000
 grant  ann 100             -> ok        | ann.bonus 100, grants -100
 hold   h1 ann 300 key=k    -> held      | ann 700, ann.held 300
 hold   c1 ann 300          -> held      | ann 400, ann.held 600
-match  c1 300              -> captured  | ann.held 300, revenue 300
+match  c1 300 cost=40      -> captured  | ann.held 300, revenue 300
 refund c1 100 id=r1        -> captured  | ann 500, revenue 200
 hold   f1 ann 300 key=f    -> held      | ann 200, ann.held 600
 fail   f1                  -> released  | ann 500, ann.held 300
@@ -56,6 +56,11 @@ JOB = """
 INSERT INTO jobs (id, operation, party, payload, request_id, deadline_ms, attempt, cancelling, phase, rounds,
   created_ms, charge_id, state, ended_ms, expires_ms, callback_url, error_code, retry_of)
 VALUES ('j1', 'x', 'ann', x'', 'r', 9, 1, 0, '', 0, 1, '{charge}', {ended})"""
+SESSION = """
+UPDATE charges SET agent_id = 'ann' WHERE id = '{charge}';
+INSERT INTO sessions (id, agent_id, operation, subject, created_ms, expires_ms)
+SELECT 'cs_1', '{agent}', {operation}, zeroblob(32), 1, 9 FROM charges WHERE id = '{charge}';
+INSERT INTO session_turns (charge_id, session_id, cost_micros, state) VALUES ('{charge}', 'cs_1', 0, x'00')"""
 BREAKAGES = [
     ("cache", "ann:available", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
     ("cache", "all accounts", "UPDATE accounts SET balance_micros = 501 WHERE name = 'ann:available'"),
@@ -115,6 +120,9 @@ BREAKAGES = [
         ("f1", "'cancelled', 9, 9, 'https://hook.example.com/', 'X', NULL"),
     )),
     ("job", "h1", "UPDATE charges SET owner = 'jobs' WHERE id = 'h1'"),
+    ("cost", "c1", "UPDATE charges SET cost_micros = 41 WHERE id = 'c1'"),
+    ("cost", "c1", "DELETE FROM vendor_calls"),
+    ("cost", "h1", "INSERT INTO vendor_calls VALUES (NULL, 'h1', 'call', 'v', 'match', NULL, 1, 0, 0, 0)"),
     ("grant", books.WALLET, "UPDATE registrations SET granted_micros = 8"),
     ("grant", books.WALLET, "UPDATE registrations SET credit_id = NULL, granted_micros = 0, withheld = 'linked'"),
     ("grant", f"mint:*/{books.WALLET}", "DELETE FROM registrations"),
@@ -153,6 +161,9 @@ BREAKAGES = [
     ("recovery", "tok_9", "UPDATE tokens SET agent_id = 'agt_1' WHERE id = 'tok_9'"),
     ("recovery", "tok_9", "UPDATE tokens SET created_ms = 1 WHERE id = 'tok_9'"),
     ("recovery", "tok_8", "UPDATE tokens SET revoked_ms = NULL WHERE id = 'tok_8'"),
+    *(("session", charge, SESSION.format(charge=charge, agent=agent, operation=of)) for charge, agent, of in (
+        ("c1", "agt_1", "operation"), ("c1", "ann", "'x'"), ("h1", "ann", "operation"), ("f1", "ann", "operation"),
+    )),
     ("integrity", "leads", "UPDATE leads SET agent_id = 'eve'"),
     ("integrity", "results", "INSERT INTO results VALUES ('c9', x'00', 9)"),
 ]  # fmt: skip

@@ -95,7 +95,14 @@ async def test_a_charge_is_told_with_everything_around_it(db: SqliteDatabase, cl
     await db.write(charges.hold, books.signed("c1", 300), work, claim, None)
     clock.ms += 1000
     await db.write(
-        charges.record, "c1", Event.MATCHED, 300, cost_micros=40, result=b"{}", result_ttl_ms=5, settlement_id="stl_c1"
+        charges.record,
+        "c1",
+        Event.MATCHED,
+        300,
+        calls=books.bought(40),
+        result=b"{}",
+        result_ttl_ms=5,
+        settlement_id="stl_c1",
     )
     view = await db.read(charges.find, "c1")
     assert view is not None

@@ -88,7 +88,7 @@ async def test_a_failure_comes_again_at_its_time_and_first_tries_go_first(db: Sq
     assert (seen.attempts, seen.last_status, seen.last_error) == (2, 500, "status")
 
 
-async def test_F140_a_host_is_tried_twice_at_once_whosever_events_they_are(db: SqliteDatabase) -> None:
+async def test_f140_a_host_is_tried_twice_at_once_whosever_events_they_are(db: SqliteDatabase) -> None:
     victim = [await add(db, n, host="victim.example.com", owner=f"agt_{n}") for n in range(5)]
     other = await add(db, 9)
     first = await taken(db)
@@ -98,7 +98,7 @@ async def test_F140_a_host_is_tried_twice_at_once_whosever_events_they_are(db: S
     assert await taken(db, OTHER) == [victim[2]]
 
 
-async def test_F140_a_host_is_tried_so_often_in_a_second(db: SqliteDatabase, clock: Clock) -> None:
+async def test_f140_a_host_is_tried_so_often_in_a_second(db: SqliteDatabase, clock: Clock) -> None:
     victim = [await add(db, n, host="victim.example.com") for n in range(6)]
     for expected in (victim[:2], victim[2:3], []):
         got = await taken(db, a_second=3)
@@ -109,7 +109,7 @@ async def test_F140_a_host_is_tried_so_often_in_a_second(db: SqliteDatabase, clo
     assert await taken(db, a_second=3) == victim[3:5]
 
 
-async def test_F141_a_dead_letter_stays_until_it_is_replayed(db: SqliteDatabase, clock: Clock) -> None:
+async def test_f141_a_dead_letter_stays_until_it_is_replayed(db: SqliteDatabase, clock: Clock) -> None:
     event = await add(db, 1)
     with pytest.raises(Conflict):
         await db.write(outbox.replay, event)
@@ -127,7 +127,7 @@ async def test_F141_a_dead_letter_stays_until_it_is_replayed(db: SqliteDatabase,
     assert not await db.write(outbox.replay, event_id(99))
 
 
-async def test_F141_a_url_that_is_gone_is_gone_for_its_owner(db: SqliteDatabase) -> None:
+async def test_f141_a_url_that_is_gone_is_gone_for_its_owner(db: SqliteDatabase) -> None:
     gone, same = await add(db, 1, host="a.example.com"), await add(db, 2, host="a.example.com")
     foreign = await add(db, 3, host="a.example.com", owner="agt_2")
     await taken(db, limit=1)
@@ -208,7 +208,7 @@ def made(n: int) -> str:
     return webhook.new_secret(bytes([n]) * 32)
 
 
-async def test_F137_a_rotation_overlaps_and_ends(db: SqliteDatabase, clock: Clock) -> None:
+async def test_f137_a_rotation_overlaps_and_ends(db: SqliteDatabase, clock: Clock) -> None:
     assert await db.read(outbox.secrets_of, "agt_1") == []
     assert not await db.write(outbox.rotate_secret, "agt_1", made(1), 5_000)
     assert await db.write(outbox.rotate_secret, "agt_1", made(2), 5_000)

@@ -30,6 +30,7 @@ from gateway.store import (
     statements,
     tickets,
     usage_keys,
+    vendor_calls,
     wallet_recoveries,
     wallets,
 )
@@ -192,6 +193,8 @@ CALLS: dict[str, Callable[[Tx], object]] = {
     "statement": lambda tx: statements.page(tx, "ann", 50, before=9, from_ms=1, to_ms=1 << 50),
     "tickets of an agent": lambda tx: tickets.listing(tx, 50, before_id="tkt_9", agent_id="ann"),
     "ticket": lambda tx: tickets.find(tx, "tkt_1"),
+    "bought": lambda tx: vendor_calls.of_charge(tx, "c1"),
+    "margins": lambda tx: vendor_calls.margins(tx, ("provider",), 0, 1 << 50),
     "open tickets": lambda tx: tickets.open_of(tx, "ann"),
 }
 

@@ -27,6 +27,7 @@ HISTORY = {
     "closed_nonces": "mined_hash = mined_hash",
     "movements": "balance_micros = balance_micros",
     "registrations": "granted_micros = granted_micros",
+    "vendor_calls": "cost_micros = cost_micros",
 }
 KEPT = {
     "accounts": "name = name",
@@ -49,7 +50,7 @@ async def filled(db: SqliteDatabase) -> SqliteDatabase:
         """
         credit ann 1000            -> ok        | ann 1000, operator -1000
         hold   c1 ann 300 key=k    -> held      | ann 700, ann.held 300
-        match  c1 300              -> captured  | ann.held 0, revenue 300
+        match  c1 300 cost=40      -> captured  | ann.held 0, revenue 300
         refund c1 100 id=r1        -> captured  | ann 800, revenue 200
         sign   c2 bob 300          -> held      | bob.authorized 300, due -300
         match  c2 300              -> captured  | bob.authorized 0, revenue 500

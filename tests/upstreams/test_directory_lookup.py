@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from upstreams.directory import names
 from upstreams.directory.database import DirectoryError
 from upstreams.directory.loading import load
-from upstreams.directory.lookup import Directory
+from upstreams.directory.lookup import Directory, has_firms
 from upstreams.directory.matching import Found, NotFound, Query
 from upstreams.directory.settings import Rules
 
@@ -64,6 +64,8 @@ def found(directory: Directory, name: str = "", **fields: str) -> list[str]:
         ("Quill Sample", {"city": "Seattle"}, ["Quill de la Sample"]),
         ("Quill de la Sample", {"city": "Seattle"}, ["Quill de la Sample"]),
         ("Li Wo", {"city": "Seattle"}, ["Li Wo"]),
+        ("Leroy Wo", {"city": "Seattle"}, []),  # one of his short forms is "l.b."
+        ("Casey Fictner", {"city": "Seattle"}, []),
         ("Joseph Testerman", {"city": "Pittsburgh", "state": "PA"}, []),
         ("Robert Testerman", {"city": "Erie", "state": "PA"}, []),
         ("Example Plumbing", {"city": "Seattle"}, []),
@@ -164,3 +166,37 @@ def test_no_text_breaks_a_question(directory: Directory, first: str, last: str, 
 def test_the_words_of_a_question_are_never_syntax(directory: Directory, word: str) -> None:
     assert found(directory, phone="", name=f"Lee {word} Fictner", city="Seattle") in ([], ["Lee Fictner"])
     assert found(directory, name=f"{word} {word}", city=word) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "expected"),
+    [
+        ("Example Plumbing", "", ["Example Plumbing LLC"]),
+        ("EXAMPLE PLUMBING, L.L.C.", "WA", ["Example Plumbing LLC"]),
+        ("Example Plumbing Heating", "", ["Example Plumbing LLC"]),
+        ("Example Plumbing", "PA", []),
+        ("Example", "WA", ["Example Plumbing LLC"]),
+        ("Plumbing Repair Shop", "", []),
+        ("Joseph Testerman", "", []),
+        ('" OR area : spa', "", []),
+        ("()*:^-", "", []),
+    ],
+)
+def test_firms_by_the_words_of_their_name(directory: Directory, name: str, state: str, expected: list[str]) -> None:
+    assert [row.name for row in directory.find_firms(name, state)] == expected
+
+
+@given(st.text(max_size=40), st.sampled_from(["", "WA"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_name_of_a_firm_makes_looking_raise(directory: Directory, name: str, state: str) -> None:
+    assert all(row.business for row in directory.find_firms(name, state))
+
+
+def test_a_directory_has_firms_or_none(tmp_path: Path) -> None:
+    assert not has_firms(tmp_path / "none.db")
+    (tmp_path / "text.db").write_text("no database")
+    assert not has_firms(tmp_path / "text.db")
+    for name, rows, answer in (("a", PEOPLE, True), ("b", PEOPLE[: PEOPLE.index("Example Plumbing")], False)):
+        (tmp_path / f"{name}.csv").write_text(rows, encoding="utf-8")
+        load(tmp_path / f"{name}.csv", tmp_path / f"{name}.db", workers=0)
+        assert has_firms(tmp_path / f"{name}.db") is answer

@@ -160,6 +160,51 @@ def test_the_mode_follows_from_what_is_known(question: str, mode: str, rule: str
     assert (query.mode, query.rule) == (mode, rule)
 
 
+MISSED = [
+    # question, whose number nobody has                           what is left of it, or None
+    ("phone=+12065550199", None),
+    ("phone=+12065550199 name=Dana Sample", None),
+    ("phone=+12065550199 name=Dana Sample state=WA", None),
+    ("phone=+12065550199 name=Dana Sample city=Seattle state=WA", None),
+    ("phone=+12065550199 zip=98101", None),
+    ("phone=+12065550199 city=Seattle", None),
+    ("phone=+12065550199 name=Dana Sample zip=98101", "name_address"),
+    ("phone=+12065550199 name=Dana Sample street=12 Example Ave", "name_address"),
+    ("phone=+12065550199 street=12 Example Ave zip=98101", "reverse_address"),
+    ("phone=+12065550199 email=dana@example.com", "email"),
+    ("email=lee@example.com name=Dana Sample zip=98101", "name_address"),
+    ("email=lee@example.com name=Dana Sample city=Seattle", None),
+    ("name=Dana Sample zip=98101", None),
+]
+
+
+@pytest.mark.parametrize(("question", "rule"), MISSED)
+def test_f020_what_is_left_of_a_question_whose_number_nobody_has(question: str, rule: str | None) -> None:
+    rest = ask(question).without_contact
+    assert (rest and rest.rule) == rule
+    assert rest is None or not rest.phone
+
+
+def missed(text: str, *rows: Row) -> Verdict:
+    rest = ask(f"phone=+12065550199 {text}").without_contact
+    assert rest is not None
+    return matching.judge(rest, rows, RULES)
+
+
+def test_f020_somebody_of_that_name_with_another_number_is_not_billed_for_a_city() -> None:
+    assert isinstance(missed("name=Dana Sample zip=98101", DANA), Found)
+    assert isinstance(missed("name=Dana Sample street=12 Example Ave city=Seattle", DANA), Found)
+    assert missed("name=Dana Sample street=99 Other Rd city=Seattle", DANA) == NotFound()
+    assert missed("name=Dana Sample zip=98199 city=Seattle", DANA) == NotFound()
+
+
+def test_f020_two_whom_only_the_number_could_tell_apart_are_nobody() -> None:
+    other = row(record=3, phones=("+12065550101",), emails=(), street="14 Example Ave")
+    assert isinstance(verdict("name=Dana Sample zip=98101", DANA, other), Found)
+    assert missed("name=Dana Sample zip=98101", DANA, other) == NotFound("ambiguous")
+    assert isinstance(missed("street=12 Example Ave zip=98101", DANA, row("Lee Sample", record=3)), Found)
+
+
 def test_two_people_for_a_name_alone_are_nobody_to_charge_for() -> None:
     other = row(record=3, phones=("+13035550100",), emails=(), street="9 Sample Rd", place="Denver CO 80202")
     assert verdict("name=Dana Sample", DANA, other) == NotFound("ambiguous")

@@ -5,8 +5,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from nameparser import HumanName
 
+from upstreams import firms
+from upstreams.directory import firms as directory_firms
 from upstreams.directory import names
 from upstreams.directory.names import Name
+from upstreams.leads import resolving
 
 
 @pytest.mark.parametrize(
@@ -132,3 +135,16 @@ def test_middle_names_and_suffixes_tell_relatives_apart(asked: Name, held: Name,
 )
 def test_firms(text: str, is_firm: bool) -> None:
     assert names.is_business(text) is is_firm
+
+
+@pytest.mark.parametrize("form", sorted(names.LEGAL_FORMS))
+def test_a_firm_has_one_name_with_and_without_a_legal_form_wherever_it_is_compared(form: str) -> None:
+    for spelled in (f"Sample Window {form}", f"Sample Window, {form.upper()}.", f"The Sample Window {form.title()}"):
+        assert directory_firms.words(spelled) == ("sample", "window")
+        assert firms.alike(spelled, "Sample Window") == 1.0
+        assert resolving.firms_alike(spelled, "Sample Window") == 1.0
+    assert directory_firms.core(f"Sample Window {' '.join(form)}") == "sample window"
+
+
+def test_a_human_being_may_be_called_like_a_form_that_is_also_a_name() -> None:
+    assert not any(names.is_business(f"Dana {name}") for name in ("Sa", "Na", "Ag", "Limited"))

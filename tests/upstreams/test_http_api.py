@@ -42,9 +42,9 @@ from gateway.core.catalogue import Price
 from gateway.core.errors import SettingsError
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Outcome
 from gateway.outbound import OutboundClient
+from upstreams.breaker import REST_MAX_S, Breaker
 from upstreams.http_api import HttpApi, HttpUpstream, mistakes, read
 from upstreams.http_api.answers import retry_after_s
-from upstreams.http_api.breaker import REST_MAX_S, Breaker
 
 SECRET = 'sk-canary-5f0c/+?%"\\ä9'
 KEY = "sk_live_canary_7d21f0"
@@ -211,7 +211,7 @@ def test_a_path_segment_that_a_server_could_read_as_more_is_refused(value: str) 
         upstream.model.model_validate({"name": value})
 
 
-async def test_F145_the_vendor_gets_the_allowed_headers_and_no_others(shop: Shop) -> None:
+async def test_f145_the_vendor_gets_the_allowed_headers_and_no_others(shop: Shop) -> None:
     shop.sell(headers={"Authorization": f"Bearer {KEY}", "X-Tenant": "acme"})
     await shop.buy()
     shop.sell(headers={"Authorization": f"Bearer {KEY}", "X-Tenant": "acme"}, method="POST")
@@ -229,7 +229,7 @@ FAILS = (202, 206, 207, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 4
          422, 429, 451, 500, 501, 502, 503, 504, 511, 599)  # fmt: skip
 
 
-async def test_F028_every_status_has_its_rule(shop: Shop) -> None:
+async def test_f028_every_status_has_its_rule(shop: Shop) -> None:
     """The declared table. `Location` and the bodies of failures go nowhere."""
     canary = {"Location": "https://cdn.example.com/canary-goods", "X-Data-Date": "today"}
     for code in (*MATCHES, *MISSES, *FAILS):
@@ -250,7 +250,7 @@ async def test_F028_every_status_has_its_rule(shop: Shop) -> None:
         assert len(shop.up.seen) == 1
 
 
-async def test_F028_an_interim_answer_is_skipped_and_a_switch_of_protocols_is_none(shop: Shop) -> None:
+async def test_f028_an_interim_answer_is_skipped_and_a_switch_of_protocols_is_none(shop: Shop) -> None:
     final = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"ok": 1}'
     assert await shop.answers(raw(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + final)) == Match({"ok": 1})
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -302,7 +302,7 @@ GOLDEN = [
 ]
 
 
-async def test_F020_a_200_is_what_the_declared_rule_says(shop: Shop) -> None:
+async def test_f020_a_200_is_what_the_declared_rule_says(shop: Shop) -> None:
     for body, match, failure, expected in GOLDEN:
         shop.sell(match=match, failure=failure)
         assert type(await shop.answers(reply(body))) is expected, (body, match, failure)
@@ -359,7 +359,7 @@ FAULTS: Mapping[str, tuple[Behaviour, bool, int]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_F019_F149_a_fault_is_a_failure_asked_for_once_and_never_billed(
+async def test_f019_f149_a_fault_is_a_failure_asked_for_once_and_never_billed(
     shop: Shop, fault: str, method: str
 ) -> None:
     """The outcome that releases the hold. What the vendor may have taken is counted for the books, once (F-152)."""
@@ -430,7 +430,7 @@ FORMS = ["plain", "base64", "base64url", "url", "url-every-byte", "hex", "gzip",
 
 
 @pytest.mark.parametrize("way", WAYS_TO_HOLD)
-async def test_F143_an_answer_that_gives_a_secret_away_is_blocked(shop: Shop, way: str) -> None:
+async def test_f143_an_answer_that_gives_a_secret_away_is_blocked(shop: Shop, way: str) -> None:
     settings = dict(WAYS_TO_HOLD[way])
     if "url" in settings:
         settings["url"] = shop.up.url(str(settings["url"]))
@@ -447,7 +447,7 @@ async def test_F143_an_answer_that_gives_a_secret_away_is_blocked(shop: Shop, wa
         assert KEY not in repr(logs)
 
 
-async def test_F143_a_secret_with_odd_characters_is_found_too(shop: Shop) -> None:
+async def test_f143_a_secret_with_odd_characters_is_found_too(shop: Shop) -> None:
     """Quotes, backslashes, percent signs and bytes beyond ASCII, in every form."""
     for form in FORMS[:-1]:
         shop.sell(method="POST", body={"key": SECRET, "name": "{name}"}, secrets=[SECRET])
@@ -455,7 +455,7 @@ async def test_F143_a_secret_with_odd_characters_is_found_too(shop: Shop) -> Non
 
 
 @pytest.mark.parametrize("code", [302, 404, 400, 401, 500])
-async def test_F143_what_a_failure_says_is_ours_alone(shop: Shop, code: int) -> None:
+async def test_f143_what_a_failure_says_is_ours_alone(shop: Shop, code: int) -> None:
     shop.sell(headers={"Authorization": f"Bearer {KEY}"})
     with structlog.testing.capture_logs() as logs:
         outcome = await shop.answers(echo(code=code))
@@ -466,14 +466,14 @@ async def test_F143_what_a_failure_says_is_ours_alone(shop: Shop, code: int) -> 
         assert "Ada Example" not in told
 
 
-async def test_F143_an_innocent_answer_passes(shop: Shop) -> None:
+async def test_f143_an_innocent_answer_passes(shop: Shop) -> None:
     """Nor does a header that only describes the request make its words unspeakable."""
     shop.sell(headers={"Authorization": f"Bearer {KEY}", "Accept": "application/json", "X-Tenant": "acme"})
     body = {"content_type": "application/json", "tenant": "acme", "100%": "Bearer of news \\o/", "half": KEY[:10]}
     assert await shop.answers(packed(body)) == Match(body)
 
 
-def test_F169_F172_nothing_public_knows_the_vendor_and_no_repr_a_secret() -> None:
+def test_f169_f172_nothing_public_knows_the_vendor_and_no_repr_a_secret() -> None:
     held = table(
         url=f"https://canary-vendor.example.net/{{name}}?token={KEY}",
         headers={"X-Canary-Header": f"Bearer {KEY}"},
@@ -494,7 +494,7 @@ def test_F169_F172_nothing_public_knows_the_vendor_and_no_repr_a_secret() -> Non
 
 
 @pytest.mark.parametrize("field", ["summary", "description", "tags", "example_output", "input", "output"])
-def test_F169_the_operator_is_told_when_a_public_text_names_the_vendor_or_a_secret(field: str) -> None:
+def test_f169_the_operator_is_told_when_a_public_text_names_the_vendor_or_a_secret(field: str) -> None:
     for text in ("Data by API.example.com", f"use {KEY}"):
         value: Any = {
             "tags": [text],
@@ -521,7 +521,7 @@ def test_no_mistake_shows_a_value_that_may_be_secret() -> None:
 # What is passed on: F-147
 
 
-async def test_F147_a_vendors_headers_do_not_speak_for_us(shop: Shop) -> None:
+async def test_f147_a_vendors_headers_do_not_speak_for_us(shop: Shop) -> None:
     shop.sell(response_headers=["X-Data-Date", "X-Long", "X-Odd", "X-Absent"])
     sent = {
         "Set-Cookie": "session=1", "PAYMENT-RESPONSE": "e30=", "PAYMENT-REQUIRED": "e30=", "X-PAYMENT-RESPONSE": "e30=",
@@ -543,7 +543,7 @@ OURS = """
 """
 
 
-def test_F147_a_header_that_is_ours_cannot_be_allowed() -> None:
+def test_f147_a_header_that_is_ours_cannot_be_allowed() -> None:
     for name in OURS.split():
         (found,) = mistakes([table(response_headers=[name])])
         assert f"response_headers: {name} would speak for this gateway" in found
@@ -552,7 +552,7 @@ def test_F147_a_header_that_is_ours_cannot_be_allowed() -> None:
 # Others' troubles: F-150, F-151, F-152, F-153
 
 
-async def test_F150_a_redirect_takes_no_secret_anywhere(shop: Shop) -> None:
+async def test_f150_a_redirect_takes_no_secret_anywhere(shop: Shop) -> None:
     shop.sell(headers={"Authorization": f"Bearer {KEY}"})
     async with ScriptedUpstream() as elsewhere:
         for code in (301, 302, 303, 307, 308):
@@ -560,7 +560,7 @@ async def test_F150_a_redirect_takes_no_secret_anywhere(shop: Shop) -> None:
         assert elsewhere.connections == 0
 
 
-async def test_F151_a_vendor_who_asks_for_a_rest_gets_it_before_anything_is_held(shop: Shop) -> None:
+async def test_f151_a_vendor_who_asks_for_a_rest_gets_it_before_anything_is_held(shop: Shop) -> None:
     """429 for a minute: one call finds out, the others are told beforehand when to come back; a probe ends it."""
     shop.up.on("/find", status(429, headers={"Retry-After": "30"}), reply({"found": True}))
     assert shop.rest_s is None
@@ -578,7 +578,7 @@ async def test_F151_a_vendor_who_asks_for_a_rest_gets_it_before_anything_is_held
     assert shop.api.available("somebody/else", shop.now) is None
 
 
-async def test_F151_an_outage_opens_the_breaker_and_one_probe_closes_it(shop: Shop) -> None:
+async def test_f151_an_outage_opens_the_breaker_and_one_probe_closes_it(shop: Shop) -> None:
     shop.up.on("/find", *[status(500)] * 4, reply({"found": True}), *[status(502)] * 6, reply({"found": True}))
     for _ in range(4):
         assert isinstance(await shop.buy(), Failure)
@@ -598,7 +598,7 @@ async def test_F151_an_outage_opens_the_breaker_and_one_probe_closes_it(shop: Sh
     assert len(shop.up.seen) == 12
 
 
-async def test_F151_what_one_caller_asks_for_shuts_nobody_out(shop: Shop) -> None:
+async def test_f151_what_one_caller_asks_for_shuts_nobody_out(shop: Shop) -> None:
     shop.sell(response_bytes_max=100)
     for fault in (status(400), status(422), status(404), reply(body=b"[" + b"1," * 500 + b"1]"), redirect("/x")):
         for _ in range(6):
@@ -645,7 +645,7 @@ def test_a_vendors_advice_is_read_as_seconds_or_a_date_and_bounded() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_F152_work_whose_answer_was_lost_is_not_done_twice(shop: Shop, method: str) -> None:
+async def test_f152_work_whose_answer_was_lost_is_not_done_twice(shop: Shop, method: str) -> None:
     shop.sell(method=method, cost="0.002")
     await shop.answers(reply({"found": True}))
     shop.up.seen.clear()
@@ -654,7 +654,7 @@ async def test_F152_work_whose_answer_was_lost_is_not_done_twice(shop: Shop, met
     assert len(shop.up.seen) == 1
 
 
-async def test_F153_nothing_of_one_tenants_call_is_in_anothers(shop: Shop) -> None:
+async def test_f153_nothing_of_one_tenants_call_is_in_anothers(shop: Shop) -> None:
     shop.up.on("/find", cookie("tenant=a", value={"of": "a"}), reply({"of": "b"}))
     assert await shop.buy(name="A") == Match({"of": "a"})
     assert await shop.buy(name="B") == Match({"of": "b"})

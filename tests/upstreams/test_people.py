@@ -145,6 +145,36 @@ async def test_a_file_that_is_no_directory_stops_the_start(tmp_path: Path) -> No
     await people.close()
 
 
+@pytest.mark.parametrize(
+    ("more", "mode", "by"),
+    [
+        ({"name": "Dana Sample", "zip": "98101"}, "name_address", ["name", "zip"]),
+        ({"email": "dana@example.com"}, "email", ["email"]),
+        ({"email": "nobody@example.com", "name": "Dana Sample", "street": "12 Example Ave"}, "name_address",
+         ["name", "street"]),
+    ],
+)  # fmt: skip
+async def test_a_number_that_nobody_has_is_left_out(
+    people: People, more: dict[str, str], mode: str, by: list[str]
+) -> None:
+    outcome = await ask(people, "enrich/person", phone=invented.MISSING_PHONE, **more)
+    assert isinstance(outcome, Match)
+    assert [(each["name"], each["matched_by"]) for each in outcome.data["people"]] == [("Dana Q Sample", by)]
+    told = (outcome.metadata["query_mode"], outcome.metadata["match"]["rule"], outcome.metadata["match"]["score_min"])
+    assert told == (mode, mode, Rules().contact_min if mode == "email" else Rules().name_address_min)
+    assert outcome.metadata["phone"]["e164"] == invented.MISSING_PHONE
+    jsonschema.validate(answer(outcome), operation(people, "enrich/person").output)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"name": "Dana Sample"}, {"name": "Dana Sample", "city": "Seattle"}, {"zip": "98101"}]
+)
+async def test_a_number_that_nobody_has_and_no_more_than_a_name_is_a_miss(people: People, more: dict[str, str]) -> None:
+    outcome = await ask(people, "enrich/person", phone=invented.MISSING_PHONE, **more)
+    assert isinstance(outcome, NoMatch)
+    assert outcome.metadata["query_mode"] == "reverse_phone"
+
+
 @pytest.mark.parametrize("phone", ["+12065550100", "(206) 555-0100", "206.555.0100", "1 206 555 0100"])
 async def test_a_number_in_any_spelling(people: People, phone: str) -> None:
     outcome = await ask(people, "enrich/phone", phone=phone)

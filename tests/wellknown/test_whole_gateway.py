@@ -17,9 +17,12 @@ from gateway.assemble import assemble
 from gateway.edge.server import serving
 from gateway.settings import parse
 from upstreams.directory.settings import DirectorySettings
+from upstreams.lead_lists import LeadLists, ListSettings
+from upstreams.leads import Leads, LeadSettings
 from upstreams.people import People
 from wellknown import DOCUMENTS, QUERIES
 
+REAL = ("/api/v1/enrich/person", "/api/v1/leads/search", "/api/v1/enrich/lead-session", "/api/v1/enrich/jobs")
 SETTINGS = """
 [settlement]
 kind = "sandbox"
@@ -33,6 +36,8 @@ async def gateway(home: Path) -> AsyncIterator[str]:
     """Sells the invented shop, and the operations that the gateway brings along."""
     people = People(DirectorySettings(path=home / "none"))
     real = [operation for operation in people.offline() if operation.id != shop.PHONE.id]
+    real += LeadLists(ListSettings(DirectorySettings(path=home / "none"))).offline()
+    real += Leads(LeadSettings()).offline()
     settings = parse(tomllib.loads(SETTINGS), {}, base=home)
     async with assemble(settings, sold=[shop.Shop(*real)], drain_s=0.2) as made, serving(made.app) as url:
         yield url
@@ -66,7 +71,7 @@ async def test_third_parties_have_no_complaint(tmp_path: Path, tool: Callable[[s
 async def test_every_operation_is_listed_and_none_that_is_offline(tmp_path: Path) -> None:
     async with gateway(tmp_path) as url:
         listed = [probe.url.removeprefix(url) for probe in await asyncio.to_thread(third_party.probes, url)]
-    assert listed == [*(each.example_url_path for each in shop.catalogue().operations), "/api/v1/enrich/person"]
+    assert listed == [*(each.example_url_path for each in shop.catalogue().operations), *REAL]
 
 
 async def test_whoever_is_asked_for_the_documents_names_the_configured_origin(tmp_path: Path) -> None:

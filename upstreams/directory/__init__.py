@@ -6,8 +6,9 @@
       mapping     which column is what: guess_mapping
       records     what a row becomes
     database    the file itself: schema, opening, stats
-    lookup      who could be meant
+    lookup      who could be meant, and who belongs in a list
     matching    who of them is a match: the rules by which a caller pays
+    listing     what a list is made by, and where a page of it ended
     names, places, phones    what these are, written in many ways
     invented    people for the demo
 

@@ -6,8 +6,9 @@ loaded again at any time.
     phone   numbers of a person, E.164; `current` 0 for a former number
     email   addresses of a person, lower case
     entry   a person with its source, numbers and addresses, as an answer is made from it
-    finder  FTS5 over last name, first name and area of persons (firms are found by number and street). Its area
-            holds made-up words: "swa" a state, "z981" a ZIP's first three digits, "z98101" a ZIP, "cseattle" a city
+    finder  FTS5 over last name, first name, area and traits of persons, and of firms over the last two alone. These
+            hold made-up words: "swa" a state, "z981" a ZIP's first three digits, "z98101" a ZIP, "cseattle" a city,
+            and "fsample" a word of a firm's name; those of traits are told in listing.py
     last_name   the words in its last names, to find the like of one that is spelled differently. (fts5vocab knows
             them too, but counts all their rows before it tells one: 20 times slower.) Words of rows that are gone
             may stay, they find nothing
@@ -23,7 +24,7 @@ import apsw
 
 # "Fgdr" in ASCII: tells our file from any other SQLite file.
 _APPLICATION_ID = 0x46676472
-_VERSION = 1
+_VERSION = 2
 _READER_WAIT_MS = 200
 _WRITER_WAIT_MS = 60_000
 
@@ -41,7 +42,7 @@ CREATE INDEX person_by_street ON person(street_key) WHERE street_key <> '';
 CREATE TABLE phone(
   number TEXT NOT NULL, person INTEGER NOT NULL, current INTEGER NOT NULL,
   PRIMARY KEY(number, person)) STRICT, WITHOUT ROWID;
-CREATE INDEX phone_by_person ON phone(person);
+CREATE INDEX phone_by_person ON phone(person, current);
 CREATE TABLE email(
   address TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY(address, person)) STRICT, WITHOUT ROWID;
 CREATE INDEX email_by_person ON email(person);
@@ -51,7 +52,7 @@ CREATE VIEW entry AS SELECT
   (SELECT group_concat(number || '/' || current) FROM phone WHERE person = p.id) AS phones,
   (SELECT group_concat(address, ' ') FROM email WHERE person = p.id) AS emails
   FROM person p JOIN source s ON s.id = p.source;
-CREATE VIRTUAL TABLE finder USING fts5(last, first, area, content='', contentless_delete=1, detail=column);
+CREATE VIRTUAL TABLE finder USING fts5(last, first, area, trait, content='', contentless_delete=1, detail=column);
 CREATE TABLE last_name(word TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 """
 

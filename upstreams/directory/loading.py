@@ -21,7 +21,7 @@ from pathlib import Path
 
 import apsw
 
-from upstreams.directory import names, places
+from upstreams.directory import firms, listing, names, places
 from upstreams.directory.database import DirectoryError, open_writer
 from upstreams.directory.mapping import FIELDS, guess_mapping, looks_like_data
 from upstreams.directory.reading import LoadError, Table
@@ -235,7 +235,7 @@ class _Parsers:
 _INSERT_PERSON = "INSERT INTO person VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_PHONE = "INSERT OR IGNORE INTO phone VALUES(?,?,?)"
 _INSERT_EMAIL = "INSERT INTO email VALUES(?,?)"
-_INSERT_FINDER = "INSERT INTO finder(rowid, last, first, area) VALUES(?,?,?,?)"
+_INSERT_FINDER = "INSERT INTO finder(rowid, last, first, area, trait) VALUES(?,?,?,?,?)"
 _INSERT_LAST_NAME = "INSERT OR IGNORE INTO last_name VALUES(?)"
 _FLUSH_ROWS = 5_000
 
@@ -255,7 +255,7 @@ class _Storage:
         self._persons: list[tuple[object, ...]] = []
         self._phones: list[tuple[str, int, int]] = []
         self._emails: list[tuple[str, int]] = []
-        self._finder: list[tuple[int, str, str, str]] = []
+        self._finder: list[tuple[int, str, str, str, str]] = []
         self._last_names: set[str] = set()
 
     def _clear(self, source: str) -> int:
@@ -294,8 +294,11 @@ class _Storage:
             self._emails.append((address, id))
         if record.last and not record.business:
             last = names.fold(record.last)
-            self._finder.append((id, last, names.fold(record.first), area_words(record)))
+            self._finder.append((id, last, names.fold(record.first), area_words(record), listing.traits(record)))
             self._last_names.update(last.split(" "))
+        elif record.business:
+            words = " ".join(f"f{word}" for word in firms.words(record.name))
+            self._finder.append((id, "", "", f"{words} {area_words(record)}", listing.traits(record)))
         self._report.loaded += 1
         if record.notes:
             self._report.note(line, record.notes)

@@ -11,13 +11,18 @@ doubt multiplies, and a rule's threshold says how much doubt is too much.
                      with a state follows this rule among the rows of that state
     reverse_address  a named row at the street line, in the ZIP or in the city
 
+A number or an email that nobody has is left out, and the rest of the question asked by itself. What remains is then
+weaker than it looks: somebody of that name is here, and has another number. So a name takes a ZIP or a street that
+agrees, a city is too wide, and one single person: two of them were to be told apart by just that number.
+
 A row without a name is never a match, however much else it holds: what the caller knew is no answer.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from gateway.core.subject import Hides, names_in_parts, names_of, of_email, of_names, of_phone, places_of
 from upstreams.directory import names, places
 from upstreams.directory.names import NOBODY, Name
 from upstreams.directory.settings import Rules
@@ -38,6 +43,8 @@ class Query:
     city: str = ""
     state: str = ""
     zip: str = ""
+    contact_missed: bool = False
+    """Whether a number or an email came with it that nobody has."""
 
     @property
     def mode(self) -> str:
@@ -53,6 +60,16 @@ class Query:
     @property
     def rule(self) -> str:
         return "name" if self.mode == "name_address" and not (self.street or self.city or self.zip) else self.mode
+
+    @property
+    def without_contact(self) -> "Query | None":
+        """What is left to ask when nobody has the number, or else the email; None: too little."""
+        if not (self.phone or self.email):
+            return None
+        rest = replace(self, phone="", email=self.email if self.phone else "", contact_missed=True)
+        if rest.email or rest.street or (rest.name.last and rest.zip):
+            return rest
+        return None
 
 
 class Row(NamedTuple):
@@ -101,6 +118,24 @@ class NotFound:
 Verdict = Found | NotFound
 
 
+def spellings(row: Row) -> frozenset[str]:
+    """By which the person of a row is known again."""
+    named = names_in_parts(row.parts.first, row.parts.last) | names_of(row.name)
+    contacts = {of_phone(number) for number, _ in row.phones} | {of_email(address) for address in row.emails}
+    where = places_of(row.city, row.state, row.zip)
+    return of_names(named, where) | frozenset(spelling for spelling in contacts if spelling is not None)
+
+
+def without(rows: Sequence[Row], hides: Hides) -> list[Row]:
+    """Rows about whom something may be told: no row of a person of whom any row is hidden."""
+    hidden = {id(row) for row in rows if hides(spellings(row))}
+    if not hidden:
+        return list(rows)
+    people = gather([Hit(row, 1.0, ()) for row in rows])
+    gone = {id(hit.row) for hits in people if any(id(hit.row) in hidden for hit in hits) for hit in hits}
+    return [row for row in rows if id(row) not in gone]
+
+
 def threshold(rule: str, rules: Rules) -> float:
     """The score from which a rule matches."""
     return {
@@ -124,7 +159,7 @@ def judge(query: Query, rows: Iterable[Row], rules: Rules) -> Verdict:
     people = gather(sorted(hits, key=_rank))
     if by_name and len(people) > rules.people_max:
         return NotFound("too_common")
-    if query.rule == "name" and len(people) > 1:
+    if by_name and len(people) > 1 and (query.rule == "name" or query.contact_missed):
         return NotFound("ambiguous")
     return Found(people) if people else NotFound()
 
@@ -154,23 +189,26 @@ def _by_phone(query: Query, row: Row, rules: Rules) -> Hit | None:
 def _by_contact(query: Query, row: Row, rules: Rules, base: float, what: str) -> Hit:
     if not query.name.last:
         return Hit(row, base, (what,))
-    if _agree_name(query.name, row.parts, rules) > 0:
+    if agree_name(query.name, row.parts, rules) > 0:
         return Hit(row, base, (what, "name"))
     return Hit(row, min(base, _NAME_DISAGREES), (what,))
 
 
 def _by_name(query: Query, row: Row, rules: Rules) -> Hit | None:
-    likeness = _agree_name(query.name, row.parts, rules)
+    likeness = agree_name(query.name, row.parts, rules)
     if likeness == 0:
         return None
     if query.rule == "name":
         fits = not query.state or row.state == query.state
         return Hit(row, _rounded(likeness), ("name", "state") if query.state else ("name",)) if fits else None
     place, by = _agree_place(query, row, rules)
+    if query.contact_missed and "zip" not in by and "street" not in by:
+        return None
     return Hit(row, _rounded(likeness * place), ("name", *by)) if place > 0 else None
 
 
-def _agree_name(asked: Name, held: Name, rules: Rules) -> float:
+def agree_name(asked: Name, held: Name, rules: Rules) -> float:
+    """How well two names in parts agree, 0 to 1; 0 for two names."""
     last = names.agree_last(asked.last, held.last, rules.last_name_min)
     if last == 0:
         return 0.0

@@ -14,10 +14,13 @@ from gateway.core.folding import fold as fold
 
 _PLAIN = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}| [A-Za-z]\.?)? [A-Za-z]{2,}", re.ASCII)
 _TURNED = re.compile(r"[A-Za-z]{2,}, [A-Za-z]{2,}(?: [A-Za-z]{2,}| [A-Za-z]\.?)?", re.ASCII)
-_BUSINESS = re.compile(
-    r"&|\b(?:inc|llc|llp|ltd|corp|corporation|co|company|pllc|gmbh|associates|services|group|enterprises)\b\.?$",
-    re.IGNORECASE,
-)
+_SURE_FORMS = "inc llc llp ltd corp corporation co company pllc gmbh"
+_OTHER_FORMS = "incorporated lllp lp limited companies pc pa plc ag sa srl bv nv na dba"
+LEGAL_FORMS = frozenset(f"{_SURE_FORMS} {_OTHER_FORMS}".split())
+"""Folded, without full stops: what two spellings of one firm's name need not share."""
+_FIRMLY = "|".join([*_SURE_FORMS.split(), "associates", "services", "group", "enterprises"])
+"""What no human being is called at the end: there is a Mr Sa, and a Ms Na."""
+_BUSINESS = re.compile(rf"&|\b(?:{_FIRMLY})\b\.?$", re.IGNORECASE)
 _SUFFIXES = {"junior": "jr", "senior": "sr", "2nd": "ii", "3rd": "iii", "4th": "iv"}
 
 
@@ -111,11 +114,15 @@ def fold_suffix(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _nicknames() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """(name -> its short forms, short form -> its names)."""
+    """(name -> its short forms, short form -> its names). A pair of initials ("l.b." of Leroy) is no folded name."""
     from nicknames import NickNamer
 
     namer = NickNamer()
-    return namer.nickname_lookup, namer.canonical_lookup
+    short, long = (
+        {name: {form for form in forms if form.isalnum()} for name, forms in table.items()}
+        for table in (namer.nickname_lookup, namer.canonical_lookup)
+    )
+    return short, long
 
 
 def variants(first: str) -> frozenset[str]:

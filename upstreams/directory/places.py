@@ -66,6 +66,11 @@ def state_code(text: str) -> str | None:
     return _STATES.get(" ".join(text.lower().split()))
 
 
+def state_name(code: str) -> str:
+    """ "PA" -> "pennsylvania"; "" for what is no code."""
+    return next((name for name, known in _STATES.items() if known == code), "")
+
+
 def zip5(text: str) -> str | None:
     """A ZIP or ZIP+4 -> its five digits; None for anything else."""
     match = _ZIP.fullmatch(text.strip())

@@ -32,4 +32,6 @@ class DirectorySettings:
     """Two-letter region of phone numbers written without a country code."""
     phone_price_micros: int = 330_000
     person_price_micros: int = 500_000
+    notice: str = ""
+    """Stands in the metadata of every answer."""
     rules: Rules = field(default_factory=Rules)

@@ -35,8 +35,8 @@
 `{name}` is the value of the input of that name. In a url it is percent-encoded as a whole; in a body a text that is
 nothing but `{name}` becomes the value itself, with its type. What was not given is left out. `{{` is a brace.
 
-What becomes of an answer is said in answers.py, when a vendor is left alone in breaker.py, which secrets are looked
-for in leaks.py and settings.py.
+What becomes of an answer is said in answers.py, when a vendor is left alone in upstreams/breaker.py, which secrets are
+looked for in upstreams/leaks.py and settings.py.
 """
 
 from upstreams.http_api.api import HttpApi

@@ -1,5 +1,6 @@
 """Serves the configured HTTP APIs: one request to the vendor a call, its answer classified and relayed."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import orjson
 import structlog
 from pydantic import BaseModel
 
-from gateway.core import answer
+from gateway.core import answer, vendor_call
 from gateway.core.catalogue import Operation, Price
 from gateway.core.http import HttpFailure, HttpResponse
 from gateway.core.upstream import Context, Failure, Match, NoMatch, Offering, Outcome
+from gateway.core.vendor_call import ErrorClass, VendorCall
+from upstreams.breaker import Breaker
 from upstreams.http_api.answers import (
     BUSY,
     Unusable,
@@ -22,7 +25,6 @@ from upstreams.http_api.answers import (
     read_text,
     retry_after_s,
 )
-from upstreams.http_api.breaker import Breaker
 from upstreams.http_api.settings import HttpUpstream
 
 log = structlog.get_logger("upstreams.http_api")
@@ -80,16 +82,37 @@ class _Line:
     async def fulfil(self, query: BaseModel, context: Context) -> Outcome:
         journal = context.journal
         if journal is None:
-            return await self._call(query, context)
-        kept = await journal.recall(_HOP)
-        if kept is not None:
-            return _outcome(kept)
+            return (await self._told(query, context))[0]
+        hop = await journal.recall(_HOP)
+        if hop is not None:
+            context.bought(vendor_call.recalled(hop, context.charge_id))
+            return _outcome(hop)
         context.progress("asking")
-        await journal.asking(_HOP, repeatable=self._settings.repeatable)
-        outcome = await self._call(query, context)
+        settings = self._settings
+        lost = await journal.asking(_HOP, repeatable=settings.repeatable, cost_micros=settings.cost_micros)
+        outcome, call = await self._told(query, context, lost)
         if not isinstance(outcome, Failure):
-            await journal.remember(_HOP, _kept(outcome))
+            await journal.remember(_HOP, vendor_call.kept(call, context.charge_id, **_kept(outcome)))
         return outcome
+
+    async def _told(self, query: BaseModel, context: Context, lost: int = 0) -> tuple[Outcome, VendorCall]:
+        """The call, and what is recorded of it. Answers that were lost count too: they may have been paid."""
+        started = context.now()
+
+        def call(came: vendor_call.Outcome, error: ErrorClass | None, cost_micros: int) -> VendorCall:
+            ms = max(0, round((context.now() - started) * 1000))
+            cost_micros += lost * self._settings.cost_micros
+            return VendorCall(_HOP, self._settings.id, came, error, cost_micros, ms=ms, at_ms=int(started * 1000))
+
+        try:
+            outcome = await self._call(query, context)
+        except asyncio.CancelledError:
+            # Nobody waits any longer, and what was asked may have been billed.
+            context.bought(call(vendor_call.Outcome.FAILED, ErrorClass.TIMEOUT, self._settings.cost_micros))
+            raise
+        told = call(*_came(outcome), outcome.cost_micros)
+        context.bought(told)
+        return outcome, told
 
     async def _call(self, query: BaseModel, context: Context) -> Outcome:
         now = context.now()
@@ -216,8 +239,19 @@ def _operation(settings: HttpUpstream) -> Operation:
         miss_free=settings.miss_free,
         settle_first=settings.settle == "before",
         job=settings.job,
+        cacheable=settings.cache,
         tags=settings.tags,
     )
+
+
+def _came(outcome: Outcome) -> tuple[vendor_call.Outcome, ErrorClass | None]:
+    match outcome:
+        case Match():
+            return vendor_call.Outcome.MATCH, None
+        case NoMatch():
+            return vendor_call.Outcome.NO_MATCH, None
+        case Failure(timeout=timeout):
+            return vendor_call.Outcome.FAILED, ErrorClass.TIMEOUT if timeout else ErrorClass.TRANSIENT
 
 
 def _kept(outcome: Match | NoMatch) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from gateway.core.http import CONNECTION_HEADERS, NEVER_RELAYED
 from gateway.core.money import MoneyError, parse_usd
 from upstreams.http_api.answers import BODILESS, MATCH_STATUSES, MISS_STATUSES, Check, Pointer
 from upstreams.http_api.inputs import InputField, as_fields, to_model
-from upstreams.http_api.leaks import Leaks, parts_of
 from upstreams.http_api.templates import Body, Url
+from upstreams.leaks import Leaks, parts_of
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -86,6 +86,8 @@ class HttpUpstream(BaseModel):
     job: bool = Field(False, description="true: it may be handed over as a job")
     repeatable: bool = Field(False, description="true: a call whose answer was lost in a crash may be made again")
     miss_free: bool = True
+    cache: bool = False
+    """Whether an answer may be given again, for the hours in `[cache]`."""
     settle: Literal["after", "before"] = Field(
         "after",
         description='"before": a signed payment is settled before the call, as a top-up of its payer\'s account',

@@ -23,6 +23,8 @@ SIGNATURE_BYTES_MAX = 2048
 """Smart wallets sign in many words; what is longer is no signature but a burden on whoever carries it."""
 DEPTH_MAX = 32
 GAS_SPONSORING = "eip2612GasSponsoring"
+_OFFERED = ("scheme", "network", "asset", "amount", "payTo", "maxTimeoutSeconds", "extra")
+"""What an offer has."""
 """The extension in which a payer without gas brings his signed approval of Permit2."""
 _PERMIT_MEMBERS = ("from", "asset", "spender", "amount", "nonce", "deadline", "signature")
 
@@ -160,7 +162,7 @@ class Payment:
     resource: Json | None
     extensions: Mapping[str, Json] | None = field(repr=False)
     raw: bytes = field(repr=False)
-    """Compact canonical JSON of the payload: what is stored, hashed and handed to a facilitator."""
+    """Compact canonical JSON of the payload: what is hashed, and what `kept` is made of."""
     permit: Eip2612 | None = None
     """Beside a payment by Permit2: the approval that it may need."""
 
@@ -168,6 +170,23 @@ class Payment:
     def payment_hash(self) -> bytes:
         """SHA-256 of `raw`: the same for the same payload, however its JSON was spelt."""
         return hashlib.sha256(self.raw).digest()
+
+    @property
+    def kept(self) -> bytes:
+        """Of `raw` what settling it needs, and none of the client's own words, such as the url that it called: those
+        would be kept for as long as the books are (F-173). A payment again."""
+        whole = orjson.loads(self.raw)
+        kept: dict[str, Json] = {name: whole[name] for name in ("x402Version", "payload")}
+        if self.accepted is not None:
+            kept["accepted"] = {name: self.accepted[name] for name in _OFFERED if name in self.accepted}
+        extensions: dict[str, Json] = {}
+        if self.extensions is not None and GAS_SPONSORING in self.extensions:
+            extensions[GAS_SPONSORING] = self.extensions[GAS_SPONSORING]
+        if self.repeat_key is not None:
+            extensions["repeat-key"] = {"info": {"key": self.repeat_key}}
+        if extensions:
+            kept["extensions"] = extensions
+        return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
 
     @property
     def payment_identifier(self) -> str | None:

@@ -161,6 +161,28 @@ def test_what_was_stored_is_read_again() -> None:
         assert parse_payment(orjson.loads(payment.raw)) == payment
 
 
+def test_f173_what_is_kept_settles_and_has_none_of_the_clients_own_words() -> None:
+    own = {
+        "resource": {"url": "https://example.com/?phone=2065550142"},
+        "extensions": {
+            "crm": {"lead": "Dana Sample"},
+            "payment-identifier": {"info": {"id": "for-2065550142-00001"}},
+            "repeat-key": {"info": {"key": "0b" * 16}, "schema": {"note": "2065550142"}},
+        },
+    }
+    for payload in (BY_TOKEN, BY_PERMIT, BY_UPTO):
+        payment = parse_payment({**payload, **own, "crm": "2065550142"})
+        kept = parse_payment(orjson.loads(payment.kept))
+        assert b"2065550142" not in payment.kept
+        assert b"Dana" not in payment.kept
+        assert (kept.authorization, kept.signature, kept.permit) == (
+            payment.authorization, payment.signature, payment.permit,
+        )  # fmt: skip
+        assert kept.accepted == payment.accepted
+        assert kept.repeat_key == payment.repeat_key
+        assert kept.kept == payment.kept, "the same wherever it is read"
+
+
 def nested(levels: int) -> Any:
     value: Any = "end"
     for _ in range(levels):
