@@ -78,9 +78,10 @@ class Walk:
         self._earlier = context.session or Session("")
         state = _state(self._earlier)
         self._lead = query.known
-        self._before: Graph = graph.united(
-            (lead.statements(self._lead, _ms(context)), query.prior, graph.unpack(state["told"]))
-        )
+        told = graph.unpack(state["told"])
+        if query.prior.statements:  # in place of what was sent with a call before, or a session would grow for nothing
+            told = graph.apart(told, "prior")
+        self._before: Graph = graph.united((lead.statements(self._lead, _ms(context)), query.prior, told))
         """What the caller knows, or has been told and has paid for."""
         self._known = self._before
         """The same, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
