@@ -216,6 +216,8 @@ class Part:
     """As a result is stored."""
     hop: str
     """What the hops of its vendors begin with."""
+    tells: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """Digests of whom it tells: of more people than the answer that it went into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +473,7 @@ class Fulfilling:
             lead_key_id=self._lead_key.id if self._lead_key else 0,
             told=self._told(done),
             question=done.question if event is Event.MATCHED else None,
-            parts=done.parts if event is Event.MATCHED else (),
+            parts=tuple(self._telling(part) for part in done.parts) if event is Event.MATCHED else (),
             miss_free=held.call.operation.miss_free,
         )
 
@@ -480,6 +482,12 @@ class Fulfilling:
             return None
         key, told = self._subjects.key, subject.told(done.outcome.data)
         return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
+
+    def _telling(self, part: Part) -> Part:
+        if self._subjects is None:
+            return part
+        told = subject.told(answer.unpack(part.body).data)
+        return replace(part, tells=self._subjects.key.digests(told.spellings))
 
     def _kept_of(self, outcome: Outcome) -> frozenset[bytes]:
         if self._subjects is None or isinstance(outcome, Failure) or outcome.session is None:
@@ -560,6 +568,7 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
 def _tellable(tx: Tx, ending: Ending) -> Ending:
     """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again. A
     session that knows of somebody like that forgets what this call has found."""
+    ending = replace(ending, parts=tuple(part for part in ending.parts if not subjects.hidden(tx, part.tells)))
     if subjects.hidden(tx, ending.session_tells):
         ending = replace(ending, session_state=b"", session_cost_micros=0, parts=())
     told = ending.told
