@@ -380,3 +380,18 @@ async def test_costs_are_shown_where_the_operator_says_so() -> None:
     hidden = data(await world.run(WINDOW))["session"]["hops"][0]
     assert "cogs_usd" in shown
     assert not {"cogs_usd", "projected_charge_usd"} & set(hidden)
+
+
+async def test_what_was_bought_on_another_charge_stands_in_its_books_and_is_priced_here() -> None:
+    """A job that an operator has done again finds what it had bought: its vendors have taken that once."""
+    world, memory = full(), Memory()
+    first = await world.run(WINDOW, journal=memory, charge_id="chg_failed")
+    taken = list(world.bought)
+    world.bought.clear()
+    again = await world.run(WINDOW, journal=memory, charge_id="chg_again")
+    assert sum(call.cost_micros for call in taken) == first.cost_micros == again.cost_micros > 0
+    assert [(call.hop, call.provider) for call in world.bought] == [(call.hop, call.provider) for call in taken]
+    assert all(call.cached and call.cost_micros == 0 for call in world.bought)
+    world.bought.clear()
+    await world.run(WINDOW, journal=memory, charge_id="chg_failed")
+    assert world.bought == taken, "a worker's heir on the same charge counts it as it was"
