@@ -19,6 +19,7 @@ from gateway.core.catalogue import Operation
 from gateway.core.charge import Event, State
 from gateway.core.upstream import Failure, NoMatch, Offering
 from gateway.store import sessions
+from gateway.store.database import Tx
 from upstreams.leads import Leads
 
 PATH = "/api/v1/enrich/lead-session"
@@ -277,6 +278,33 @@ async def test_what_the_base_has_paid_for_already_is_a_free_match(tmp_path: Path
         )
         assert (await gate.balance(agent)).available == 2_000_000
         assert [view.charge.state for view in await gate.charges()] == [State.CAPTURED, State.RELEASED]
+
+
+async def test_what_is_asked_on_for_nothing_does_not_pile_up(tmp_path: Path) -> None:
+    """Each state has what the ones before had: the last ones are kept, with what all of them had cost."""
+    world = full()
+    world.costs["person"] = 700_000
+    async with opened(tmp_path, world) as (gate, _):
+        _, token = await gate.agent(10_000_000)
+        session = await begun(gate, token)
+        asked = {"mode": "interactive", "chat_session_id": session, "budget_usd": "3"}
+        assert (await ask(gate, token=token, prompts=[LABEL], **asked)).json["matched"]
+        for _ in range(5):
+            assert (await ask(gate, token=token, max_rounds=1, **asked)).status == 200
+
+        def look(tx: Tx) -> list[tuple[int, int]]:
+            return [(cost, size) for cost, size in tx.execute(
+                "SELECT cost_micros, length(state) FROM session_turns ORDER BY charge_id")]  # fmt: skip
+
+        turns = await gate.gateway.db.read(look)
+        cost = sum(view.cost_micros for view in await gate.charges() if view.charge.reason is not Event.MISSED)
+        assert len(turns) == 7
+        assert [size > 0 for _, size in turns] == [False] * 4 + [True] * 3
+        assert sum(cost for cost, _ in turns) == cost >= 760_000
+        (last, *_) = reversed(await gate.charges())
+        found = await gate.gateway.db.read(sessions.find, last.charge.id)
+        assert found is not None
+        assert (found.cost_micros, found.charged_micros) == (cost, BASE)
 
 
 async def test_f176_a_session_is_its_agents_alone(tmp_path: Path) -> None:
