@@ -363,14 +363,17 @@ class Fulfilling:
                 self.require_tellable(held.call)
             except Problem as problem:
                 return Done(Failure(problem.message, code=problem.code), None)
+        # From here on: whoever waits for another's work has no more time than that for his own.
+        deadline_s = bench.deadline_s if bench else self._clock() + held.call.operation.timeout_s
         question = self._cache.question(held.call, held.charge) if self._cache else None
         if self._cache is None or question is None:
-            return await self._done(held, bench)
+            return await self._done(held, bench, deadline_s)
         # What is signed for may never come, and whoever waits for that would have it for less than it took.
         owes = held.charge.metered and held.charge.source is Source.SIGNATURE
-        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None and not owes)
+        work = partial(self._done, held, bench, deadline_s)
+        return await self._cache.answered(question, work, waits=bench is None and not owes)
 
-    async def _done(self, held: Held, bench: Bench | None) -> Done:
+    async def _done(self, held: Held, bench: Bench | None, deadline_s: float) -> Done:
         session = await self._session(held)
         calls, began_ms = bench.calls if bench else [], int(self._clock() * 1000)
 
@@ -381,7 +384,7 @@ class Fulfilling:
                 self._bought(call)
 
         parts = self._cache.parts(held.charge) if self._cache else None
-        outcome = await self._ask(held, bench, session, bought, parts)
+        outcome = await self._ask(held, bench, deadline_s, session, bought, parts)
         if not calls and outcome.cost_micros:
             bought(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
@@ -413,12 +416,14 @@ class Fulfilling:
         self,
         held: Held,
         bench: Bench | None,
+        deadline_s: float,
         session: Session | None,
         bought: Callable[[VendorCall], None],
         parts: Answers | None,
     ) -> Outcome:
         operation, now = held.call.operation, self._clock()
-        deadline_s = bench.deadline_s if bench else now + operation.timeout_s
+        if now >= deadline_s:
+            return Failure("the upstream did not answer in time", timeout=True)
         at_most = held.call.at_most_micros(held.charge.held_micros)
         context = Context(
             http=self._http,

@@ -25,6 +25,7 @@ from upstreams.leads import coverage, graph, hiding, lead, planning, report, too
 from upstreams.leads.answers import Asked
 from upstreams.leads.choosing import STOP, Advise, Chooser
 from upstreams.leads.graph import EMPTY, Graph, digest
+from upstreams.leads.lead import Lead
 from upstreams.leads.picture import Picture, draw
 from upstreams.leads.planning import Known, Move, Offered, Wishes
 from upstreams.leads.query import LeadQuery
@@ -119,7 +120,8 @@ class Walk:
         data = self._data(picture, found, stop, wishes, left)
         if self._context.hides is not None:  # what the caller has said himself, and what the graph has no record of
             data, _ = without(data, self._context.hides)
-            data["input"]["mapped"] = data["input"]["mapped"] or {}
+            told = data["input"] or Lead().told()  # his own number for it can be somebody's
+            data["input"] = {**told, "mapped": told["mapped"] or {}}
         metadata = {"elapsed_ms": self._elapsed_ms()}
         outcome: Match | NoMatch = (Match if found else NoMatch)(data, metadata, self._spent)
         if self._context.session is None:
