@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.core import subject
 from upstreams.leads import lead as leads
 from upstreams.leads.lead import Lead, TooThin, mapped
 from upstreams.leads.query import LeadQuery
@@ -167,3 +168,22 @@ def test_whatever_is_sent_is_a_lead_or_a_clear_refusal(raw: dict) -> None:
         return
     assert leads.usable(known)
     assert all(number.startswith("+") for number in known.phones)
+
+
+TOLD = {
+    "contact": "Dana Sample", "first_name": "Dana", "last_name": "Sample", "city": "Tampa", "state": "FL",
+    "zip": "33602",
+}  # fmt: skip
+ABOUT = [alias for alias, field in leads.ALIASES.items() if field in TOLD]
+
+
+@pytest.mark.parametrize("alias", ABOUT)
+def test_under_whatever_key_somebody_is_asked_about_he_is_known_to_be_on_the_list(alias: str) -> None:
+    """What is read as a name or a place here is one to the list of those about whom nothing is told, too."""
+    field = leads.ALIASES[alias]
+    whole = TOLD if field in ("first_name", "last_name") else {**TOLD, "first_name": "", "last_name": ""}
+    lead = {alias if each == field else each: value for each, value in whole.items() if value}
+    if field in ("first_name", "last_name"):
+        del lead["contact"]
+    place = {"zip": "z33602"}.get(field, "tampa,fl")
+    assert f"name:dana sample|{place}" in subject.asked({"lead": lead})
