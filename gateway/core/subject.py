@@ -286,7 +286,8 @@ def _facts(value: Mapping[str, Json]) -> tuple[set[str], set[str]]:
         if role is None or child is None:
             continue
         if role == "name":
-            names |= names_of(child) if isinstance(child, str) else frozenset()
+            several = child if isinstance(child, list) else [child]
+            names.update(*(names_of(each) for each in several if isinstance(each, str)))
         elif role == "parts":
             names |= _facts(child)[0] if isinstance(child, dict) else set()
         else:
