@@ -7,6 +7,7 @@ claim is good while its charge is held, so a call that dies blocks nobody for lo
 """
 
 from enum import Enum, auto
+from itertools import pairwise
 from typing import NamedTuple
 
 from gateway.core.session import Session, id_of
@@ -105,15 +106,17 @@ def keep(tx: Tx, session_id: str, view: ChargeView, subject: bytes, state: bytes
 
 
 def _thin_out(tx: Tx, session_id: str) -> None:
-    """Empties the oldest states; what they had cost counts with the oldest one that is kept, which has all of theirs."""
+    """Empties the oldest states; what they had cost counts with the oldest that is kept, which has all of theirs."""
     told = [turn for turn in _told(tx, session_id) if turn.state]
-    for older, newer in zip(told[:-STATES_MAX], told[1:], strict=False):
+    for older, newer in pairwise(told[: -STATES_MAX + 1]):
         tx.execute(
             "UPDATE session_turns SET cost_micros = cost_micros"
             " + (SELECT cost_micros FROM session_turns WHERE charge_id = :id) WHERE charge_id = :newer",
             {"id": older.charge_id, "newer": newer.charge_id},
         )
-        tx.execute("UPDATE session_turns SET cost_micros = 0, state = x'' WHERE charge_id = :id", {"id": older.charge_id})
+        tx.execute(
+            "UPDATE session_turns SET cost_micros = 0, state = x'' WHERE charge_id = :id", {"id": older.charge_id}
+        )
 
 
 def pass_on(tx: Tx, charge_id: str, to_charge_id: str) -> None:

@@ -90,8 +90,8 @@ class Hop:
 
     def kept(self, charge_id: str) -> Json:
         return {
-            "bought_on": charge_id, "outcome": self.outcome, "found": graph.pack(self.found), "cost_micros": self.cost_micros,
-            "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
+            "bought_on": charge_id, "outcome": self.outcome, "found": graph.pack(self.found),
+            "cost_micros": self.cost_micros, "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
             "calls": [asdict(call) for call in self.calls], "retry_after_s": self.retry_after_s,
         }  # fmt: skip
 
