@@ -99,6 +99,9 @@ def test_excerpts_are_cut_between_lines_and_all_of_them_to_a_whole() -> None:
     [
         orjson.dumps(GOOD).decode(),
         f"Here you are:\n```json\n{orjson.dumps(GOOD).decode()}\n```\nAnything else?",
+        f"```json\n{orjson.dumps(GOOD).decode()}",
+        f"{orjson.dumps(GOOD).decode()}\n```",
+        f"Not {{this}}:\n```\n{orjson.dumps(GOOD).decode()}\n```\nbut {{that}}",
         [{"type": "text", "text": orjson.dumps(GOOD).decode()}],
     ],
 )
@@ -107,6 +110,10 @@ def test_an_answer_of_an_openai_server(content: Any) -> None:
     assert reply.outcome is Outcome.MATCH
     assert reply.found == (Claim(False, "Dana Sample", "Owner", 1, "Dana Sample\nOwner"),)
     assert reply.cost_micros == PRICES.cost_micros(1_000, 100) == 650
+
+
+def test_an_answer_full_of_fences_is_read_in_linear_work() -> None:
+    assert model("openai").read(READING, 200, {}, openai("```{" * 100_000)).error is ErrorClass.SHAPE
 
 
 def test_an_answer_of_anthropic() -> None:
