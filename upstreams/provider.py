@@ -56,6 +56,8 @@ Q_in = TypeVar("Q_in", contravariant=True)
 MARGIN_S: Final = 0.25
 """How long before the deadline of the whole call the last answer must be there."""
 RETRY_S: Final = 0.25
+_LONG_BYTES: Final = 16 * 1024
+"""An answer of more is read on a thread: it can take a tenth of a second and more."""
 WAIT_MAX_S: Final = 5
 """A longer wait than this is no retry: the next provider is asked instead."""
 REFUSED_REST_S: Final = 300
@@ -276,7 +278,7 @@ async def waterfall(
     for provider in providers:
         one = await ask(provider, question, replace(context, budget_micros=left), confident=confident, hop=hop)
         tried.append(one)
-        left -= one.call.cost_micros
+        left = max(0, left - one.call.cost_micros)
         if one.outcome is Outcome.MATCH and one.found is not None:
             return one.found, tried
     return None, tried
@@ -402,6 +404,8 @@ async def _retried(
         wait_s = _wait_s(reply, sent, terms)
         if last or wait_s is None or context.now() + wait_s + MARGIN_S >= context.deadline_s:
             break
+        if exchange.cost_micros + terms.most_micros > context.budget_micros:
+            break
         await line.sleep(wait_s)
     _heard(provider, reply, context.now())
     return reply, response
@@ -427,7 +431,10 @@ async def _exchanged(
     if _gives_away(provider.line.leaks, response):
         log.error("provider_gives_a_secret_away", provider=provider.name)
         return failed(ErrorClass.SHAPE), HttpResponse(response.status, {}, b""), True
-    reply = _read(provider, question, response)
+    if len(response.body) > _LONG_BYTES:
+        reply = await asyncio.to_thread(_read, provider, question, response)
+    else:
+        reply = _read(provider, question, response)
     if reply.retry_after_s is None and (response.status in BUSY or reply.error is ErrorClass.RATE):
         reply = replace(reply, retry_after_s=retry_after_s(response.headers, context.now()))
     return reply, response, True
