@@ -234,7 +234,9 @@ def test_what_no_page_says_is_dropped(name: str, title: str, number: int, quote:
 LISTED = (
     "Registered Agent: Lee Quuxford\nManaging member: Nora Quuxford\nWalter Lorem\nPartner, retired\n"
     "President: Dana Sample, Treasurer: Jo Mockley\nSample Window Care is a division of Prototypa Holdings, Inc.\n"
-    "Figmentov LLC is a division of Sample Window Care.\nKurt Stubbins\nCounsel: Ada Testerman"
+    "Figmentov LLC is a division of Sample Window Care.\nKurt Stubbins\nCounsel: Ada Testerman\n"
+    "Ann Placeholt, Owner of Placeholt Panes, loves us.\nRob Draftwell is the CEO of Mockup.\n"
+    "Carla Specimen, Owner of Sample Window Care"
 )
 
 
@@ -252,11 +254,15 @@ LISTED = (
         ("Dana Sample", "Treasurer", None),  # of the one behind
         ("Prototypa Holdings, Inc", "division", "parent organization"),
         ("Figmentov LLC", "division", "division"),
+        ("Ann Placeholt", "Owner", None),  # of another firm
+        ("Ann Placeholt", "Owner of Placeholt Panes", None),
+        ("Rob Draftwell", "CEO", None),
+        ("Carla Specimen", "Owner", "Owner"),
     ],
 )
 def test_in_a_list_of_roles_each_is_of_the_one_it_stands_beside(name: str, title: str, role: str | None) -> None:
     reading = Reading(SUBJECT, (Excerpt(source(1), LISTED),))
-    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(8)]
+    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(11)]
     claims = [Claim(True, name, title, 1, quote) for quote in quotes]
     found = {each.value.get("role") or each.value["title"] for each in llm.verified(claims, reading)}
     assert found == ({role} if role else set())
