@@ -398,7 +398,8 @@ async def _retried(
         line.breaker = line.breaker.asking(context.now(), terms.timeout_s)
         line.count(context.now())
         exchange.under_way = True
-        reply, response, sent = await _exchanged(provider, question, context, request)
+        given_s = _given_s(terms, context)
+        reply, response, sent = await _exchanged(provider, question, context, request, given_s)
         exchange.under_way = False
         exchange.cost_micros += _cost_micros(reply, response, sent, terms)
         wait_s = _wait_s(reply, sent, terms)
@@ -407,22 +408,28 @@ async def _retried(
         if exchange.cost_micros + terms.most_micros > context.budget_micros:
             break
         await line.sleep(wait_s)
-    _heard(provider, reply, context.now())
+    if reply.error is not ErrorClass.TIMEOUT or given_s >= terms.timeout_s:
+        _heard(provider, reply, context.now())
+    else:  # a call that had no more time left says nothing of it, or one caller's slow calls would close it to all
+        log.warning("provider_failed", provider=provider.name, error=reply.error.value)
     return reply, response
 
 
+def _given_s(terms: ProviderTerms, context: Context) -> float:
+    return max(0.001, min(terms.timeout_s, context.deadline_s - MARGIN_S - context.now()))
+
+
 async def _exchanged(
-    provider: Provider[Q, A], question: Q, context: Context, request: HttpAsk
+    provider: Provider[Q, A], question: Q, context: Context, request: HttpAsk, timeout_s: float
 ) -> tuple[Reply[A], HttpResponse | None, bool]:
     """(what it comes to, the answer as it came, whether the request may have arrived)."""
-    now = context.now()
     try:
         response = await context.http.request(
             request.method,
             request.url,
             headers=request.headers,
             body=request.body,
-            timeout_s=max(0.001, min(provider.terms.timeout_s, context.deadline_s - MARGIN_S - now)),
+            timeout_s=timeout_s,
             bytes_max=request.bytes_max,
             private=provider.terms.private,
         )

@@ -378,6 +378,13 @@ async def test_f151_five_failures_in_a_row_open_the_breaker_and_a_good_answer_cl
     assert rest_s([vendor], desk.now) is None
 
 
+async def test_a_call_that_had_no_time_left_is_no_sign_of_its_health(desk: Desk) -> None:
+    vendor = desk.vendor("vendor", *[hang()] * 5, FOUND)
+    for _ in range(5):
+        assert told(await desk.ask(vendor, left_s=0.3)) == ("failed", "timeout", 130)
+    assert told(await desk.ask(vendor)) == ("match", None, 130)
+
+
 async def test_what_is_our_own_fault_is_no_sign_of_its_health(desk: Desk) -> None:
     vendor = desk.vendor("vendor", status(422))
     for _ in range(6):

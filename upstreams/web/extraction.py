@@ -89,6 +89,7 @@ _PARENT = re.compile(
 
 _PHONE_WORD = re.compile(r"(?:tel|phone|call|ph|mobile|cell|office|main|direct)\b\W{0,3}$", re.IGNORECASE)
 _FAX = re.compile(r"\bfax\b[^0-9]{0,15}$", re.IGNORECASE)
+_FAX_BEHIND = re.compile(r"\s?[(\[,-]?\s?fax\b(?![^0-9]{0,8}[0-9(+])", re.IGNORECASE)
 _MARKS = re.compile(r"[+().\s/\u2010-\u2014-]")
 _NANP = re.compile(r"\+1[2-9][0-9]{2}[2-9][0-9]{6}", re.ASCII)
 
@@ -335,7 +336,8 @@ def _phones(source: Source, document: Document) -> Iterator[Finding]:
         for match in PhoneNumberMatcher(line, "US", leniency=Leniency.POSSIBLE):
             number = phones.normalise(match.raw_string, "US")
             before = line[: match.start]
-            if number is None or _FAX.search(before) or not _is_written_as_phone(match.raw_string, number, before):
+            is_fax = _FAX.search(before) or _FAX_BEHIND.match(line, match.end)
+            if number is None or is_fax or not _is_written_as_phone(match.raw_string, number, before):
                 continue
             found += 1
             yield phone(source, number, _around(line, match.start, match.end), findings.IN_TEXT)
