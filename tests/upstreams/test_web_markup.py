@@ -143,6 +143,7 @@ def test_a_page_of_a_megabyte_is_read_in_linear_work(name: str, between: str) ->
     head = "<title>Sample Window Care</title>"
     document = extraction.spoken(markup.parse(head + piece * ((MANY - len(head)) // len(piece))))
     assert sum(map(len, document.lines)) <= markup.TEXT_CHARS_MAX
+    assert len(document.lines) <= markup.LINES_MAX + 1
     extraction.read(SUBJECT, Page(SOURCE, document))
 
 

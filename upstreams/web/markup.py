@@ -18,6 +18,8 @@ from upstreams.http_api.answers import Unusable, read_json
 
 TEXT_CHARS_MAX: Final = 200_000
 """Of the visible text of one page; the rest is left out."""
+LINES_MAX: Final = 10_000
+"""Each line is looked through anew, however short it is."""
 LINKS_MAX: Final = 500
 DATA_MAX: Final = 50
 """Blocks of JSON-LD of one page."""
@@ -115,7 +117,7 @@ class _Reader:
 
     def run(self) -> None:
         text, size = self.text, len(self.text)
-        while self.at < size and self.size < TEXT_CHARS_MAX:
+        while self.at < size and self.size < TEXT_CHARS_MAX and len(self.lines) < LINES_MAX:
             start = text.find("<", self.at)
             if start < 0:
                 start = size
