@@ -157,6 +157,8 @@ def test_names_of_firms_are_compared_without_their_legal_forms() -> None:
     assert alike("Example Bakery", "Example Bakery LLC") == 1.0
     assert alike("Example Bakery", "Example Bakery Supply") < 0.9  # a part of a name is another name
     assert alike("LLC", "Inc") < 0.9
+    assert alike("Example Capital Fund II LP", "Example Capital Fund III LP") == 0.0  # one letter, another firm
+    assert alike("Example Trust 2018", "Example Trust 2019") == 0.0
     assert alike("", "Example") == 0.0
 
 

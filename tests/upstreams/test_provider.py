@@ -3,6 +3,7 @@ test moves.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -246,6 +247,35 @@ async def test_a_5xx_is_not_billed_and_asked_again_of_a_repeatable_one(desk: Des
     assert told(await desk.ask(desk.vendor("vendor", status(502), FOUND, repeatable=True))) == ("match", None, 130)
 
 
+async def test_not_where_both_together_could_take_more_than_is_left(desk: Desk) -> None:
+    vendor = desk.vendor("vendor", reset(), FOUND, repeatable=True)
+    assert told(await desk.ask(vendor, budget=259)) == ("failed", "transient", 130)
+    assert len(desk.up.seen) == 1
+
+
+async def test_one_that_takes_nothing_is_asked_whatever_the_others_took(desk: Desk) -> None:
+    """A vendor may say that it took more than its terms allow."""
+    dear = desk.vendor("dear", reply({"name": None, "cost": 900}))
+    free = desk.vendor("free", FOUND, cost_per_call_micros=0, cost_per_match_micros=0)
+    found, tried = await waterfall([dear, free], "ada", desk.context(budget=500), hop="find")
+    assert (found, [told(one) for one in tried]) == ("ADA EXAMPLE", [("no_match", None, 900), ("match", None, 0)])
+
+
+async def test_a_long_answer_is_not_read_on_the_event_loop(desk: Desk) -> None:
+    read_in: list[bool] = []
+
+    class Slow(Vendor):
+        def read(self, question: str, code: int, headers: Mapping[str, str], body: bytes, /) -> Reply[str]:
+            read_in.append(threading.current_thread() is threading.main_thread())
+            return super().read(question, code, headers, body)
+
+    for name in ("Ada", "A" * 20_000):
+        desk.up.on("/vendor", reply({"name": name}))
+        found = (await desk.ask(Slow(desk.up.url("/vendor")))).found
+        assert found == name.upper()
+    assert read_in == [True, False]
+
+
 async def test_never_a_third_time(desk: Desk) -> None:
     vendor = desk.vendor("vendor", status(502), status(502), FOUND, repeatable=True)
     assert told(await desk.ask(vendor)) == ("failed", "transient", 0)
@@ -346,6 +376,13 @@ async def test_f151_five_failures_in_a_row_open_the_breaker_and_a_good_answer_cl
     desk.now += 2
     assert told(await desk.ask(vendor)) == ("match", None, 130)
     assert rest_s([vendor], desk.now) is None
+
+
+async def test_a_call_that_had_no_time_left_is_no_sign_of_its_health(desk: Desk) -> None:
+    vendor = desk.vendor("vendor", *[hang()] * 5, FOUND)
+    for _ in range(5):
+        assert told(await desk.ask(vendor, left_s=0.3)) == ("failed", "timeout", 130)
+    assert told(await desk.ask(vendor)) == ("match", None, 130)
 
 
 async def test_what_is_our_own_fault_is_no_sign_of_its_health(desk: Desk) -> None:
