@@ -27,6 +27,7 @@ from upstreams.leads.choosing import STOP, Advise, Chooser
 from upstreams.leads.graph import EMPTY, Graph, digest
 from upstreams.leads.picture import Picture, draw
 from upstreams.leads.planning import Known, Move, Offered, Wishes
+from upstreams.leads.prior import NOTHING
 from upstreams.leads.query import LeadQuery
 from upstreams.leads.settings import LeadSettings
 from upstreams.leads.tools import Hop, Tools
@@ -79,11 +80,15 @@ class Walk:
         state = _state(self._earlier)
         self._lead = query.known
         self._before: Graph = graph.united(
-            (lead.statements(self._lead, _ms(context)), query.prior, graph.unpack(state["told"]))
+            (
+                lead.statements(self._lead, _ms(context)),
+                NOTHING if query.session_id else query.prior,
+                graph.unpack(state["told"]),
+            )
         )
-        """What the caller knows, or has been told and has paid for."""
-        self._known = self._before
-        """The same, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
+        """What the caller knows, or has been told and has paid for. A session goes on about what it was begun with."""
+        self._known = graph.merge(self._before, query.prior)
+        """All of that, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
         self._graph: Graph = graph.merge(self._before, graph.unpack(state["untold"]))
         self._asked: set[str] = set(state["asked"])
         self._labels: list[str] = state["labels"]

@@ -140,12 +140,15 @@ def test_a_query_is_the_same_after_a_jobs_queue() -> None:
     assert (again, again.known, again.budget_micros) == (query, query.known, 2_500_000)
 
 
-def test_the_subject_is_what_it_is_about_and_not_all_that_is_known() -> None:
+def test_the_subject_is_all_that_is_known_however_it_is_written() -> None:
     def subject(**raw: str) -> bytes:
         return LeadQuery.model_validate({"lead": raw}).session_subject
 
-    assert subject(company="A Inc", city="Tampa") == subject(company="a inc")
-    assert subject(company="A Inc") != subject(company="B Inc")
+    begun = subject(company="A Inc", phone="(206) 555-0150")
+    assert subject(business_name="a inc", number1="+1 206 555 0150", contact_id="7") == begun
+    assert subject(company="B Inc", phone="(206) 555-0150") != begun
+    assert subject(company="A Inc", phone="(206) 555-0151") != begun
+    assert subject(company="A Inc", phone="(206) 555-0150", contact="Dana Sample") != begun
 
 
 values = st.one_of(
