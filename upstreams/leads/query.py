@@ -37,7 +37,7 @@ def _usd(value: object) -> object:
     if value is None:
         return None
     if isinstance(value, bool):
-        raise ValueError("no amount")
+        raise PydanticCustomError("VALIDATION_ERROR", "budget_usd: an amount is a number or a text, such as 2.50")
     try:
         return parse_usd(repr(value) if isinstance(value, float) else value)
     except MoneyError as error:
@@ -94,7 +94,7 @@ class LeadQuery(SessionQuery):
     @classmethod
     def _object(cls, value: object) -> object:
         if value is not None and not isinstance(value, Mapping):
-            raise ValueError("this is a JSON object")
+            raise PydanticCustomError("VALIDATION_ERROR", "this is a JSON object")
         return value
 
     @field_validator("lead")
@@ -110,7 +110,7 @@ class LeadQuery(SessionQuery):
     @classmethod
     def _a_number(cls, value: object) -> object:
         if isinstance(value, bool):
-            raise ValueError("this is a number")
+            raise PydanticCustomError("VALIDATION_ERROR", "this is a number")
         return value
 
     @field_validator("prompts")
