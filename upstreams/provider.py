@@ -8,7 +8,7 @@ comes back, any bytes at all, into a Reply. Everything else is here, once for al
 
     what came             error       breaker           asked again at once
     200, readable         -           closed            -
-    401, 403              auth        opens, 5 min      -
+    401, 403              auth        counts            -
     402, 432, 433         quota       opens, 5 min      -
     429                   rate        opens, Retry-After    once, where its advice and the deadline allow it
     5xx, no connection    transient   counts            once, where it is repeatable or was never sent
@@ -58,10 +58,10 @@ MARGIN_S: Final = 0.25
 RETRY_S: Final = 0.25
 _LONG_BYTES: Final = 16 * 1024
 """An answer of more is read on a thread: it can take a tenth of a second and more."""
+EMPTY_REST_S: Final = 300
+"""How long a provider with which our account is empty is left alone."""
 WAIT_MAX_S: Final = 5
 """A longer wait than this is no retry: the next provider is asked instead."""
-REFUSED_REST_S: Final = 300
-"""How long a provider that does not take our key, or whose account is empty, is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,7 +507,8 @@ def _heard(provider: Provider[Any, Any], reply: Reply[Any], now_s: float) -> Non
         line.breaker = line.breaker.answered()
         _account(provider, None)
     elif error in ACCOUNT:
-        line.breaker = line.breaker.failed(now_s, REFUSED_REST_S)
+        empty = error is ErrorClass.QUOTA
+        line.breaker = line.breaker.failed(now_s, EMPTY_REST_S) if empty else line.breaker.refused(now_s)
         _account(provider, error)
     else:
         line.breaker = line.breaker.failed(now_s, reply.retry_after_s)

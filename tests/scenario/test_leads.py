@@ -329,9 +329,36 @@ async def test_a_session_does_not_go_on_about_somebody_else(tmp_path: Path) -> N
         agent, token = await gate.agent(10_000_000)
         session = await begun(gate, token)
         left = (await gate.balance(agent)).available
-        reply = await ask(gate, {"company": "Other Firm Inc"}, token=token, chat_session_id=session)
-        assert (reply.status, reply.json["code"]) == (409, "SESSION_CONFLICT")
+        for lead in (
+            {"company": "Other Firm Inc"},
+            {**WINDOW, "phone2": "+12065550177"},
+            {**WINDOW, "dba": "Other Firm"},
+        ):
+            reply = await ask(gate, lead, token=token, chat_session_id=session)
+            assert (reply.status, reply.json["code"]) == (409, "SESSION_CONFLICT")
         assert (await gate.balance(agent)).available == left
+
+
+async def test_nobody_is_smuggled_into_a_session_that_is_paid_for(tmp_path: Path) -> None:
+    """Our own records take nothing, so whoever a later call could add would be told about for nothing."""
+    guest = {
+        "entities": [{"id": "p1", "type": "person", "name": "Avery Example"}],
+        "phones": [{"id": "n1", "e164": "+12065550177", "owner_entity_id": "p1"}],
+        "edges": [
+            {"from": "p1", "to": "ent_firm", "type": "employee_of"},
+            {"from": "p1", "to": "n1", "type": "has_phone"},
+        ],
+    }
+    async with opened(tmp_path) as (gate, world):
+        _, token = await gate.agent(10_000_000)
+        session = await begun(gate, token, prior_backfill=guest)
+        assert "+12065550177" in str(world.journal), "what a first call says is looked for, for its price"
+        session = await begun(gate, token)
+        world.journal.clear()
+        reply = await ask(gate, token=token, chat_session_id=session, prior_backfill=guest)
+        assert reply.status == 200
+        assert "+12065550177" not in str(world.journal)
+        assert "+12065550177" not in str(reply.json)
 
 
 async def test_one_call_at_a_time_works_on_a_session(tmp_path: Path) -> None:

@@ -127,13 +127,6 @@ def common(a: Graph, b: Graph) -> Graph:
     return Graph(said, {id: source for id, source in b.sources.items() if id in named})
 
 
-def apart(graph: Graph, kind: str) -> Graph:
-    """Without what sources of this kind say."""
-    said = frozenset(statement for statement in graph.statements if graph.of(statement).kind != kind)
-    named = {statement.source for statement in said}
-    return Graph(said, {id: source for id, source in graph.sources.items() if id in named})
-
-
 def _sight(source: Source) -> tuple[object, ...]:
     return (source.retrieved_ms, source.round, source)
 

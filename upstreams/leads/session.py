@@ -28,6 +28,7 @@ from upstreams.leads.graph import EMPTY, Graph, digest
 from upstreams.leads.lead import Lead
 from upstreams.leads.picture import Picture, draw
 from upstreams.leads.planning import Known, Move, Offered, Wishes
+from upstreams.leads.prior import NOTHING
 from upstreams.leads.query import LeadQuery
 from upstreams.leads.settings import LeadSettings
 from upstreams.leads.tools import Hop, Tools
@@ -79,13 +80,16 @@ class Walk:
         self._earlier = context.session or Session("")
         state = _state(self._earlier)
         self._lead = query.known
-        told = graph.unpack(state["told"])
-        if query.prior.statements:  # in place of what was sent with a call before, or a session would grow for nothing
-            told = graph.apart(told, "prior")
-        self._before: Graph = graph.united((lead.statements(self._lead, _ms(context)), query.prior, told))
-        """What the caller knows, or has been told and has paid for."""
-        self._known = self._before
-        """The same, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
+        self._before: Graph = graph.united(
+            (
+                lead.statements(self._lead, _ms(context)),
+                NOTHING if query.session_id else query.prior,
+                graph.unpack(state["told"]),
+            )
+        )
+        """What the caller knows, or has been told and has paid for. A session goes on about what it was begun with."""
+        self._known = graph.merge(self._before, query.prior)
+        """All of that, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
         self._graph: Graph = graph.merge(self._before, graph.unpack(state["untold"]))
         self._asked: set[str] = set(state["asked"])
         self._labels: list[str] = state["labels"]
@@ -114,8 +118,12 @@ class Walk:
                 "none of the sources could be asked just now", timeout=slow, cost_micros=self._spent,
                 retry_after_s=min(rests, default=None),
             )  # fmt: skip
-        if not found:  # a miss is free, and tells nothing that was bought for it, by no button either
+        if not found:  # a miss is free, and tells nothing that was bought for it: by no button, no hop and no end
             picture = await asyncio.to_thread(draw, self._before, self._lead)
+            self._hops = [
+                replace(told, status="nothing_new", added={}) if told.hop.answered else told for told in self._hops
+            ]
+            stop = "nothing_left" if stop == "coverage_satisfied" else stop
         left = self._moves(picture, wishes)
         data = self._data(picture, found, stop, wishes, left)
         if self._context.hides is not None:  # what the caller has said himself, and what the graph has no record of
