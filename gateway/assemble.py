@@ -629,7 +629,7 @@ def mistakes(settings: Settings) -> Iterator[str]:
     own = {str(table.get("id")) for table in settings.http_upstreams}
     if ticket.OPERATION in own:
         yield f'[[http_upstreams]] "{ticket.OPERATION}": this is the gateway\'s own, see [support]; choose another id'
-    yield from (f"[plugins.{name}] {mistake}" for name, mistake in _misplugged(settings))
+    yield from (f"[plugins.{name}]: {mistake}" for name, mistake in _misplugged(settings))
     for id in sorted(set(settings.prices) - priced):
         if id == ticket.OPERATION:
             yield f'[prices] "{id}": its price stands in [support]; remove it here'

@@ -1,7 +1,8 @@
 """When to leave a vendor alone. Pure: the moment is an argument, each step gives the next state.
 
     closed      calls go through; failures in a row are counted
-    open        FAILURES_MAX failures in a row, or one answer that said when to come back: no calls until then
+    open        FAILURES_MAX failures in a row, or one answer that said when to come back: no calls until then. A vendor
+                that does not take our key, the last of those times, rests longer
     half open   the rest is over: one call goes through as a probe, the others wait for its end
 
 A failed probe doubles the rest, up to REST_MAX_S. Whoever asks is told to come back before anything is held of his
@@ -16,6 +17,8 @@ REST_MIN_S = 2.0
 REST_MAX_S = 60.0
 ADVICE_MAX_S = 300
 """A vendor's `Retry-After` is believed up to here."""
+REFUSED_REST_S = 600
+"""It is the operator who has to mend it. A caller's odd question can look like that for once, and not five times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Breaker:
     def answered(self) -> "Breaker":
         """The vendor is alive, whatever he said."""
         return self if self == _CLOSED else _CLOSED
+
+    def refused(self, now_s: float) -> "Breaker":
+        """The vendor does not take our key."""
+        failed = replace(self, failures=self.failures + 1, probe_until_s=0.0)
+        if now_s < self.open_until_s or failed.failures < FAILURES_MAX:
+            return failed
+        return replace(failed, trips=self.trips + 1, open_until_s=now_s + REFUSED_REST_S)
 
     def failed(self, now_s: float, retry_after_s: int | None = None) -> "Breaker":
         """The vendor failed, or asked for a rest of `retry_after_s`."""

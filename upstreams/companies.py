@@ -67,7 +67,7 @@ class _Placed(Question):
             return None
         domain = bare_domain(value)
         if not domain:
-            raise ValueError("a domain looks like example.com")
+            raise PydanticCustomError("VALIDATION_ERROR", "a domain looks like example.com")
         return domain
 
 
@@ -120,7 +120,7 @@ class EmailQuery(_Placed):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.name and (self.first_name or self.last_name):
-            raise ValueError("send either name or first_name and last_name, not both")
+            raise PydanticCustomError("VALIDATION_ERROR", "send either name or first_name and last_name, not both")
         name = self._name()
         if not (names.fold(name.first) and names.fold(name.last)):
             raise PydanticCustomError("MISSING_QUERY", "send the person's first and last name")

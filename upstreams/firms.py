@@ -10,6 +10,7 @@ As with people (persons.py) a provider's answer is a claim that our own rules ju
 The provider's own score lowers ours where it is lower, and never raises it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -36,6 +37,7 @@ _NAME_MIN: Final = 0.92
 _NAME_MIN_PLACED: Final = 0.90
 _ANOTHER_NAME: Final = 0.60
 _CITY_MIN: Final = 0.90
+_NUMBER: Final = re.compile(r"\b(?:[0-9]+|[ivx]+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ def alike(a: str, b: str) -> float:
         return 0.0
     if one == other:
         return 1.0
+    if set(_NUMBER.findall(one)) != set(_NUMBER.findall(other)):
+        return 0.0  # a firm's second fund is not its third
     from rapidfuzz import fuzz
 
     return round(float(fuzz.ratio(one, other)) / 100, 3)

@@ -88,7 +88,7 @@ class LeadQuery(Question):
         if value is None:
             return None
         if not 0 < len(names.fold(value).split()) <= listing.WORDS_MAX:
-            raise ValueError(f"this takes 1 to {listing.WORDS_MAX} words")
+            raise PydanticCustomError("VALIDATION_ERROR", f"this takes 1 to {listing.WORDS_MAX} words")
         return value
 
     @field_validator("state_code")
@@ -105,13 +105,13 @@ class LeadQuery(Question):
     @classmethod
     def _zip_prefix(cls, value: str | None) -> str | None:
         if value is not None and not (listing.ZIP_PREFIX_MIN <= len(value) < 5 and value.isascii() and value.isdigit()):
-            raise ValueError("a part of a ZIP is its first three or four digits: 981")
+            raise PydanticCustomError("VALIDATION_ERROR", "a part of a ZIP is its first three or four digits: 981")
         return value
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.zip and self.zip_prefix:
-            raise ValueError("send either zip or zip_prefix, not both")
+            raise PydanticCustomError("VALIDATION_ERROR", "send either zip or zip_prefix, not both")
         if not self.filters().narrow:
             raise PydanticCustomError(
                 "MISSING_QUERY", "send at least one of name, title, company, city, state_code, zip and zip_prefix"

@@ -5,7 +5,6 @@ What it is shown is data in one JSON value. What it can do is answer with an obj
 that it is offered; whatever else an answer holds is passed over. What came of it is for the asker to believe or not.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -242,15 +241,15 @@ def _written(value: Json) -> str:
     return "".join(p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))
 
 
-_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
-
-
 def _object_in(text: str) -> dict[str, Json] | None:
     """The JSON object that an answer is, or holds: in a fence, or between other words."""
-    fenced = _FENCED.search(text)
-    written = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
-    try:
-        value = read_json(written.encode("utf-8", "replace"))
-    except Unusable:
-        return None
-    return value if isinstance(value, dict) else None
+    first, last = text.find("```"), text.rfind("```")
+    for place in (text[first:last], text) if first < last else (text,):
+        written = place[place.find("{") : place.rfind("}") + 1]
+        try:
+            value = read_json(written.encode("utf-8", "replace"))
+        except Unusable:
+            continue
+        if isinstance(value, dict):
+            return value
+    return None

@@ -1,8 +1,9 @@
 """The contract of the people look-ups: what may be asked, and the shape of what is answered.
 
-Whatever is wrong with a question is found here, before anything is charged: a validator raises ValueError, or a
-PydanticCustomError whose type is the error code ("INVALID_PHONE", "MISSING_QUERY") where the code has a name of its
-own. A model holds the question in its plain form: E.164, two-letter state, five-digit ZIP, None for what is blank.
+Whatever is wrong with a question is found here, before anything is charged: a validator raises a PydanticCustomError
+whose type is the error code ("VALIDATION_ERROR", "INVALID_PHONE"), so that its sentence is told; that of a bare
+ValueError is not. A model holds the question in its plain form: E.164, two-letter state, five-digit ZIP, None for what
+is blank.
 """
 
 import re
@@ -29,7 +30,7 @@ def printable(value: object) -> object:
     """What was sent, unless it is a text with NUL, ESC or their like in it: nobody and nothing is called that. Raises
     ValueError."""
     if isinstance(value, str) and _CONTROLS.search(value):
-        raise ValueError("a text has no control characters")
+        raise PydanticCustomError("VALIDATION_ERROR", "a text has no control characters")
     return value
 
 
@@ -50,7 +51,7 @@ def state_of(text: str) -> str:
     """A state's code. Raises ValueError."""
     code = places.state_code(text)
     if code is None:
-        raise ValueError("a state is a US state, two letters or in full: WA or Washington")
+        raise PydanticCustomError("VALIDATION_ERROR", "a state is a US state, two letters or in full: WA or Washington")
     return code
 
 
@@ -58,7 +59,7 @@ def zip_of(text: str) -> str:
     """Five digits. Raises ValueError."""
     code = places.zip5(text)
     if code is None:
-        raise ValueError("a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
+        raise PydanticCustomError("VALIDATION_ERROR", "a ZIP has five digits, or nine as ZIP+4: 98101 or 98101-1234")
     return code
 
 
@@ -137,7 +138,7 @@ class PersonQuery(Question):
     @classmethod
     def _email(cls, value: str | None) -> str | None:
         if value is not None and _EMAIL.fullmatch(value) is None:
-            raise ValueError("an email address looks like dana@example.com")
+            raise PydanticCustomError("VALIDATION_ERROR", "an email address looks like dana@example.com")
         return None if value is None else value.lower()
 
     @field_validator("state_code")
@@ -153,7 +154,7 @@ class PersonQuery(Question):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.name and (self.first_name or self.middle_name or self.last_name):
-            raise ValueError("send either name or first_name and last_name, not both")
+            raise PydanticCustomError("VALIDATION_ERROR", "send either name or first_name and last_name, not both")
         if self.phone or self.email or names.fold(self.street or ""):
             return self
         first, last = self._words()

@@ -19,7 +19,7 @@ from typing import Any
 
 from gateway.core import subject
 from gateway.core.subject import Hides, names_in_parts, of_names
-from upstreams.directory import matching, names, phones, places
+from upstreams.directory import firms, matching, names, phones, places
 from upstreams.directory.matching import Hit, Query, Row, threshold
 from upstreams.directory.names import NOBODY, Name
 from upstreams.directory.settings import Rules
@@ -136,10 +136,13 @@ class PersonAtFirm:
 
 
 def judge_at_firm(question: PersonAtFirm, found: People, rules: Rules) -> People:
-    """Who of these bears the name, and has an address: at the domain where one was given, which others lose."""
+    """Who of these bears the name, and has an address: at the domain where one was given, which others lose. Where the
+    firm's name alone was given, nobody who is told to be at a firm of another name."""
     people = []
     for person in found.people:
         likeness = matching.agree_name(question.name, person.parts, rules)
+        if not question.domain and person.employer and not firms.agree(question.company, person.employer):
+            continue
         emails = tuple(each for each in person.emails if not question.domain or _at(each.email, question.domain))
         if likeness > 0 and emails:
             best = max(email.score for email in emails)

@@ -8,7 +8,7 @@ comes back, any bytes at all, into a Reply. Everything else is here, once for al
 
     what came             error       breaker           asked again at once
     200, readable         -           closed            -
-    401, 403              auth        opens, 5 min      -
+    401, 403              auth        counts            -
     402, 432, 433         quota       opens, 5 min      -
     429                   rate        opens, Retry-After    once, where its advice and the deadline allow it
     5xx, no connection    transient   counts            once, where it is repeatable or was never sent
@@ -56,10 +56,12 @@ Q_in = TypeVar("Q_in", contravariant=True)
 MARGIN_S: Final = 0.25
 """How long before the deadline of the whole call the last answer must be there."""
 RETRY_S: Final = 0.25
+_LONG_BYTES: Final = 16 * 1024
+"""An answer of more is read on a thread: it can take a tenth of a second and more."""
+EMPTY_REST_S: Final = 300
+"""How long a provider with which our account is empty is left alone."""
 WAIT_MAX_S: Final = 5
 """A longer wait than this is no retry: the next provider is asked instead."""
-REFUSED_REST_S: Final = 300
-"""How long a provider that does not take our key, or whose account is empty, is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ async def waterfall(
     for provider in providers:
         one = await ask(provider, question, replace(context, budget_micros=left), confident=confident, hop=hop)
         tried.append(one)
-        left -= one.call.cost_micros
+        left = max(0, left - one.call.cost_micros)
         if one.outcome is Outcome.MATCH and one.found is not None:
             return one.found, tried
     return None, tried
@@ -396,29 +398,38 @@ async def _retried(
         line.breaker = line.breaker.asking(context.now(), terms.timeout_s)
         line.count(context.now())
         exchange.under_way = True
-        reply, response, sent = await _exchanged(provider, question, context, request)
+        given_s = _given_s(terms, context)
+        reply, response, sent = await _exchanged(provider, question, context, request, given_s)
         exchange.under_way = False
         exchange.cost_micros += _cost_micros(reply, response, sent, terms)
         wait_s = _wait_s(reply, sent, terms)
         if last or wait_s is None or context.now() + wait_s + MARGIN_S >= context.deadline_s:
             break
+        if exchange.cost_micros + terms.most_micros > context.budget_micros:
+            break
         await line.sleep(wait_s)
-    _heard(provider, reply, context.now())
+    if reply.error is not ErrorClass.TIMEOUT or given_s >= terms.timeout_s:
+        _heard(provider, reply, context.now())
+    else:  # a call that had no more time left says nothing of it, or one caller's slow calls would close it to all
+        log.warning("provider_failed", provider=provider.name, error=reply.error.value)
     return reply, response
 
 
+def _given_s(terms: ProviderTerms, context: Context) -> float:
+    return max(0.001, min(terms.timeout_s, context.deadline_s - MARGIN_S - context.now()))
+
+
 async def _exchanged(
-    provider: Provider[Q, A], question: Q, context: Context, request: HttpAsk
+    provider: Provider[Q, A], question: Q, context: Context, request: HttpAsk, timeout_s: float
 ) -> tuple[Reply[A], HttpResponse | None, bool]:
     """(what it comes to, the answer as it came, whether the request may have arrived)."""
-    now = context.now()
     try:
         response = await context.http.request(
             request.method,
             request.url,
             headers=request.headers,
             body=request.body,
-            timeout_s=max(0.001, min(provider.terms.timeout_s, context.deadline_s - MARGIN_S - now)),
+            timeout_s=timeout_s,
             bytes_max=request.bytes_max,
             private=provider.terms.private,
         )
@@ -427,7 +438,10 @@ async def _exchanged(
     if _gives_away(provider.line.leaks, response):
         log.error("provider_gives_a_secret_away", provider=provider.name)
         return failed(ErrorClass.SHAPE), HttpResponse(response.status, {}, b""), True
-    reply = _read(provider, question, response)
+    if len(response.body) > _LONG_BYTES:
+        reply = await asyncio.to_thread(_read, provider, question, response)
+    else:
+        reply = _read(provider, question, response)
     if reply.retry_after_s is None and (response.status in BUSY or reply.error is ErrorClass.RATE):
         reply = replace(reply, retry_after_s=retry_after_s(response.headers, context.now()))
     return reply, response, True
@@ -493,7 +507,8 @@ def _heard(provider: Provider[Any, Any], reply: Reply[Any], now_s: float) -> Non
         line.breaker = line.breaker.answered()
         _account(provider, None)
     elif error in ACCOUNT:
-        line.breaker = line.breaker.failed(now_s, REFUSED_REST_S)
+        empty = error is ErrorClass.QUOTA
+        line.breaker = line.breaker.failed(now_s, EMPTY_REST_S) if empty else line.breaker.refused(now_s)
         _account(provider, error)
     else:
         line.breaker = line.breaker.failed(now_s, reply.retry_after_s)

@@ -80,6 +80,11 @@ def _texts(document: Any) -> list[str]:
         case list():
             return [text for each in document for text in _texts(each)]
         case dict():
-            return [text for name, each in document.items() if name not in NAMES for text in _texts(each)]
+            return [
+                text
+                for name, each in document.items()
+                if name not in NAMES or not isinstance(each, str)
+                for text in _texts(each)
+            ]
         case _:
             return []

@@ -34,18 +34,18 @@ REMOVED: Final = "[removed]"
 """Stands in a text where a number, an address or a name stood."""
 DIGEST_BYTES: Final = 16
 NAMES: Final = frozenset(
-    ("name", "full_name", "fullname", "contact", "contact_name", "owner", "decision_maker", "dm_name", "business_name",
-     "company", "company_name", "person", "caller_name")
+    ("name", "full_name", "fullname", "contact", "contact_name", "owner", "owner_name", "decision_maker", "dm_name",
+     "business_name", "company", "company_name", "person", "caller_name")
 )  # fmt: skip
 _ROLES: Final = {
     **dict.fromkeys(NAMES, "name"),
     **dict.fromkeys(("first_name", "firstname", "first", "given_name"), "first"),
-    **dict.fromkeys(("last_name", "lastname", "last", "family_name"), "last"),
+    **dict.fromkeys(("last_name", "lastname", "last", "surname", "family_name"), "last"),
     "name_parts": "parts",
     "aliases": "aliases",
     **dict.fromkeys(("city", "town", "locality"), "city"),
     **dict.fromkeys(("state_code", "state", "st"), "state"),
-    **dict.fromkeys(("region", "state_or_region"), "region"),
+    **dict.fromkeys(("region", "state_or_region", "province"), "region"),
     **dict.fromkeys(("zip", "zipcode", "zip_code", "postal_code", "postcode"), "zip"),
 }
 """What a field is, by its name; a region is a state only beside a city or a ZIP: a number has one too."""
@@ -286,7 +286,8 @@ def _facts(value: Mapping[str, Json]) -> tuple[set[str], set[str]]:
         if role is None or child is None:
             continue
         if role == "name":
-            names |= names_of(child) if isinstance(child, str) else frozenset()
+            several = child if isinstance(child, list) else [child]
+            names.update(*(names_of(each) for each in several if isinstance(each, str)))
         elif role == "parts":
             names |= _facts(child)[0] if isinstance(child, dict) else set()
         else:

@@ -216,6 +216,8 @@ class Part:
     """As a result is stored."""
     hop: str
     """What the hops of its vendors begin with."""
+    tells: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """Digests of whom it tells: of more people than the answer that it went into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,14 +363,17 @@ class Fulfilling:
                 self.require_tellable(held.call)
             except Problem as problem:
                 return Done(Failure(problem.message, code=problem.code), None)
+        # From here on: whoever waits for another's work has no more time than that for his own.
+        deadline_s = bench.deadline_s if bench else self._clock() + held.call.operation.timeout_s
         question = self._cache.question(held.call, held.charge) if self._cache else None
         if self._cache is None or question is None:
-            return await self._done(held, bench)
+            return await self._done(held, bench, deadline_s)
         # What is signed for may never come, and whoever waits for that would have it for less than it took.
         owes = held.charge.metered and held.charge.source is Source.SIGNATURE
-        return await self._cache.answered(question, partial(self._done, held, bench), waits=bench is None and not owes)
+        work = partial(self._done, held, bench, deadline_s)
+        return await self._cache.answered(question, work, waits=bench is None and not owes)
 
-    async def _done(self, held: Held, bench: Bench | None) -> Done:
+    async def _done(self, held: Held, bench: Bench | None, deadline_s: float) -> Done:
         session = await self._session(held)
         calls, began_ms = bench.calls if bench else [], int(self._clock() * 1000)
 
@@ -379,7 +384,7 @@ class Fulfilling:
                 self._bought(call)
 
         parts = self._cache.parts(held.charge) if self._cache else None
-        outcome = await self._ask(held, bench, session, bought, parts)
+        outcome = await self._ask(held, bench, deadline_s, session, bought, parts)
         if not calls and outcome.cost_micros:
             bought(self._only_call(held.call.operation, outcome))
         if isinstance(outcome, Failure):
@@ -411,12 +416,14 @@ class Fulfilling:
         self,
         held: Held,
         bench: Bench | None,
+        deadline_s: float,
         session: Session | None,
         bought: Callable[[VendorCall], None],
         parts: Answers | None,
     ) -> Outcome:
         operation, now = held.call.operation, self._clock()
-        deadline_s = bench.deadline_s if bench else now + operation.timeout_s
+        if now >= deadline_s:
+            return Failure("the upstream did not answer in time", timeout=True)
         at_most = held.call.at_most_micros(held.charge.held_micros)
         context = Context(
             http=self._http,
@@ -471,7 +478,7 @@ class Fulfilling:
             lead_key_id=self._lead_key.id if self._lead_key else 0,
             told=self._told(done),
             question=done.question if event is Event.MATCHED else None,
-            parts=done.parts if event is Event.MATCHED else (),
+            parts=tuple(self._telling(part) for part in done.parts) if event is Event.MATCHED else (),
             miss_free=held.call.operation.miss_free,
         )
 
@@ -480,6 +487,12 @@ class Fulfilling:
             return None
         key, told = self._subjects.key, subject.told(done.outcome.data)
         return Telling(told.people, key, key.digests(told.spellings)) if told.spellings else None
+
+    def _telling(self, part: Part) -> Part:
+        if self._subjects is None:
+            return part
+        told = subject.told(answer.unpack(part.body).data)
+        return replace(part, tells=self._subjects.key.digests(told.spellings))
 
     def _kept_of(self, outcome: Outcome) -> frozenset[bytes]:
         if self._subjects is None or isinstance(outcome, Failure) or outcome.session is None:
@@ -560,6 +573,7 @@ def recorded(tx: Tx, charge_id: str, ending: Ending) -> ChargeView | None:
 def _tellable(tx: Tx, ending: Ending) -> Ending:
     """The same, without whomever nothing may be told about by now: what is left is a miss, and told to nobody again. A
     session that knows of somebody like that forgets what this call has found."""
+    ending = replace(ending, parts=tuple(part for part in ending.parts if not subjects.hidden(tx, part.tells)))
     if subjects.hidden(tx, ending.session_tells):
         ending = replace(ending, session_state=b"", session_cost_micros=0, parts=())
     told = ending.told

@@ -7,6 +7,7 @@ claim is good while its charge is held, so a call that dies blocks nobody for lo
 """
 
 from enum import Enum, auto
+from itertools import pairwise
 from typing import NamedTuple
 
 from gateway.core.session import Session, id_of
@@ -16,6 +17,8 @@ from gateway.store.database import Tx
 
 TTL_MS = 7 * 86_400_000
 """How long a session can be gone on with after its last call."""
+STATES_MAX = 3
+"""Of one session that are kept: each has what the ones before had, and what is free may be asked again and again."""
 
 
 class Claimed(Enum):
@@ -99,6 +102,21 @@ def keep(tx: Tx, session_id: str, view: ChargeView, subject: bytes, state: bytes
         " VALUES (:charge_id, :session_id, :cost, :state)",
         {"charge_id": view.charge.id, "session_id": session_id, "cost": cost_micros, "state": state},
     )
+    _thin_out(tx, session_id)
+
+
+def _thin_out(tx: Tx, session_id: str) -> None:
+    """Empties the oldest states; what they had cost counts with the oldest that is kept, which has all of theirs."""
+    told = [turn for turn in _told(tx, session_id) if turn.state]
+    for older, newer in pairwise(told[: -STATES_MAX + 1]):
+        tx.execute(
+            "UPDATE session_turns SET cost_micros = cost_micros"
+            " + (SELECT cost_micros FROM session_turns WHERE charge_id = :id) WHERE charge_id = :newer",
+            {"id": older.charge_id, "newer": newer.charge_id},
+        )
+        tx.execute(
+            "UPDATE session_turns SET cost_micros = 0, state = x'' WHERE charge_id = :id", {"id": older.charge_id}
+        )
 
 
 def pass_on(tx: Tx, charge_id: str, to_charge_id: str) -> None:
@@ -127,6 +145,7 @@ def forget(tx: Tx) -> int:
 
 
 class _Turn(NamedTuple):
+    charge_id: str
     cost_micros: int
     charged_micros: int
     state: bytes
@@ -140,7 +159,7 @@ def _told(tx: Tx, session_id: str) -> list[_Turn]:
     )
     turns = [(charges.find(tx, charge_id), cost, state) for charge_id, cost, state in rows]
     return [
-        _Turn(cost, view.charge.captured_micros, state)
+        _Turn(view.charge.id, cost, view.charge.captured_micros, state)
         for view, cost, state in turns
         if view is not None and view.is_told
     ]

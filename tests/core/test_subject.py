@@ -28,6 +28,7 @@ HIDES = Suppressed(KEY, KEY.digests(DANA)).hides
         {"first_name": "Dana", "last_name": "Sample", "city": "Seattle", "state": "wa"},
         {"lead": {"Decision Maker": "Dana Sample", "City": "Seattle", "ST": "WA"}},
         {"lead": {"Company": "Example LLC", "Mobile": "1-206-555-0142"}},
+        {"lead": {"dm_name": ["Lee Sample", "Dana Sample"], "city": "Seattle", "state": "WA"}},
         {"lead": {"people": [{"full name": "Dana Sample"}], "Zip Code": "98101"}},
     ],
 )
@@ -203,6 +204,8 @@ IDENTITY = Identity(
         (b'{"name": "Dana Sample", "state": "WA"}', True),
         (b'{"name": "Dana Sample", "city": "Boston", "state": "MA"}', False),
         (b'{"first_name": "Dana", "last_name": "Sample"}', True),
+        (b'{"owner": ["Lee Sample", "Dana Sample"], "city": "Seattle", "state": "WA"}', True),
+        (b'{"contact": {"note": "ask for Dana Sample"}}', True),
         ("Dana went to the sample sale", False),
         (b'{"phone": "2065550143"}', False),
         (b"\xff\xfe no text", False),

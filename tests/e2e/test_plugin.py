@@ -57,21 +57,25 @@ async def test_it_is_sold(program: Beside, tables: ScriptedUpstream, tmp_path: P
         failed = await gate.call("tides/today", {"harbour": "Brokenport"}, token=token)
         assert (failed.status, failed.json["code"]) == (502, "UPSTREAM_ERROR")
         assert (await gate.call("tides/today", {"harbour": ""}, token=token)).status == 422
+        elsewhere = await gate.call("tides/today", {"harbour": "../Keys?all=1"}, token=token)
+        assert elsewhere.json["matched"] is False
         told = (await gate.send("GET", "/api/v1/agents/balance", headers={"Authorization": f"Bearer {token}"})).json
         assert told["available_usd"] == "0.980"
         assert "/api/v1/tides/today" in (await gate.send("GET", "/openapi.json")).json["paths"]
-    assert [seen.path for seen in tables.seen] == ["/sampleport.txt", "/nowhere.txt", "/brokenport.txt"]
+    assert [seen.path for seen in tables.seen] == [
+        "/sampleport.txt", "/nowhere.txt", "/brokenport.txt", "/..%2Fkeys%3Fall%3D1.txt",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("toml", "told"),
     [
-        ("", "[plugins.tides] url is where your tide tables are"),
-        ('[plugins.tides]\nurl = "https://tides.example.com"\nprice = "1e3"', "[plugins.tides] an amount of USD has"),
-        ('[plugins.tides]\nurl = "https://tides.example.com"\nprice = "0"', "[plugins.tides] a price is above zero"),
+        ("", "[plugins.tides]: url is where your tide tables are, such as https://tides.example.com\n"),
+        ('[plugins.tides]\nurl = "https://tides.example.com"\nprice = "1e3"', "[plugins.tides]: an amount of USD has"),
+        ('[plugins.tides]\nurl = "https://tides.example.com"\nprice = "0"', "[plugins.tides]: a price is above zero"),
         (
             '[plugins.tides]\nurl = "https://tides.example.com"\n[plugins.moons]\nurl = "https://moons.example.com"',
-            "[plugins.moons] there is no such plug-in: install its package beside faregate; installed are tides",
+            "[plugins.moons]: there is no such plug-in: install its package beside faregate; installed are tides",
         ),
         ('[plugins.tides]\nurl = "${TIDES_URL}"', "TIDES_URL is not set in the environment"),
     ],
@@ -96,4 +100,4 @@ async def test_what_it_does_wrong_is_told_of_it(tmp_path: Path, program: Beside)
     async with running(tmp_path, beside, Configuration(SAND), started=False, clean=False) as gate:
         said = await gate.run("check", status=2)
     beside.close()
-    assert "[plugins.broken] faregate_broken:sells cannot be loaded: ModuleNotFoundError" in said
+    assert "[plugins.broken]: faregate_broken:sells cannot be loaded: ModuleNotFoundError" in said

@@ -303,7 +303,7 @@ async def providers(gate: Running) -> dict[str, Any]:
 async def test_the_operator_sees_whom_he_buys_from_and_how_they_stand(program: Program, tmp_path: Path) -> None:
     async with opened(tmp_path, program) as (gate, vendors):
         token = await gate.agent("5.00")
-        vendors.says["whitepages"] = status(403)
+        vendors.says["whitepages"] = status(402)
         await gate.call("enrich/phone", PHONE, token=token)
         await gate.call("enrich/websearch", FIRM, token=token)
         rows = await providers(gate)
@@ -311,7 +311,7 @@ async def test_the_operator_sees_whom_he_buys_from_and_how_they_stand(program: P
         refused = rows["whitepages"]
         assert refused["asked_for"] == {"enrich/phone": 2, "enrich/person": 2}
         assert (refused["per_call_usd"], refused["per_match_usd"], refused["misses"]) == ("0.100", "0.000", "paid")
-        assert (refused["last"]["came"], refused["last"]["error"]) == ("failed", "auth")
+        assert (refused["last"]["came"], refused["last"]["error"]) == ("failed", "quota")
         assert refused["last_error"] == refused["last"]
         rests = datetime.fromisoformat(refused["rests_until"]) - datetime.now(UTC)
         assert timedelta(seconds=270) < rests < timedelta(seconds=301)

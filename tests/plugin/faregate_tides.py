@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
@@ -23,7 +24,7 @@ def tides(options: Mapping[str, Any]) -> Shelf:
     async def look_up(asked: Harbour, context: Context) -> Outcome:
         try:
             reply = await context.http.request(
-                "GET", f"{options['url']}/{asked.harbour.lower()}.txt", headers={}, body=None,
+                "GET", f"{options['url']}/{quote(asked.harbour.lower(), safe='')}.txt", headers={}, body=None,
                 timeout_s=context.deadline_s - context.now(), bytes_max=10_000, private=options.get("private", False),
             )  # fmt: skip
         except HttpFailure as failure:

@@ -12,6 +12,7 @@ from rigs.person import BYTES, CANARY
 from rigs.scripted import Scripted
 from rigs.upstream import reply
 
+from gateway.core import subject
 from gateway.core.charge import State
 from gateway.core.upstream import Context, Match, Outcome
 from gateway.store import answers, subjects, vendor_calls
@@ -141,7 +142,7 @@ async def test_what_a_session_has_bought_and_not_sold_is_not_given_again(tmp_pat
         assert (missed.json["matched"], missed.json["billed"]) == (False, False), missed.json
         bought = town.asked(HUNTS)
         assert (await kept(town), bought > 0) == ([], True)
-        assert "merged" in [hop["status"] for hop in missed.json["data"]["session"]["hops"]]
+        assert {hop["status"] for hop in missed.json["data"]["session"]["hops"]} == {"nothing_new"}
         assert (await town.gate.balance(agent)).available == 20_000_000
         await town.lead(token, lead)
         assert town.asked(HUNTS) == 2 * bought
@@ -161,6 +162,29 @@ async def test_nothing_is_kept_of_a_session_in_whose_midst_somebody_was_suppress
         town.up.default = now
         assert (await town.lead(token)).json["billed"] is False
         assert await kept(town) == []
+
+
+async def test_of_what_a_session_was_made_of_nothing_is_kept_that_tells_of_more_than_its_answer(tmp_path):
+    """An answer has her old address, and a graph has not: by that she was suppressed meanwhile."""
+    old = {"historic_addresses": [{"id": "A2", "address": "9 Sample St, Erie, PA 16501"}]}
+    async with Town.open(tmp_path, toml=WEEK) as town:
+        _, token = await town.gate.agent(20_000_000)
+        key = town.gate.gateway.subjects.key
+        town.up.default = reply({"results": [CANARY.vendor | old]})
+        await town.lead(token)
+        assert any(b"Erie" in body for body in await kept(town)), "as long as nobody minds"
+
+        async def now(request: Any, wire: Any) -> None:
+            if not await town.gate.gateway.db.read(subjects.listing):
+                entry = subjects.Suppression("sup_1", subjects.Kind.NAME, "...", "", key.id, 0)
+                spelled = subject.of_names(subject.names_of(CANARY.name), subject.places_of("Erie", "PA"))
+                await town.gate.gateway.db.write(subjects.suppress, entry, key.digests(spelled))
+            await reply({"results": [CANARY.vendor | old]})(request, wire)
+
+        town.up.default = now
+        await town.gate.gateway.db.write(lambda tx: tx.execute("DELETE FROM answers"))
+        assert (await town.lead(token, refresh=True)).json["matched"]
+        assert [body for body in await kept(town) if b"Erie" in body] == []
 
 
 async def test_whoever_is_suppressed_or_erased_does_not_come_out_of_it(tmp_path):

@@ -194,6 +194,7 @@ async def test_what_cannot_be_asked_is_told_with_its_code_and_nothing_comes_of_i
             told_well(reply, 422, code, (operation, body))
             assert b"DROP TABLE" not in reply.body
             assert b"\\u0000" not in reply.body
+            assert b"not acceptable" not in reply.body, "our own sentences come through, and say what is wanted"
     await till.nothing_came_of_it()
     await till.still_good()
 

@@ -19,6 +19,7 @@ from gateway.core.catalogue import Operation
 from gateway.core.charge import Event, State
 from gateway.core.upstream import Failure, NoMatch, Offering
 from gateway.store import sessions
+from gateway.store.database import Tx
 from upstreams.leads import Leads
 
 PATH = "/api/v1/enrich/lead-session"
@@ -279,6 +280,33 @@ async def test_what_the_base_has_paid_for_already_is_a_free_match(tmp_path: Path
         assert [view.charge.state for view in await gate.charges()] == [State.CAPTURED, State.RELEASED]
 
 
+async def test_what_is_asked_on_for_nothing_does_not_pile_up(tmp_path: Path) -> None:
+    """Each state has what the ones before had: the last ones are kept, with what all of them had cost."""
+    world = full()
+    world.costs["person"] = 700_000
+    async with opened(tmp_path, world) as (gate, _):
+        _, token = await gate.agent(10_000_000)
+        session = await begun(gate, token)
+        asked = {"mode": "interactive", "chat_session_id": session, "budget_usd": "3"}
+        assert (await ask(gate, token=token, prompts=[LABEL], **asked)).json["matched"]
+        for _ in range(5):
+            assert (await ask(gate, token=token, max_rounds=1, **asked)).status == 200
+
+        def look(tx: Tx) -> list[tuple[int, int]]:
+            return [(cost, size) for cost, size in tx.execute(
+                "SELECT cost_micros, length(state) FROM session_turns ORDER BY charge_id")]  # fmt: skip
+
+        turns = await gate.gateway.db.read(look)
+        cost = sum(view.cost_micros for view in await gate.charges() if view.charge.reason is not Event.MISSED)
+        assert len(turns) == 7
+        assert [size > 0 for _, size in turns] == [False] * 4 + [True] * 3
+        assert sum(cost for cost, _ in turns) == cost >= 760_000
+        (last, *_) = reversed(await gate.charges())
+        found = await gate.gateway.db.read(sessions.find, last.charge.id)
+        assert found is not None
+        assert (found.cost_micros, found.charged_micros) == (cost, BASE)
+
+
 async def test_f176_a_session_is_its_agents_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as (gate, world):
         _, token = await gate.agent(10_000_000)
@@ -301,9 +329,36 @@ async def test_a_session_does_not_go_on_about_somebody_else(tmp_path: Path) -> N
         agent, token = await gate.agent(10_000_000)
         session = await begun(gate, token)
         left = (await gate.balance(agent)).available
-        reply = await ask(gate, {"company": "Other Firm Inc"}, token=token, chat_session_id=session)
-        assert (reply.status, reply.json["code"]) == (409, "SESSION_CONFLICT")
+        for lead in (
+            {"company": "Other Firm Inc"},
+            {**WINDOW, "phone2": "+12065550177"},
+            {**WINDOW, "dba": "Other Firm"},
+        ):
+            reply = await ask(gate, lead, token=token, chat_session_id=session)
+            assert (reply.status, reply.json["code"]) == (409, "SESSION_CONFLICT")
         assert (await gate.balance(agent)).available == left
+
+
+async def test_nobody_is_smuggled_into_a_session_that_is_paid_for(tmp_path: Path) -> None:
+    """Our own records take nothing, so whoever a later call could add would be told about for nothing."""
+    guest = {
+        "entities": [{"id": "p1", "type": "person", "name": "Avery Example"}],
+        "phones": [{"id": "n1", "e164": "+12065550177", "owner_entity_id": "p1"}],
+        "edges": [
+            {"from": "p1", "to": "ent_firm", "type": "employee_of"},
+            {"from": "p1", "to": "n1", "type": "has_phone"},
+        ],
+    }
+    async with opened(tmp_path) as (gate, world):
+        _, token = await gate.agent(10_000_000)
+        session = await begun(gate, token, prior_backfill=guest)
+        assert "+12065550177" in str(world.journal), "what a first call says is looked for, for its price"
+        session = await begun(gate, token)
+        world.journal.clear()
+        reply = await ask(gate, token=token, chat_session_id=session, prior_backfill=guest)
+        assert reply.status == 200
+        assert "+12065550177" not in str(world.journal)
+        assert "+12065550177" not in str(reply.json)
 
 
 async def test_one_call_at_a_time_works_on_a_session(tmp_path: Path) -> None:

@@ -69,18 +69,20 @@ async def test_an_account_in_trouble_is_an_alarm_until_it_answers_again(
     tmp_path: Path, refusal: int, alarm: str
 ) -> None:
     async with bought(tmp_path, "whitepages", "trestle") as shop:
-        shop.up.on("/whitepages/v2/person/", status(refusal), status(refusal), reply({"results": []}))
+        refusals = 5 if refusal == 401 else 1
+        shop.up.on("/whitepages/v2/person/", *[status(refusal)] * (refusals + 1), reply({"results": []}))
         shop.up.on("/trestle/3.2/phone", TRESTLE)
         with structlog.testing.capture_logs() as logs:
-            for number in range(3):
+            for number in range(6):
                 assert (await shop.ask()).json["matched"] is True
                 assert await shop.alarms() == {alarm}, number
-                rests = await shop.metrics("faregate_provider_rest_seconds")
-                assert rests == {'faregate_provider_rest_seconds{provider="whitepages"}': pytest.approx(300, abs=2)}
-            shop.clock.ahead_s = 301
+            rests = await shop.metrics("faregate_provider_rest_seconds")
+            rest_s = 600 if refusal == 401 else 300
+            assert rests == {'faregate_provider_rest_seconds{provider="whitepages"}': pytest.approx(rest_s, abs=2)}
+            shop.clock.ahead_s = 601
             await shop.ask()
             assert await shop.alarms() == {alarm}
-            shop.clock.ahead_s = 602
+            shop.clock.ahead_s = 1202
             await shop.ask()
         assert (await shop.alarms(), await shop.metrics("faregate_provider_rest_seconds")) == (set(), {})
         told = [(line["alarm"], line["subject"]) for line in logs if line["event"] == "alarm"]
@@ -92,13 +94,13 @@ async def test_questions_are_counted_by_provider_outcome_and_error(tmp_path: Pat
     async with bought(tmp_path, "whitepages", "trestle") as shop:
         shop.up.on("/whitepages/v2/person/", status(403))
         shop.up.on("/trestle/3.2/phone", TRESTLE)
-        for _ in range(2):
+        for _ in range(6):
             await shop.ask()
         labels = 'faregate_vendor_calls_total{{error="{}",outcome="{}",provider="{}"}}'
         assert await shop.metrics("faregate_vendor_calls_total") == {
-            labels.format("auth", "failed", "whitepages"): 1,
+            labels.format("auth", "failed", "whitepages"): 5,
             labels.format("resting", "skipped", "whitepages"): 1,
-            labels.format("", "match", "trestle"): 2,
+            labels.format("", "match", "trestle"): 6,
         }
         assert KEY not in (await shop.gate.send("GET", "/metrics")).body.decode()
 
@@ -120,9 +122,9 @@ async def test_what_is_left_of_a_quota_is_shown_as_last_heard_and_an_alarm_when_
 
 
 async def test_one_that_is_asked_for_several_operations_has_one_account(tmp_path: Path) -> None:
-    """Who refuses a key for people refuses it for firms: that is not tried again."""
+    """With whom it is empty for people it is empty for firms: that is not tried again."""
     async with bought(tmp_path, "people_data_labs") as shop:
-        shop.up.default = status(401)
+        shop.up.default = status(402)
         await shop.ask()
         again = await shop.ask("enrich/company", FIRM)
         assert (again.status, int(again.headers["Retry-After"]) in range(295, 301)) == (502, True)

@@ -22,7 +22,7 @@ from gateway.core.agent import DAY_MS
 from gateway.core.charge import Event, State
 from gateway.core.errors import Problem, SettingsError
 from gateway.core.subject import Kind, SubjectKey, Suppressed
-from gateway.core.upstream import Context, Match, Outcome
+from gateway.core.upstream import Context, Match, NoMatch, Outcome
 from gateway.store import outbox, subjects, tickets, vendor_calls
 from gateway.store.erasing import PLACES
 from gateway.store.sqlite import migrate, read_migrations
@@ -615,6 +615,33 @@ async def test_of_many_at_once_one_is_worked_on_and_each_is_charged(tmp_path):
         assert gate.upstream.runs("hello") == 3
         assert sorted(each.json["cache_hit"] for each in told if each.status == 200) == [False] + [True] * 7
         assert (await gate.balance(agent)).available == 9_000_000 - 8 * PRICE
+
+
+async def test_whoever_has_waited_for_another_has_no_more_time_than_any_call(tmp_path):
+    """Else its charge would be given up by then, and its vendor be paid for nobody."""
+    clock = Clock()
+    async with Gate.open(tmp_path, upstream=cached_upstream(), clock=clock, toml=WEEK) as gate:
+        go = asyncio.Event()
+
+        async def in_vain(context: Context) -> Outcome:
+            await go.wait()
+            clock.now += gate.upstream.timeout_s
+            return NoMatch(cost_micros=1_000)
+
+        gate.upstream.script |= {"hello": in_vain}
+        agent, token = await gate.agent(9_000_000)
+        calls = [asyncio.create_task(gate.call("hello", token=token)) for _ in range(3)]
+
+        async def all_held() -> bool:
+            return len([view for view in await gate.charges() if view.charge.state is State.HELD]) == 3
+
+        await eventually(all_held)
+        go.set()
+        told = await asyncio.gather(*calls)
+        assert sorted(each.status for each in told) == [200, 504, 504]
+        assert gate.upstream.runs("hello") == 1
+        assert sorted(view.cost_micros for view in await gate.charges()) == [0, 0, 1_000]
+        assert (await gate.balance(agent)).available == 9_000_000
 
 
 async def test_suppressed_and_erased_people_are_not_in_it(tmp_path):

@@ -34,7 +34,7 @@ PHONE = "+12065550100"
 SECRET = "vendor-key-canary-31c9"
 OWNER = {"name": "Dana Q Sample", "firstname": "Dana", "middlename": "Q", "lastname": "Sample", "type": "Person"}
 TRESTLE = reply({"phone_number": "2065550100", "is_valid": True, "line_type": "Mobile", "owners": [OWNER]})
-TRESTLE_MISS = reply({"phone_number": "2065550100", "is_valid": True, "owners": []})
+TRESTLE_MISS = reply({"is_valid": True, "owners": []})  # of whatever number is asked for
 WHITEPAGES = reply(
     {"results": [{"id": "P1234567890", "name": "Dana Q Sample", "phones": [{"number": "206-555-0100"}]}]}
 )

@@ -161,20 +161,20 @@ async def test_the_example_is_what_the_demo_answers(tmp_path: Path) -> None:
         ({"city": "  "}, "MISSING_QUERY"),
         ({"kind": "person"}, "MISSING_QUERY"),
         ({"has_phone": True, "has_email": True, "limit": 5}, "MISSING_QUERY"),
-        ({"city": " . "}, "value_error"),
-        ({"name": "---"}, "value_error"),
-        ({"title": "a " * 13}, "value_error"),
+        ({"city": " . "}, "VALIDATION_ERROR"),
+        ({"name": "---"}, "VALIDATION_ERROR"),
+        ({"title": "a " * 13}, "VALIDATION_ERROR"),
         ({"name": "x" * 121}, "string_too_long"),
         ({"name": ["Dana"]}, "string_type"),
         ({"city": 5}, "string_type"),
         ({"city": "Seattle", "kind": "people"}, "literal_error"),
-        ({"city": "Seattle", "state_code": "Narnia"}, "value_error"),
-        ({"zip": "981"}, "value_error"),
-        ({"zip_prefix": "98"}, "value_error"),
+        ({"city": "Seattle", "state_code": "Narnia"}, "VALIDATION_ERROR"),
+        ({"zip": "981"}, "VALIDATION_ERROR"),
+        ({"zip_prefix": "98"}, "VALIDATION_ERROR"),
         ({"zip_prefix": "98101"}, "string_too_long"),
-        ({"zip_prefix": "\u0669\u0668\u0661"}, "value_error"),
-        ({"zip_prefix": "98*"}, "value_error"),
-        ({"zip": "98101", "zip_prefix": "981"}, "value_error"),
+        ({"zip_prefix": "\u0669\u0668\u0661"}, "VALIDATION_ERROR"),
+        ({"zip_prefix": "98*"}, "VALIDATION_ERROR"),
+        ({"zip": "98101", "zip_prefix": "981"}, "VALIDATION_ERROR"),
         ({"city": "Seattle", "has_phone": "yes"}, "bool_type"),
         ({"city": "Seattle", "has_email": 1}, "bool_type"),
         ({"city": "Seattle", "limit": 0}, "greater_than_equal"),
@@ -374,14 +374,15 @@ async def test_where_very_many_are_hidden_a_page_ends_and_says_where(
 
 # Any directory
 
-WORDS = st.sampled_from(["Ada", "Bell", "Cole", "Dot", "de", "\u00c9mile", "LLC"])
+PARTS = st.sampled_from(["Ada", "Bell", "Cole", "Dot", "de", "\u00c9mile"])
+WORDS = PARTS | st.just("LLC")
 MAYBE = st.sampled_from(["", "", "Owner", "Head of Sales"])
 PLACE = st.sampled_from([("Seattle", "WA", "98101"), ("Spokane", "WA", "99201"), ("Erie", "PA", "16501"), ("", "", "")])
 ROW = st.fixed_dictionaries(
     {
-        "first": WORDS | st.just(""),
+        "first": PARTS | st.just(""),
         "middle": st.sampled_from(["", "Q", "Ada"]),
-        "last": WORDS | st.just(""),
+        "last": PARTS | st.just(""),  # with a legal form it would be a firm
         "company": st.sampled_from(["", "Bell LLC", "Ada Works", "Sales & Co"]),
         "title": MAYBE,
         "phone": st.sampled_from(["", "206 555 0100", "206 555 0101"]),

@@ -132,6 +132,13 @@ async def test_what_is_no_page_is_left_out(behaviour: Behaviour, reason: str) ->
         assert await fetched(http, up.url("/page")) == [reason]
 
 
+async def test_a_redirect_to_what_is_no_text_is_left() -> None:
+    """A header's bytes need be no UTF-8."""
+    async with ScriptedUpstream() as up, OutboundClient() as http:
+        up.on("/robots.txt", status(404)).on("/page", status(302, headers={"Location": "/\xff"}))
+        assert await fetched(http, up.url("/page")) == ["address"]
+
+
 async def test_three_redirects_are_followed_and_four_are_not() -> None:
     async with ScriptedUpstream() as up, OutboundClient() as http:
         up.on("/robots.txt", status(404)).on("/0", redirect("1")).on("/1", redirect("/2", 301)).on(
@@ -236,6 +243,12 @@ def test_rules(text: str, path: str, allowed: bool) -> None:
 def test_no_robots_make_it_raise(body: bytes, path: str) -> None:
     rules = robots.rules(b"User-agent: *\nDisallow: " + body, AGENT)
     assert robots.allowed(rules, f"http://site.example/{path}") in (True, False)
+
+
+def test_a_group_of_very_many_names_is_read_in_linear_work() -> None:
+    others = b"".join(b"User-agent: robot%d\n" % number for number in range(12_000))
+    text = others + b"Disallow: /y\n" * 5_000 + b"User-agent: *\nDisallow: /x\n"
+    assert robots.rules(text, AGENT) == ((False, "/x"),)
 
 
 def test_rules_full_of_stars_are_matched_in_linear_work() -> None:

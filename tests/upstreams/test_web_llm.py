@@ -99,6 +99,9 @@ def test_excerpts_are_cut_between_lines_and_all_of_them_to_a_whole() -> None:
     [
         orjson.dumps(GOOD).decode(),
         f"Here you are:\n```json\n{orjson.dumps(GOOD).decode()}\n```\nAnything else?",
+        f"```json\n{orjson.dumps(GOOD).decode()}",
+        f"{orjson.dumps(GOOD).decode()}\n```",
+        f"Not {{this}}:\n```\n{orjson.dumps(GOOD).decode()}\n```\nbut {{that}}",
         [{"type": "text", "text": orjson.dumps(GOOD).decode()}],
     ],
 )
@@ -107,6 +110,10 @@ def test_an_answer_of_an_openai_server(content: Any) -> None:
     assert reply.outcome is Outcome.MATCH
     assert reply.found == (Claim(False, "Dana Sample", "Owner", 1, "Dana Sample\nOwner"),)
     assert reply.cost_micros == PRICES.cost_micros(1_000, 100) == 650
+
+
+def test_an_answer_full_of_fences_is_read_in_linear_work() -> None:
+    assert model("openai").read(READING, 200, {}, openai("```{" * 100_000)).error is ErrorClass.SHAPE
 
 
 def test_an_answer_of_anthropic() -> None:
@@ -227,7 +234,9 @@ def test_what_no_page_says_is_dropped(name: str, title: str, number: int, quote:
 LISTED = (
     "Registered Agent: Lee Quuxford\nManaging member: Nora Quuxford\nWalter Lorem\nPartner, retired\n"
     "President: Dana Sample, Treasurer: Jo Mockley\nSample Window Care is a division of Prototypa Holdings, Inc.\n"
-    "Figmentov LLC is a division of Sample Window Care.\nKurt Stubbins\nCounsel: Ada Testerman"
+    "Figmentov LLC is a division of Sample Window Care.\nKurt Stubbins\nCounsel: Ada Testerman\n"
+    "Ann Placeholt, Owner of Placeholt Panes, loves us.\nRob Draftwell is the CEO of Mockup.\n"
+    "Carla Specimen, Owner of Sample Window Care"
 )
 
 
@@ -245,11 +254,15 @@ LISTED = (
         ("Dana Sample", "Treasurer", None),  # of the one behind
         ("Prototypa Holdings, Inc", "division", "parent organization"),
         ("Figmentov LLC", "division", "division"),
+        ("Ann Placeholt", "Owner", None),  # of another firm
+        ("Ann Placeholt", "Owner of Placeholt Panes", None),
+        ("Rob Draftwell", "CEO", None),
+        ("Carla Specimen", "Owner", "Owner"),
     ],
 )
 def test_in_a_list_of_roles_each_is_of_the_one_it_stands_beside(name: str, title: str, role: str | None) -> None:
     reading = Reading(SUBJECT, (Excerpt(source(1), LISTED),))
-    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(8)]
+    quotes = LISTED.split("\n") + ["\n".join(LISTED.split("\n")[at : at + 2]) for at in range(11)]
     claims = [Claim(True, name, title, 1, quote) for quote in quotes]
     found = {each.value.get("role") or each.value["title"] for each in llm.verified(claims, reading)}
     assert found == ({role} if role else set())

@@ -42,6 +42,7 @@ def lines(html: str) -> tuple[str, ...]:
         ("<a href=x", ()),
         ("<!doctype html><?xml version='1.0'?></nothing>yes", ("yes",)),
         ("\x00<p>\ud800yes", ("\x00", "\ud800yes")),
+        ("<p>a&#" + "1" * 5_000 + ";b&#x" + "f" * 5_000 + ";&#x0041;", ("a\ufffd;b\ufffd;A",)),
     ],
 )
 def test_what_is_seen(html: str, seen: tuple[str, ...]) -> None:
@@ -75,6 +76,14 @@ def test_links_titles_and_data() -> None:
         (b"a", "text/html; charset=hex", "a"),
         (b"a", "text/html; charset=zlib", "a"),
         (b"a", "text/html; charset=idna", "a"),
+        (rb"\ud800", "text/html; charset=unicode_escape", r"\ud800"),
+        (rb"\ud800", "text/html; charset=raw-unicode-escape", r"\ud800"),
+        (b"+2AA-", "text/html; charset=UTF7", "+2AA-"),
+        (
+            b"a" * 500_000 + b"-" + b"bcda" * 100_000,
+            "text/html; charset=punycode",
+            "a" * 500_000 + "-" + "bcda" * 100_000,
+        ),
     ],
 )
 def test_bytes_become_text(body: bytes, content_type: str, text: str) -> None:
@@ -134,6 +143,7 @@ def test_a_page_of_a_megabyte_is_read_in_linear_work(name: str, between: str) ->
     head = "<title>Sample Window Care</title>"
     document = extraction.spoken(markup.parse(head + piece * ((MANY - len(head)) // len(piece))))
     assert sum(map(len, document.lines)) <= markup.TEXT_CHARS_MAX
+    assert len(document.lines) <= markup.LINES_MAX + 1
     extraction.read(SUBJECT, Page(SOURCE, document))
 
 

@@ -18,6 +18,8 @@ Json = Any
 NOTHING = EMPTY
 OF_A_KIND_MAX = 200
 """Entities, phones, emails or edges of one prior graph."""
+NAMES_MAX = 200
+"""Names of all its entities beside their own: every name is compared with every other."""
 _KINDS = ("business", "person", "place")
 
 
@@ -45,6 +47,7 @@ class _Reading:
         self._region = region
         self._said = graph.source("prior", CALLER)
         self._writing = Writing()
+        self._names = 0
         self._nodes: dict[str, str] = {}
         """The prior graph's ids -> subjects, and what edges lead to."""
 
@@ -96,7 +99,8 @@ class _Reading:
         mention = make(self._said, name, id)
         self._nodes[id] = mention
         self._writing.says(self._said, mention, "name", name)
-        for other in _listed(entity, "names"):
+        for other in _listed(entity, "names")[: NAMES_MAX - self._names]:
+            self._names += 1
             self._writing.says(
                 self._said, mention, "trade_name" if other.get("kind") == "trade" else "name", other.get("value")
             )

@@ -23,7 +23,6 @@ from pydantic_core import PydanticCustomError
 
 from gateway.core.money import USD_PATTERN, MoneyError, format_usd, parse_usd
 from gateway.core.session import SessionQuery
-from upstreams.directory.names import fold
 from upstreams.leads import lead as leads
 from upstreams.leads import prior
 from upstreams.leads.graph import Graph
@@ -38,7 +37,7 @@ def _usd(value: object) -> object:
     if value is None:
         return None
     if isinstance(value, bool):
-        raise ValueError("no amount")
+        raise PydanticCustomError("VALIDATION_ERROR", "budget_usd: an amount is a number or a text, such as 2.50")
     try:
         return parse_usd(repr(value) if isinstance(value, float) else value)
     except MoneyError as error:
@@ -75,11 +74,13 @@ class LeadQuery(SessionQuery):
     )
     chat_session_id: str | None = Field(
         None, min_length=4, max_length=64, pattern=r"^[a-z0-9_]+$",
-        description="Goes on where an earlier call about this lead has ended, and charges what is added only.",
+        description="Goes on where an earlier call with this very lead has ended, and charges what is added only.",
     )  # fmt: skip
     refresh: bool = Field(False, description="true: from scratch, as another session.")
     prior_backfill: dict[str, Any] | None = Field(
-        None, description="A graph from an earlier answer, merged as what you say; nothing in it is charged for."
+        None,
+        description="A graph from an earlier answer: nothing in it is charged for. A session's first call "
+        "goes on from it as from what you say.",
     )
     planner: Literal["auto", "rules", "llm"] = Field("auto", description="Who decides what to do next.")
 
@@ -93,7 +94,7 @@ class LeadQuery(SessionQuery):
     @classmethod
     def _object(cls, value: object) -> object:
         if value is not None and not isinstance(value, Mapping):
-            raise ValueError("this is a JSON object")
+            raise PydanticCustomError("VALIDATION_ERROR", "this is a JSON object")
         return value
 
     @field_validator("lead")
@@ -109,7 +110,7 @@ class LeadQuery(SessionQuery):
     @classmethod
     def _a_number(cls, value: object) -> object:
         if isinstance(value, bool):
-            raise ValueError("this is a number")
+            raise PydanticCustomError("VALIDATION_ERROR", "this is a number")
         return value
 
     @field_validator("prompts")
@@ -175,7 +176,6 @@ class LeadQuery(SessionQuery):
 
     @property
     def session_subject(self) -> bytes:
-        """What it is about, whatever else is known of it."""
-        known = self.known
-        named = (known.company, known.contact, *known.phones, *known.emails, known.domain, known.place.key)
-        return sha256(fold(next(filter(None, named))).encode()).digest()
+        """All that is known at first: who could add somebody to each later call would be told about all of them for the
+        price of one."""
+        return sha256(orjson.dumps(self.known.told()["mapped"]).lower()).digest()

@@ -164,7 +164,8 @@ def _gather(mentions: Sequence[_Mention], same: _Judge) -> tuple[list[set[str]],
         if (score := same(one, other)) >= ALIKE
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    unsure = _ambiguous(pairs, by_id)
+    foes = _foes([by_id[id] for id in sorted({id for _, a, b in pairs for id in (a, b)})])
+    unsure = _ambiguous(pairs, foes)
     group_of = {mention: {mention} for mention in by_id}
     doubts: list[tuple[float, str, str]] = []
     for score, a, b in pairs:
@@ -172,7 +173,7 @@ def _gather(mentions: Sequence[_Mention], same: _Judge) -> tuple[list[set[str]],
         if joined is other_group:
             continue
         weak = score < _FIRM and (score < JOIN or (a, b) in unsure)
-        if weak or _apart(joined, other_group, by_id):
+        if weak or any(foes[each] & other_group for each in joined):
             doubts.append((min(score, 0.95), a, b))
             continue
         joined |= other_group
@@ -181,24 +182,29 @@ def _gather(mentions: Sequence[_Mention], same: _Judge) -> tuple[list[set[str]],
     return [group for mention, group in sorted(group_of.items()) if mention == min(group)], doubts
 
 
-def _ambiguous(pairs: Iterable[tuple[float, str, str]], by_id: Mapping[str, _Mention]) -> set[tuple[str, str]]:
+_Foes = Mapping[str, set[str]]
+"""Whom a mention contradicts: asked of once for each two, however often they meet."""
+
+
+def _foes(mentions: Sequence[_Mention]) -> _Foes:
+    foes: dict[str, set[str]] = {mention.id: set() for mention in mentions}
+    for at, one in enumerate(mentions):
+        for other in mentions[at + 1 :]:
+            if _contradict(one, other):
+                foes[one.id].add(other.id)
+                foes[other.id].add(one.id)
+    return foes
+
+
+def _ambiguous(pairs: Sequence[tuple[float, str, str]], foes: _Foes) -> set[tuple[str, str]]:
     """Pairs by looks alone of which one could as well be somebody else, who is a third."""
-    partners: dict[str, list[str]] = defaultdict(list)
-    listed = list(pairs)
-    for score, a, b in listed:
+    partners: dict[str, set[str]] = defaultdict(set)
+    for score, a, b in pairs:
         if JOIN <= score < _FIRM:
-            partners[a].append(b)
-            partners[b].append(a)
-    several = {
-        id
-        for id, others in partners.items()
-        if any(_contradict(by_id[x], by_id[y]) for i, x in enumerate(others) for y in others[i + 1 :])
-    }
-    return {(a, b) for _, a, b in listed if a in several or b in several}
-
-
-def _apart(one: set[str], other: set[str], by_id: Mapping[str, _Mention]) -> bool:
-    return any(_contradict(by_id[a], by_id[b]) for a in one for b in other)
+            partners[a].add(b)
+            partners[b].add(a)
+    several = {id for id, others in partners.items() if any(foes[x] & others for x in others)}
+    return {(a, b) for _, a, b in pairs if a in several or b in several}
 
 
 def _contradict(a: _Mention, b: _Mention) -> bool:

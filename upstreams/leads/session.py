@@ -25,8 +25,10 @@ from upstreams.leads import coverage, graph, hiding, lead, planning, report, too
 from upstreams.leads.answers import Asked
 from upstreams.leads.choosing import STOP, Advise, Chooser
 from upstreams.leads.graph import EMPTY, Graph, digest
+from upstreams.leads.lead import Lead
 from upstreams.leads.picture import Picture, draw
 from upstreams.leads.planning import Known, Move, Offered, Wishes
+from upstreams.leads.prior import NOTHING
 from upstreams.leads.query import LeadQuery
 from upstreams.leads.settings import LeadSettings
 from upstreams.leads.tools import Hop, Tools
@@ -79,11 +81,15 @@ class Walk:
         state = _state(self._earlier)
         self._lead = query.known
         self._before: Graph = graph.united(
-            (lead.statements(self._lead, _ms(context)), query.prior, graph.unpack(state["told"]))
+            (
+                lead.statements(self._lead, _ms(context)),
+                NOTHING if query.session_id else query.prior,
+                graph.unpack(state["told"]),
+            )
         )
-        """What the caller knows, or has been told and has paid for."""
-        self._known = self._before
-        """The same, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
+        """What the caller knows, or has been told and has paid for. A session goes on about what it was begun with."""
+        self._known = graph.merge(self._before, query.prior)
+        """All of that, whoever is hidden by now: by this it is judged what is new, and nothing of it is told."""
         self._graph: Graph = graph.merge(self._before, graph.unpack(state["untold"]))
         self._asked: set[str] = set(state["asked"])
         self._labels: list[str] = state["labels"]
@@ -112,13 +118,18 @@ class Walk:
                 "none of the sources could be asked just now", timeout=slow, cost_micros=self._spent,
                 retry_after_s=min(rests, default=None),
             )  # fmt: skip
-        if not found:  # a miss is free, and tells nothing that was bought for it, by no button either
+        if not found:  # a miss is free, and tells nothing that was bought for it: by no button, no hop and no end
             picture = await asyncio.to_thread(draw, self._before, self._lead)
+            self._hops = [
+                replace(told, status="nothing_new", added={}) if told.hop.answered else told for told in self._hops
+            ]
+            stop = "nothing_left" if stop == "coverage_satisfied" else stop
         left = self._moves(picture, wishes)
         data = self._data(picture, found, stop, wishes, left)
         if self._context.hides is not None:  # what the caller has said himself, and what the graph has no record of
             data, _ = without(data, self._context.hides)
-            data["input"]["mapped"] = data["input"]["mapped"] or {}
+            told = data["input"] or Lead().told()  # his own number for it can be somebody's
+            data["input"] = {**told, "mapped": told["mapped"] or {}}
         metadata = {"elapsed_ms": self._elapsed_ms()}
         outcome: Match | NoMatch = (Match if found else NoMatch)(data, metadata, self._spent)
         if self._context.session is None:

@@ -13,8 +13,9 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from gateway.core import vendor_call
 from gateway.core.upstream import AnswerLost, Context, Failure, Fulfil, Journal, Match, NoMatch
-from gateway.core.vendor_call import ErrorClass, Outcome, VendorCall
+from gateway.core.vendor_call import Outcome, VendorCall
 from upstreams.leads import answers, graph, planning
 from upstreams.leads.answers import Asked, Unreadable
 from upstreams.leads.graph import EMPTY, Graph
@@ -87,22 +88,21 @@ class Hop:
     def answered(self) -> bool:
         return self.outcome in ("match", "no_match")
 
-    def kept(self) -> Json:
+    def kept(self, charge_id: str) -> Json:
         return {
-            "outcome": self.outcome, "found": graph.pack(self.found), "cost_micros": self.cost_micros,
-            "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
+            "bought_on": charge_id, "outcome": self.outcome, "found": graph.pack(self.found),
+            "cost_micros": self.cost_micros, "provider": self.provider, "cache_hit": self.cache_hit, "ms": self.ms,
             "calls": [asdict(call) for call in self.calls], "retry_after_s": self.retry_after_s,
         }  # fmt: skip
 
     @classmethod
-    def of(cls, kept: Mapping[str, Json]) -> "Hop":
+    def of(cls, kept: Mapping[str, Json], charge_id: str) -> "Hop":
+        """As it was. On another charge's books its calls cost nothing: they stand on those that it was bought on."""
+        told = {name: value for name, value in kept.items() if name != "bought_on"}
         calls = tuple(
-            VendorCall(
-                **{**each, "outcome": Outcome(each["outcome"]), "error": each["error"] and ErrorClass(each["error"])}
-            )
-            for each in kept["calls"]
+            vendor_call.recalled({"charge": kept["bought_on"], "call": each}, charge_id) for each in kept["calls"]
         )
-        return cls(**{**kept, "found": graph.unpack(kept["found"]), "calls": calls})
+        return cls(**{**told, "found": graph.unpack(kept["found"]), "calls": calls})
 
 
 UNREADABLE = (Unreadable, KeyError, TypeError, AttributeError)
@@ -149,7 +149,7 @@ async def use(
         return SKIPPED
     journal = context.journal
     if journal is not None and (kept := await journal.recall(name)) is not None:
-        hop = Hop.of(kept)
+        hop = Hop.of(kept, context.charge_id)
         for call in hop.calls:
             context.bought(call)
         return hop
@@ -172,7 +172,7 @@ async def use(
         bought(VendorCall("call", tool.asks, _CAME[hop.outcome], cost_micros=hop.cost_micros, ms=hop.ms))
     hop = replace(hop, calls=tuple(calls))
     if journal is not None:
-        await journal.remember(name, hop.kept())
+        await journal.remember(name, hop.kept(context.charge_id))
     return hop
 
 

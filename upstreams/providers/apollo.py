@@ -23,6 +23,8 @@ NAME: Final = "apollo"
 URL: Final = "https://api.apollo.io"
 _VERIFIED: Final = 0.9
 _OTHER: Final = 0.7
+_LOCKED: Final = "email_not_unlocked@"
+"""Stands where the plan keeps the address back."""
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -84,7 +86,9 @@ def _person(record: Mapping[str, Any]) -> Person | None:
         source=source,
         name=name,
         parts=parts,
-        emails=tolerant.unique_emails(
+        emails=()
+        if text(record.get("email")).lower().startswith(_LOCKED)
+        else tolerant.unique_emails(
             [tolerant.an_email(record.get("email"), _VERIFIED if verified else _OTHER, source)]
         ),
         addresses=tolerant.some([place]),

@@ -54,8 +54,11 @@ class PeopleDataLabs:
         if answer is None or not isinstance(answer.get("data"), dict):
             return failed(ErrorClass.SHAPE)
         score = share(answer.get("likelihood"), 10, 0.0)
+        record = answer["data"]
+        if isinstance(question, PersonAtFirm):  # whoever asks for somebody's address at a firm is not told of his own
+            record = {**record, "personal_emails": [], "emails": list(filter(_of_work, tables(record.get("emails"))))}
         known = Query() if isinstance(question, PersonAtFirm) else question
-        person = _person(answer["data"], score, known, answer.get("matched"))
+        person = _person(record, score, known, answer.get("matched"))
         if person is None or score < self.score_min:
             # It was billed as a match, and is none.
             return Reply(Outcome.NO_MATCH, People(), cost_micros=self.terms.most_micros, quota=quota(headers))
@@ -120,6 +123,10 @@ def _at_firm(question: PersonAtFirm) -> dict[str, str]:
         "company": question.domain or question.company,
     }  # fmt: skip
     return {key: value for key, value in given.items() if value}
+
+
+def _of_work(record: Mapping[str, Any]) -> bool:
+    return "professional" in text(record.get("type")).lower()
 
 
 def _firm(answer: Mapping[str, Any], score: float) -> Firm | None:

@@ -63,6 +63,12 @@ def e164(value: object) -> str | None:
     return phones.normalise(text(value), "US")
 
 
+def of_another(value: object, asked: str) -> bool:
+    """Whether an answer tells which number it is about, and it is another one: then its owner is somebody else."""
+    number = e164(value)
+    return number is not None and number != asked
+
+
 def line_type(value: object) -> str | None:
     return _LINE_TYPES.get(text(value).lower().replace("_", "").replace(" ", "").replace("-", ""))
 

@@ -56,6 +56,8 @@ class Trestle:
             return failed(ErrorClass.SHAPE)
         if not isinstance(answer, dict) or not {"owners", "belongs_to", "phone_number", "is_valid"} & answer.keys():
             return failed(ErrorClass.SHAPE)
+        if tolerant.of_another(answer.get("phone_number"), question.phone):
+            return failed(ErrorClass.SHAPE)
         line = PhoneLine(tolerant.line_type(answer.get("line_type")), text(answer.get("carrier")) or None)
         found = enumerate(tables(first(answer, "owners", "belongs_to")), 1)
         owners = [_person(owner, question, answer, number) for number, owner in found]

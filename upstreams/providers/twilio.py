@@ -22,6 +22,14 @@ from upstreams.providers.tolerant import table, text
 NAME: Final = "twilio"
 URL: Final = "https://lookups.twilio.com"
 _CALLER: Final = 0.7
+_NOBODYS: Final = frozenset(
+    {
+        "", "unknown", "unknown name", "unknown caller", "unavailable", "name unavailable", "not available",
+        "anonymous", "private", "private caller", "private name", "no name", "out of area", "wireless caller",
+        "wireless", "cell phone", "mobile caller", "toll free call", "toll free caller", "toll free number",
+    }
+)  # fmt: skip
+"""What carriers show where they have no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,12 @@ class Twilio:
             return failed(ErrorClass.SHAPE)
         if not isinstance(answer, dict) or "phone_number" not in answer:
             return failed(ErrorClass.SHAPE)
+        if tolerant.of_another(answer["phone_number"], question.phone):
+            return failed(ErrorClass.SHAPE)
         kind, caller = table(answer.get("line_type_intelligence")), table(answer.get("caller_name"))
         line = PhoneLine(tolerant.line_type(kind.get("type")), text(kind.get("carrier_name")) or None)
         name = text(caller.get("caller_name"))
-        if not name or caller.get("error_code") is not None:
+        if fold(name) in _NOBODYS or caller.get("error_code") is not None:
             return Reply(Outcome.NO_MATCH, People(line=line))
         business = text(caller.get("caller_type")).upper() == "BUSINESS"
         source = Source(NAME, f"{NAME}#caller_name")

@@ -62,6 +62,7 @@ _NO_NAME = frozenset(_NO_NAME_WORDS.split())
 _SEP = r"\s?[,\u2013\u2014|:/(-]\s?"
 _NAME_THEN_TITLE = re.compile(rf"(?<![\w'])(?P<name>{_PERSON}){_SEP}(?:the\s|our\s)?(?P<title>(?i:{_TITLE}))(?!\w)")
 _TITLE_THEN_NAME = re.compile(rf"(?<!\w)(?P<title>(?i:{_TITLE}))(?:{_SEP}|\s(?:is\s)?)(?P<name>{_PERSON})(?![\w'])")
+_INTRODUCES = re.compile(rf"\s?:\s?{_PERSON}")
 _BY_NAME = re.compile(
     rf"(?<!\w)(?P<how>(?i:founded|owned|owned and operated|established|started))\s(?:in\s\d{{4}}\s)?by\s"
     rf"(?P<name>{_PERSON})(?![\w'])"
@@ -70,6 +71,15 @@ _ANYBODY = re.compile(rf"(?<![\w'])(?=({_NAME}(?:\s[A-Z]\.?)?\s{_NAME})(?![\w'])
 _OVER = re.compile(
     r"\b(?:former|formerly|previous|previously|ex|late|retired|no\slonger|not|never)\b[^.;]{0,20}$", re.IGNORECASE
 )
+_PROPER = r"[A-Z0-9][\w&'\u2019.-]{0,30}(?:\s(?:[A-Z0-9&][\w&'\u2019.-]{0,30}|and|of|the)(?![\w&'\u2019.-])){0,6}"
+_AT_A_FIRM = re.compile(rf"\s?[,(]?\s?(?:(?i:of|at|for|with|from)\s|@\s?)(?:[Tt]he\s)?(?P<firm>{_PROPER})")
+_THEN_A_FIRM = re.compile(rf"\s?,\s(?P<firm>{_PROPER})\s?(?:$|[.;)\"\u201d])")
+_DEPARTMENT_WORDS = (
+    "sales marketing operations finance engineering product products technology information human resources customer "
+    "client business development service services administration communications strategy it hr legal people support "
+    "production quality safety facilities field and of the"
+)
+_DEPARTMENTS = frozenset(_DEPARTMENT_WORDS.split())
 _ONLY_NAME = re.compile(rf"\s*(?P<name>{_PERSON})\s*")
 _ONLY_TITLE = re.compile(rf"\s*(?P<title>(?i:{_TITLE}))\s*")
 _PARENT = re.compile(
@@ -79,6 +89,7 @@ _PARENT = re.compile(
 
 _PHONE_WORD = re.compile(r"(?:tel|phone|call|ph|mobile|cell|office|main|direct)\b\W{0,3}$", re.IGNORECASE)
 _FAX = re.compile(r"\bfax\b[^0-9]{0,15}$", re.IGNORECASE)
+_FAX_BEHIND = re.compile(r"\s?[(\[,-]?\s?fax\b(?![^0-9]{0,8}[0-9(+])", re.IGNORECASE)
 _MARKS = re.compile(r"[+().\s/\u2010-\u2014-]")
 _NANP = re.compile(r"\+1[2-9][0-9]{2}[2-9][0-9]{6}", re.ASCII)
 
@@ -325,7 +336,8 @@ def _phones(source: Source, document: Document) -> Iterator[Finding]:
         for match in PhoneNumberMatcher(line, "US", leniency=Leniency.POSSIBLE):
             number = phones.normalise(match.raw_string, "US")
             before = line[: match.start]
-            if number is None or _FAX.search(before) or not _is_written_as_phone(match.raw_string, number, before):
+            is_fax = _FAX.search(before) or _FAX_BEHIND.match(line, match.end)
+            if number is None or is_fax or not _is_written_as_phone(match.raw_string, number, before):
                 continue
             found += 1
             yield phone(source, number, _around(line, match.start, match.end), findings.IN_TEXT)
@@ -388,7 +400,7 @@ def _people(subject: Subject, source: Source, document: Document) -> Iterator[Fi
         line = line[:_LINE_CHARS_MAX]
         if found >= _PER_KIND_MAX:
             return
-        for name, title, quote in _people_in(line, previous):
+        for name, title, quote in _people_in(subject, line, previous):
             if looks_like_person(name) and not subject.agrees(name):
                 found += 1
                 yield from person_or_agent(source, name, title, quote, findings.BESIDE_TITLE)
@@ -401,19 +413,41 @@ def _people(subject: Subject, source: Source, document: Document) -> Iterator[Fi
         previous = _ONLY_NAME.fullmatch(line)
 
 
-def _people_in(line: str, previous: "re.Match[str] | None") -> Iterator[tuple[str, str, str]]:
-    """(name, title, quote) of one line, where the line before may be a name alone."""
+def _people_in(subject: Subject, line: str, previous: "re.Match[str] | None") -> Iterator[tuple[str, str, str]]:
+    """(name, title, quote) of one line, where the line before may be a name alone. A title between two names is the
+    first one's, unless it introduces the second."""
     title = _ONLY_TITLE.fullmatch(line)
     if title is not None and previous is not None:
         yield previous["name"], title["title"], f"{previous['name']}\n{title['title']}"
+    taken = set()
     for pattern in (_NAME_THEN_TITLE, _TITLE_THEN_NAME):
         for match in pattern.finditer(line):
+            if pattern is _NAME_THEN_TITLE and not _INTRODUCES.match(line, match.end()):
+                taken.add(match.start("title"))
+            elif pattern is _NAME_THEN_TITLE or match.start("title") in taken:
+                continue
             if _OVER.search(line, max(0, match.start() - 40), match.start()):
+                continue
+            if elsewhere(subject, line[match.end() : match.end() + 200], after_title=pattern is _NAME_THEN_TITLE):
                 continue
             yield match["name"], match["title"], _around(line, match.start(), match.end())
     for match in _BY_NAME.finditer(line):
         what = "Founder" if match["how"].lower() in ("founded", "established", "started") else "Owner"
         yield match["name"], what, _around(line, match.start(), match.end())
+
+
+def elsewhere(subject: Subject, rest: str, *, after_title: bool) -> bool:
+    """Whether what follows somebody with a title says that it is at another firm: "Owner of Placeholt Panes", as
+    customers and suppliers are named on a firm's own pages. What may be a firm or a place counts as another firm."""
+    match = _AT_A_FIRM.match(rest)
+    if match is None and after_title:
+        match = _THEN_A_FIRM.match(rest)
+        if match is not None and len(match["firm"].split()) < 2:
+            return False  # "Owner, Tampa", "President, MBA"
+    if match is None:
+        return False
+    said = names.fold(match["firm"]).split()
+    return not (_DEPARTMENTS.issuperset(said) or subject.agrees(match["firm"]) or subject.town.issuperset(said))
 
 
 def names_somebody(text: str) -> bool:

@@ -112,8 +112,8 @@ class Fetcher:
         for _ in range(REDIRECTS_MAX + 1):
             if refuse_url(url, private=self._private) is not None:
                 raise NoPage("address")  # before anything else is sent on its behalf
-            if asks_robots and not robots.allowed(await self._rules_of(url), url):
-                raise NoPage("robots")
+            if asks_robots and not await asyncio.to_thread(robots.allowed, await self._rules_of(url), url):
+                raise NoPage("robots")  # on a thread: a stranger's rules may take a quarter of a second
             response = await self._get(url, bytes_max)
             location = response.headers.get("location")
             if response.status not in _REDIRECTS or not location:
@@ -148,7 +148,7 @@ class Fetcher:
         except (NoPage, TimeoutError):
             return robots.NOTHING
         if 200 <= response.status < 300:
-            return robots.rules(response.body, AGENT)
+            return await asyncio.to_thread(robots.rules, response.body, AGENT)
         return robots.ALL if 400 <= response.status < 500 else robots.NOTHING
 
 
@@ -158,13 +158,13 @@ def tidy(url: str, base: str = "") -> str:
         parts = urlsplit(urljoin(base, url.strip()))
         host = (parts.hostname or "").encode("idna").decode("ascii")
         port = f":{parts.port}" if parts.port else ""
-    except (ValueError, UnicodeError):
+        path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
+        query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    except (ValueError, UnicodeError):  # UnicodeError: bytes of a header that are no UTF-8
         return ""
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
         return ""
     host = f"[{host}]" if ":" in host else host
-    path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
-    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
     return urlunsplit((parts.scheme, host + port, path or "/", query, ""))
 
 

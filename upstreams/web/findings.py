@@ -67,9 +67,11 @@ class Subject:
 
     def agrees(self, held: str, *, passing: Iterable[str] = ()) -> float:
         """How well a name is this firm's, 0 to 1; the firm's own town may stand in it."""
-        return firms.agree(self.name, held[:200], self._town() | set(passing))
+        return firms.agree(self.name, held[:200], self.town | set(passing))
 
-    def _town(self) -> set[str]:
+    @property
+    def town(self) -> set[str]:
+        """Folded words of its place."""
         words = set(fold(f"{self.city} {self.state}").split())
         return words | set(fold(places.state_name(self.state)).split()) if self.state else words
 

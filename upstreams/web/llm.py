@@ -202,7 +202,11 @@ def verified(claims: Sequence[Claim], reading: Reading) -> list[Finding]:
             continue
         excerpt = reading.excerpts[claim.source - 1]
         quoted = quotes.has_words(claim.quote, claim.name) and quotes.has_words(claim.quote, claim.title)
-        if quoted and quotes.within(quotes.plain(claim.quote), texts[claim.source - 1]) and states(claim, excerpt.text):
+        if (
+            quoted
+            and quotes.within(quotes.plain(claim.quote), texts[claim.source - 1])
+            and states(claim, excerpt.text, reading.subject)
+        ):
             true.extend(_finding(claim, excerpt, reading.subject))
     return true
 
@@ -213,19 +217,21 @@ _OVER = re.compile(
 _ENDS = re.compile(r"[.;!?|]")
 _INTRODUCES = re.compile(r"\s?[:=]|\s[-\u2013\u2014]\s")
 _PART_OF = r"\b(?:division|subsidiary|branch|unit|part)\s+of\s+(?:the\s+)?"
+_AT = re.compile(r"(?:(?i:\b(?:at|for|with|from)\b)|@|(?i:\bof)(?=\s+\S+\s)).*")
+"""Where in a title a firm may begin; one word behind "of" may be anything: "Head of Crews"."""
 _PLACES_MAX = 20
 
 
-def states(claim: Claim, text: str) -> bool:
+def states(claim: Claim, text: str, subject: Subject) -> bool:
     """Whether a line of the page gives this title to this name: close together, in one sentence, with no other person
-    between, and nothing that says it is over. Or the name is a line and the title begins the next, which names nobody
-    else: in a list of "Title: Name" each title would stand below another's name."""
+    between, and nothing that says it is over or at another firm. Or the name is a line and the title begins the next,
+    which names nobody else: in a list of "Title: Name" each title would stand below another's name."""
     name, title = _whole(claim.name), _whole(claim.title)
     above = ""
     for line in text.split("\n"):
         names = [match.span() for match in islice(name.finditer(line), _PLACES_MAX)]
         titles = [match.span() for match in islice(title.finditer(line), _PLACES_MAX)]
-        if any(_belong(line, one, other) for one in names for other in titles):
+        if any(_belong(line, one, other, subject) for one in names for other in titles):
             return True
         if name.fullmatch(above) and any(
             start == 0 and not extraction.names_somebody(line[end:]) and not _OVER.search(line[end:])
@@ -236,13 +242,15 @@ def states(claim: Claim, text: str) -> bool:
     return False
 
 
-def _belong(line: str, name: tuple[int, int], title: tuple[int, int]) -> bool:
+def _belong(line: str, name: tuple[int, int], title: tuple[int, int], subject: Subject) -> bool:
     (start, end), (first, last) = sorted((name, title))
     if not 0 <= first - end <= _APART_MAX:
         return False
     between = line[end:first]
     if name < title and _INTRODUCES.match(line, last) and extraction.names_somebody(line[last:]):
         return False  # "President: Dana Sample, Owner: Lee Quuxford"
+    if extraction.elsewhere(subject, line[last : last + 200], after_title=name < title):
+        return False
     said = line[max(0, start - _APART_MAX) : last]
     return not (_ENDS.search(between) or extraction.names_somebody(between) or _OVER.search(said))
 
@@ -256,6 +264,8 @@ def _whole(value: str) -> "re.Pattern[str]":
 def _finding(claim: Claim, excerpt: Excerpt, subject: Subject) -> Iterator[Finding]:
     factor = findings.BY_MODEL * excerpt.agreement
     if subject.agrees(claim.name) or not fold(claim.title):
+        return
+    if any(extraction.elsewhere(subject, part[0], after_title=False) for part in _AT.finditer(claim.title)):
         return
     if extraction.looks_like_person(claim.name):
         yield from extraction.person_or_agent(excerpt.source, claim.name, claim.title, claim.quote, factor)

@@ -8,6 +8,7 @@ What no visitor sees is no evidence: scripts, styles, comments, templates, and e
 style are left out. A page that hides text from people and shows it to machines speaks to nobody we sell to.
 """
 
+import codecs
 import html
 import re
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from upstreams.http_api.answers import Unusable, read_json
 
 TEXT_CHARS_MAX: Final = 200_000
 """Of the visible text of one page; the rest is left out."""
+LINES_MAX: Final = 10_000
+"""Each line is looked through anew, however short it is."""
 LINKS_MAX: Final = 500
 DATA_MAX: Final = 50
 """Blocks of JSON-LD of one page."""
@@ -31,6 +34,11 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_-]{1,
 _HEADER_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_-]{1,40})", re.IGNORECASE)
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d]*[1-9])", re.IGNORECASE)
 _SPACES = re.compile(r"[\s\u00a0\u200b]+")
+_NO_CHARSETS = frozenset(
+    {"utf-7", "unicode_escape", "raw_unicode_escape", "unicode-escape", "raw-unicode-escape", "punycode", "idna"}
+)
+"""Python's own, which no page is written in: some make half characters, that no JSON can hold, one takes for ever."""
+_LONG_REFERENCE = re.compile(r"&#(?=[0-9]{8})[0-9]+|&#[xX](?=[0-9A-Fa-f]{8})[0-9A-Fa-f]+")
 
 _RAW = frozenset({"script", "style", "textarea", "title", "noscript", "iframe", "noembed", "noframes", "xmp"})
 """Elements whose content is text up to their own closing tag."""
@@ -75,6 +83,8 @@ def decode(body: bytes, content_type: str = "") -> str:
     inside = _CHARSET.search(body[:2048])
     charset = named[1] if named else inside[1].decode("ascii") if inside else "utf-8"
     try:
+        if codecs.lookup(charset).name in _NO_CHARSETS:
+            charset = "utf-8"
         return body.decode(charset, "replace")
     except (LookupError, UnicodeError):  # unknown, or no text encoding at all
         return body.decode("utf-8", "replace")
@@ -107,7 +117,7 @@ class _Reader:
 
     def run(self) -> None:
         text, size = self.text, len(self.text)
-        while self.at < size and self.size < TEXT_CHARS_MAX:
+        while self.at < size and self.size < TEXT_CHARS_MAX and len(self.lines) < LINES_MAX:
             start = text.find("<", self.at)
             if start < 0:
                 start = size
@@ -188,7 +198,7 @@ class _Reader:
             self.hidden, self.depth = name, 1
         elif name == "a":
             self._end_link()
-            self.link = (html.unescape(attributes.get("href", "")).strip(), [])
+            self.link = (_unescaped(attributes.get("href", "")).strip(), [])
         elif name in _HEADINGS:
             self.heading = []
         elif name == "meta" and attributes.get("property", "").lower() == "og:site_name" and not self.site_name:
@@ -211,7 +221,7 @@ class _Reader:
     def _say(self, text: str) -> None:
         if self.hidden:
             return
-        text = html.unescape(text[: TEXT_CHARS_MAX - self.size])
+        text = _unescaped(text[: TEXT_CHARS_MAX - self.size])
         self.size += len(text)
         self.words.append(text)
         if self.link is not None:
@@ -235,7 +245,12 @@ class _Reader:
 
 
 def _plain(text: str) -> str:
-    return _SPACES.sub(" ", html.unescape(text)).strip()
+    return _SPACES.sub(" ", _unescaped(text)).strip()
+
+
+def _unescaped(text: str) -> str:
+    """References to characters undone; one of more digits than any character has is none, and Python raises for it."""
+    return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
 
 
 def _is_data(attributes: dict[str, str]) -> bool:

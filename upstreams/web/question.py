@@ -57,7 +57,7 @@ class WebQuery(BaseModel):
     @classmethod
     def _few_hints(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and len(data) > HINTS_MAX:
-            raise ValueError(f"send at most {HINTS_MAX} fields")
+            raise PydanticCustomError("VALIDATION_ERROR", f"send at most {HINTS_MAX} fields")
         return data
 
     @field_validator("business_name")

@@ -22,18 +22,20 @@ NOTHING: Final[Rules] = ((False, "/"),)
 def rules(body: bytes, agent: str) -> Rules:
     """The rules for `agent`, a product token in lower case."""
     named: dict[str, list[tuple[bool, str]]] = {}
-    agents: list[str] = []
+    agents: set[str] = set()  # of this group those that matter to us, so that no list of names makes work
     in_rules = False
     count = 0
     for key, value in _lines(body):
         if key == "user-agent":
             if in_rules:
-                agents, in_rules = [], False
-            agents.append(value.lower().partition("/")[0].strip())
-            named.setdefault(agents[-1], [])
+                agents, in_rules = set(), False
+            name = value.lower().partition("/")[0].strip()
+            if name in (agent, "*"):
+                agents.add(name)
+                named.setdefault(name, [])
         elif key in ("allow", "disallow"):
             in_rules = True
-            count += 1
+            count += bool(agents)
             if value and count <= _RULES_MAX:
                 for each in agents:
                     named[each].append((key == "allow", value[:_RULE_CHARS_MAX]))

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from upstreams.leads import answers, confidence, coverage, graph, prior, report
+from upstreams.leads import answers, confidence, coverage, graph, prior, report, resolving
 from upstreams.leads.answers import Asked
 from upstreams.leads.graph import EMPTY, Graph, Place, Source, Writing, merge
 from upstreams.leads.lead import mapped, statements
 from upstreams.leads.picture import Picture, draw
 from upstreams.leads.resolving import firms_alike, resolve
 
+Json = Any
 REGISTRY = graph.source("registry", "opencorporates", ref="L1")
 VENDOR = graph.source("vendor", "whitepages", ref="P1")
 OTHER_RECORD = graph.source("vendor", "whitepages", ref="P2")
@@ -253,3 +254,33 @@ def test_an_edge_that_is_sent_back_leads_to_what_it_may_lead_to() -> None:
     made = prior.statements(told, "US")
     edges = [s for s in made.statements if s.property in graph.EDGES]
     assert [(s.property, s.detail) for s in edges] == [("owner_of", "Owner")]
+
+
+def many(count: int, **more: Json) -> Json:
+    town = {"type": "place", "id": "t", "address": {"city": "Tampa", "state_code": "FL"}}
+    people = [
+        {"type": "person", "id": f"p{n}", "name": "Dana Sample", "identifiers": [1], **more} for n in range(count)
+    ]
+    edges = [{"type": "located_at", "from": each["id"], "to": "t"} for each in people]
+    return {"entities": [town, *people], "edges": edges}
+
+
+def test_two_mentions_are_held_against_each_other_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller may send two hundred people of one name in one town: that is 19,900 pairs, and not four million."""
+    asked = 0
+    contradict = resolving._contradict
+
+    def counted(a: Any, b: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return contradict(a, b)
+
+    monkeypatch.setattr(resolving, "_contradict", counted)
+    resolving.resolve(prior.statements(many(40), "US"))
+    assert 0 < asked <= 40 * 39 // 2
+
+
+def test_of_a_prior_graph_so_many_names_are_compared_and_no_more() -> None:
+    names = [{"value": f"Dana {letter}. Sample"} for letter in "abcdefghijklmnopqrst"]
+    made = prior.statements(many(100, names=names), "US")
+    assert len([s for s in made.statements if s.property == "name"]) == 100 + prior.NAMES_MAX

@@ -16,7 +16,7 @@ from rigs.made_up import ANSWERS, FIRST, LAST, MAIL, NUMBERS, read
 from gateway.core import subject
 from gateway.core.session import Session
 from gateway.core.subject import Hides, SubjectKey, Suppressed
-from gateway.core.upstream import Match, NoMatch
+from gateway.core.upstream import Failure, Match, NoMatch
 from upstreams.leads import graph, hiding
 from upstreams.leads.choosing import Advice
 from upstreams.leads.graph import Graph, Place, Writing, merge, sound
@@ -284,6 +284,15 @@ async def test_a_hop_that_is_recalled_brings_nobody_back() -> None:
     outcome = await world.run(WINDOW, journal=memory, hides=DANA)
     assert isinstance(outcome, Match)
     assert set(hers(json.dumps(outcome.data))) <= {"555-0177"}
+
+
+async def test_her_number_as_her_callers_own_id_is_told_no_more() -> None:
+    """And what was asked is still an object."""
+    outcome = await owned().run({**WINDOW, "contact_id": "+18135550177"}, hides=BY_NUMBER)
+    assert not isinstance(outcome, Failure)
+    assert outcome.data["input"]["external_id"] is None
+    jsonschema.validate(outcome.data["input"], ANSWER["properties"]["data"]["properties"]["input"])
+    assert "5550177" not in json.dumps(outcome.data)
 
 
 async def test_a_lead_that_turns_out_to_be_her_is_a_free_miss() -> None:

@@ -311,6 +311,21 @@ async def test_a_graph_that_is_sent_back_adds_no_duplicate_and_is_nothing_new() 
         )
 
 
+async def test_a_session_does_not_grow_by_what_is_sent_back_call_by_call() -> None:
+    def sent(number: str) -> Json:
+        return {"phones": [{"id": "ph_1", "e164": number}]}
+
+    async def kept(state: bytes | None, **more: Json) -> bytes:
+        outcome = await World().run(WINDOW, session=Session("cs_one", state), **more)
+        assert isinstance(outcome, NoMatch)
+        return outcome.session or b""
+
+    first = await kept(None, prior_backfill=sent("+18135550191"))
+    second = await kept(first, chat_session_id="cs_one", prior_backfill=sent("+18135550192"))
+    assert [b"8135550191" in state for state in (first, second)] == [True, True]
+    assert b"8135550192" not in second, "it says what is not new, in this call"
+
+
 async def test_what_is_sent_back_is_its_callers_word() -> None:
     """Nobody makes a register's entry by saying that there is one."""
     lie = {
@@ -366,3 +381,18 @@ async def test_costs_are_shown_where_the_operator_says_so() -> None:
     hidden = data(await world.run(WINDOW))["session"]["hops"][0]
     assert "cogs_usd" in shown
     assert not {"cogs_usd", "projected_charge_usd"} & set(hidden)
+
+
+async def test_what_was_bought_on_another_charge_stands_in_its_books_and_is_priced_here() -> None:
+    """A job that an operator has done again finds what it had bought: its vendors have taken that once."""
+    world, memory = full(), Memory()
+    first = await world.run(WINDOW, journal=memory, charge_id="chg_failed")
+    taken = list(world.bought)
+    world.bought.clear()
+    again = await world.run(WINDOW, journal=memory, charge_id="chg_again")
+    assert sum(call.cost_micros for call in taken) == first.cost_micros == again.cost_micros > 0
+    assert [(call.hop, call.provider) for call in world.bought] == [(call.hop, call.provider) for call in taken]
+    assert all(call.cached and call.cost_micros == 0 for call in world.bought)
+    world.bought.clear()
+    await world.run(WINDOW, journal=memory, charge_id="chg_failed")
+    assert world.bought == taken, "a worker's heir on the same charge counts it as it was"
