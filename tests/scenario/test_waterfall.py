@@ -273,7 +273,7 @@ async def test_f151_when_all_rest_nothing_is_held_and_the_advice_is_passed_on(sh
 
 async def test_one_that_rests_is_passed_over_and_the_other_sells(shop: Shop) -> None:
     _, token = await shop.gate.agent(1_000_000)
-    shop.says(status(401), TRESTLE)
+    shop.says(status(402), TRESTLE)
     assert (await shop.call(token)).json["matched"] is True
     assert (await shop.call(token, phone="+12065550100")).json["matched"] is True
     assert shop.asked == ["/wp/v2/person/", "/tr/3.2/phone", "/tr/3.2/phone"]

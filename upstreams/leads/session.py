@@ -43,7 +43,7 @@ HOP_LEAST_S = 3.0
 """With less than this left no vendor is asked any more."""
 INTERACTIVE_HOPS = 2
 LOOKUPS_MAX = 60
-"""Questions to our own records in one session: they are free, and enough is enough."""
+"""Questions to our own records in one call: they are free, and enough is enough."""
 BUTTONS_MAX = 5
 _MILLION = 1_000_000
 
