@@ -170,7 +170,7 @@ async def test_f066_killed_at_random_among_many_jobs(
         for handed in town.jobs:
             end, kind = await town.ended(handed), handed.word.partition("-")[0]
             given_up = (end["error"] or {}).get("message", "").startswith("it ended its worker")
-            assert end["status"] == ("failed" if given_up or kind == "broken" else "completed"), end
+            assert end["status"] == ("failed" if given_up or kind == "broken" else "completed"), (end["error"], end)
             charged = 0 if given_up else CHARGED[kind]
             assert end["billing"]["charged_usd"] == f"{charged / 1e6:.3f}"
             paid += charged if handed.payer else 0
