@@ -50,7 +50,7 @@ async def vendor(seen: Seen, wire: Wire) -> None:
         "found": reply({"found": "canary-2f7a", "cost_usd": 0.5}),
         "dear": reply({"found": "canary-2f7a", "cost_usd": 40.0}),
         "nobody": reply({"cost_usd": 0.1}),
-        "broken": status(500),
+        "broken": status(422),  # no 5xx: five of those in a row, and the next job is told that the vendor rests
     }
     await answers[kind](seen, wire)
 
